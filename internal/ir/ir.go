@@ -1,0 +1,215 @@
+// Package ir is the model of what the edge must serve: pure data between
+// translation and the data plane.
+//
+// It takes nothing and does nothing: translate fills it, proxy compiles it.
+// The same input gives a byte-identical Config, so every slice here has a
+// defined order and nothing is a map. It imports the standard library only.
+// Alternatives are one-of structs: exactly one pointer is set.
+package ir
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything the edge must serve, at one moment.
+type Config struct {
+	Binds        []Bind        // sorted by ID
+	Listeners    []Listener    // sorted by ID
+	Backends     []Backend     // sorted by ID; every Target names one of these
+	Certificates []Certificate // sorted by ID; every Terminate names some of these
+}
+
+// BindID names a Bind, for example "http".
+type BindID string
+
+// Bind is a socket to listen on, apart from what is served there: several
+// Listeners may share one.
+type Bind struct {
+	ID BindID
+	// Addr is what to bind. The unspecified IPv6 address means both families;
+	// port 0 lets the kernel choose (tests).
+	Addr netip.AddrPort
+}
+
+// Protocol is what a Listener speaks with clients.
+type Protocol string
+
+// The protocols of a Listener.
+const (
+	ProtocolHTTP  Protocol = "HTTP"  // cleartext HTTP: Hosts are set
+	ProtocolHTTPS Protocol = "HTTPS" // HTTP under TLS: ServerNames are set
+)
+
+// ListenerID names a Listener and survives edits of what it serves.
+type ListenerID string
+
+// Listener is logical: an owner, a port and a protocol. Its sockets are Binds.
+type Listener struct {
+	ID       ListenerID
+	Origin   Origin
+	Binds    []BindID
+	Protocol Protocol
+	// Port is the port as clients see it (X-Forwarded-Port), which differs
+	// from the bound one behind a Service or a port mapping.
+	Port uint16
+	// Hosts of an HTTP Listener, sorted by Pattern.
+	Hosts []*Host
+	// ServerNames of an HTTPS Listener, sorted by Pattern.
+	ServerNames []ServerName
+}
+
+// ServerName is what the TLS server name indication selects. Exactly one of
+// Terminate and Refuse is set. The pattern HostAny is for handshakes without
+// a server name and for names that no other pattern covers.
+type ServerName struct {
+	Pattern   HostPattern
+	Terminate *Terminate
+	Refuse    *Refuse
+}
+
+// Terminate ends TLS here. Only it owns hosts and routes.
+type Terminate struct {
+	// Certificates to choose from by what the client supports, at least one,
+	// in order of preference.
+	Certificates []CertificateID
+	// Hosts that belong to this server name, sorted by Pattern. A Host may be
+	// shared (the same pointer) with an HTTP Listener.
+	Hosts []*Host
+}
+
+// Refuse ends the handshake with the alert unrecognized_name, so that neither
+// the default nor another tenant's certificate is ever shown for the name.
+type Refuse struct {
+	Reason Reason
+}
+
+// CertificateID is derived from the content of a Certificate.
+type CertificateID string
+
+// Certificate is a chain with its key, in PEM.
+type Certificate struct {
+	ID     CertificateID
+	Origin Origin
+	Chain  []byte
+	Key    Secret
+}
+
+// Origin says which object, and which part of it, something came from.
+type Origin struct {
+	Kind       string // "Ingress", "Secret"; empty for what Gatehouse made itself
+	Namespace  string
+	Name       string
+	Generation int64
+	Section    string    // field path inside the object, "spec.rules[0].http.paths[1]"
+	Created    time.Time // for precedence: the oldest wins
+}
+
+// Host is one virtual server: a selected Host never falls through to another.
+type Host struct {
+	Pattern HostPattern
+	// Routes in order of precedence: the first that matches is chosen. When
+	// none does the answer is 404 NoRoute.
+	Routes []Route
+}
+
+// RouteID names a Route and survives edits of it: metrics, rate limits and
+// affinity key on it.
+type RouteID string
+
+// Route is flattened: match, security, action. Its effective values are all
+// here; the data plane never merges.
+type Route struct {
+	ID     RouteID
+	Origin Origin
+	Match  Match
+	Action Action
+}
+
+// Match says which requests a Route takes.
+type Match struct {
+	Path PathMatch
+}
+
+// PathKind is how a PathMatch compares.
+type PathKind string
+
+// The kinds of path match, compared with the canonical path.
+const (
+	PathExact   PathKind = "Exact"   // byte for byte
+	PathElement PathKind = "Element" // Ingress Prefix: element by element, a trailing slash in Value is ignored
+	PathString  PathKind = "String"  // Ingress ImplementationSpecific: plain string prefix
+)
+
+// PathMatch selects by the canonical path. Value begins with a slash.
+type PathMatch struct {
+	Kind  PathKind
+	Value string
+}
+
+// Action is what is done with a request: exactly one is set.
+type Action struct {
+	Forward  *Forward
+	Redirect *Redirect
+	Respond  *Respond
+}
+
+// Forward sends the request to one of the weighted targets.
+type Forward struct {
+	Targets  []Target // at least one
+	Timeouts Timeouts
+}
+
+// Timeouts bound single waits, never the whole of a stream. Zero means no
+// bound of its own: the data plane's default holds.
+type Timeouts struct {
+	Connect time.Duration // TCP (and TLS) connect to one endpoint
+	Read    time.Duration // between two reads from the upstream
+	Send    time.Duration // between two writes to the upstream
+}
+
+// Target is one share of a Forward: exactly one of Backend and Respond is set,
+// so that an invalid target fails only its own share.
+type Target struct {
+	Weight  uint32
+	Backend BackendID
+	Respond *Respond
+}
+
+// Redirect answers with a Location. Empty parts keep the request's own.
+type Redirect struct {
+	Status int // 301, 302, 303, 307, 308
+	Scheme string
+	Host   string
+	Port   uint16
+}
+
+// Respond is an answer made here.
+type Respond struct {
+	Status int // 200 to 599
+	Reason Reason
+}
+
+// BackendID names a Backend and survives edits: health, balancing state and
+// connections key on it. It is "namespace/name:port".
+type BackendID string
+
+// Backend is a port of a Service as a target.
+type Backend struct {
+	ID BackendID
+	// Namespace, Service and Port select from service.State. Port is the
+	// number in the Service's spec.ports.
+	Namespace string
+	Service   string
+	Port      uint16
+	// Protocol spoken with the endpoints.
+	Protocol BackendProtocol
+}
+
+// BackendProtocol is what is spoken with endpoints.
+type BackendProtocol string
+
+// The protocols of a Backend.
+const (
+	BackendHTTP1 BackendProtocol = "HTTP/1.1"
+)

@@ -1,0 +1,49 @@
+package ir
+
+// Reason is a code from a small fixed set that says why an answer was made
+// here and not by an endpoint. It is a metric label and an access log field.
+type Reason string
+
+// Reasons that translation puts into a Config.
+const (
+	ReasonInvalidBackend   Reason = "InvalidBackend"   // 500: the Service or its port does not exist
+	ReasonGuardUnsupported Reason = "GuardUnsupported" // 503: the Ingress asks for a guard that is not enforced here
+	ReasonGuardInvalid     Reason = "GuardInvalid"     // 503: the guard's value or what it refers to is broken
+	ReasonTLSUnavailable   Reason = "TLSUnavailable"   // 503 or refused handshake: the host has no usable certificate
+)
+
+// Reasons that the data plane finds.
+const (
+	ReasonNone               Reason = ""
+	ReasonMalformed          Reason = "Malformed"          // 400: not HTTP, or ambiguous
+	ReasonAmbiguousPath      Reason = "AmbiguousPath"      // 400: decodings of the path select different routes
+	ReasonNoRoute            Reason = "NoRoute"            // 404: no host or path matches
+	ReasonMethodNotAllowed   Reason = "MethodNotAllowed"   // 405: CONNECT, TRACE
+	ReasonRequestTimeout     Reason = "RequestTimeout"     // 408: the client was too slow
+	ReasonBodyTooLarge       Reason = "BodyTooLarge"       // 413
+	ReasonURITooLong         Reason = "URITooLong"         // 414
+	ReasonExpectationFailed  Reason = "ExpectationFailed"  // 417: an Expect other than 100-continue
+	ReasonMisdirected        Reason = "Misdirected"        // 421: the Host is not served on this TLS connection
+	ReasonHeaderTooLarge     Reason = "HeaderTooLarge"     // 431
+	ReasonNotImplemented     Reason = "NotImplemented"     // 501: an unknown transfer coding
+	ReasonBadGateway         Reason = "BadGateway"         // 502: the endpoint's answer was broken or cut off
+	ReasonConnectFailed      Reason = "ConnectFailed"      // 502: no endpoint could be reached
+	ReasonConnectTimeout     Reason = "ConnectTimeout"     // 504: no endpoint accepted the connection in time
+	ReasonNoEndpoints        Reason = "NoEndpoints"        // 503: the Service has no endpoint that serves
+	ReasonOverloaded         Reason = "Overloaded"         // 503: a limit of Gatehouse itself
+	ReasonUpstreamTimeout    Reason = "UpstreamTimeout"    // 504: the endpoint did not answer in time
+	ReasonVersionUnsupported Reason = "VersionUnsupported" // 505
+	ReasonClientGone         Reason = "ClientGone"         // 499 in the log: the client hung up first
+	ReasonUpstreamCut        Reason = "UpstreamCut"        // the answer broke off after its head was sent
+)
+
+// Reasons lists every Reason, for metrics and documentation.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonInvalidBackend, ReasonGuardUnsupported, ReasonGuardInvalid, ReasonTLSUnavailable,
+		ReasonMalformed, ReasonAmbiguousPath, ReasonNoRoute, ReasonMethodNotAllowed, ReasonRequestTimeout,
+		ReasonBodyTooLarge, ReasonURITooLong, ReasonExpectationFailed, ReasonMisdirected, ReasonHeaderTooLarge,
+		ReasonNotImplemented, ReasonBadGateway, ReasonConnectFailed, ReasonConnectTimeout, ReasonNoEndpoints,
+		ReasonOverloaded, ReasonUpstreamTimeout, ReasonVersionUnsupported, ReasonClientGone, ReasonUpstreamCut,
+	}
+}

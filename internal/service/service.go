@@ -1,0 +1,144 @@
+// Package service is the picture of Services and their endpoints, and decides
+// which endpoints may serve.
+//
+// It takes what translate read from Services and EndpointSlices and gives the
+// data plane, the service proxy and the announcers one answer to "who serves
+// this port now". It is pure: no I/O, no clock; standard library only.
+package service
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Key names a Service.
+type Key struct {
+	Namespace string
+	Name      string
+}
+
+// String is "namespace/name".
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Compare orders by namespace, then name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Namespace, o.Namespace), cmp.Compare(k.Name, o.Name))
+}
+
+// State is every known Service with its endpoints, immutable and sorted by Key.
+// Services that did not change keep their pointer from one State to the next,
+// so that consumers can skip them.
+type State struct {
+	Services []*Service
+}
+
+// Find returns the Service, or nil.
+func (s *State) Find(k Key) *Service {
+	if s == nil {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(s.Services, k, func(x *Service, k Key) int { return x.Key.Compare(k) })
+	if !ok {
+		return nil
+	}
+	return s.Services[i]
+}
+
+// Service is one Service.
+type Service struct {
+	Key Key
+	// ExternalName is the DNS name of a Service of type ExternalName, whose
+	// ports are then the target's own; empty for all others.
+	ExternalName string
+	Ports        []Port // in the order of spec.ports
+}
+
+// Port returns the port with the number, or nil.
+func (s *Service) Port(number uint16) *Port {
+	if s == nil {
+		return nil
+	}
+	for i := range s.Ports {
+		if s.Ports[i].Number == number {
+			return &s.Ports[i]
+		}
+	}
+	return nil
+}
+
+// Port is one TCP port of a Service with the endpoints behind it.
+type Port struct {
+	Name        string
+	Number      uint16
+	AppProtocol string     // as in the API, may be empty
+	Endpoints   []Endpoint // sorted by Addr, one per address
+}
+
+// Endpoint is a Pod's (or other workload's) address and port with the
+// conditions of its EndpointSlice.
+type Endpoint struct {
+	Addr        netip.AddrPort
+	Ready       bool // may get new requests
+	Serving     bool // answers, even if terminating
+	Terminating bool // is being shut down
+	Node        string
+	Zone        string
+}
+
+// Select returns the endpoints that get new requests: the ready ones; only if
+// there are none, those that terminate but still serve (as kube-proxy does,
+// KEP-1669). The result shares no memory with the input unless all are chosen.
+func Select(all []Endpoint) []Endpoint {
+	if chosen := filter(all, func(e Endpoint) bool { return e.Ready && !e.Terminating }); len(chosen) > 0 {
+		return chosen
+	}
+	return filter(all, func(e Endpoint) bool { return e.Serving && e.Terminating })
+}
+
+func filter(all []Endpoint, keep func(Endpoint) bool) []Endpoint {
+	var out []Endpoint
+	for _, e := range all {
+		if keep(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// AddressPolicy says which endpoint addresses may be dialled. Names and
+// hand-made EndpointSlices must not become a way to the node's own services,
+// the cloud's metadata or Gatehouse's admin port.
+type AddressPolicy struct {
+	// AllowLocal permits loopback and link-local addresses.
+	AllowLocal bool
+	// Denied are refused even then: our own admin and health addresses. An
+	// unspecified address in it stands for every local address.
+	Denied []netip.AddrPort
+}
+
+// Allows reports whether the address may be dialled. Unspecified, multicast,
+// loopback and link-local addresses (which include 169.254.169.254) are
+// refused, IPv4-mapped IPv6 forms are seen through.
+func (p AddressPolicy) Allows(a netip.AddrPort) bool {
+	ip := a.Addr().Unmap()
+	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() {
+		return false
+	}
+	local := ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip == metadataIPv6
+	if local && !p.AllowLocal {
+		return false
+	}
+	for _, d := range p.Denied {
+		if d.Port() != a.Port() {
+			continue
+		}
+		if di := d.Addr().Unmap(); di == ip || (di.IsUnspecified() && ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}
+
+// metadataIPv6 is the address at which EC2 serves instance metadata over IPv6.
+var metadataIPv6 = netip.MustParseAddr("fd00:ec2::254")

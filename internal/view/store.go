@@ -1,0 +1,209 @@
+package view
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Store gathers objects from a source and gives Views. Its methods may be
+// called from several goroutines.
+type Store struct {
+	mu         sync.Mutex
+	generation uint64
+	routing    uint64
+	last       *View
+	changed    chan struct{}
+
+	ingresses kindOf[*networkingv1.Ingress]
+	classes   kindOf[*networkingv1.IngressClass]
+	services  kindOf[*corev1.Service]
+	secrets   kindOf[*corev1.Secret]
+
+	endpointSlices map[types.NamespacedName]*discoveryv1.EndpointSlice
+	byService      map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	slicesShared   bool // byService is part of a View: copy before writing
+}
+
+// NewStore gives an empty Store.
+func NewStore() *Store {
+	return &Store{
+		changed:        make(chan struct{}, 1),
+		endpointSlices: map[types.NamespacedName]*discoveryv1.EndpointSlice{},
+		byService:      map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
+	}
+}
+
+// Changed receives after one or more changes; several changes may make one
+// receive.
+func (s *Store) Changed() <-chan struct{} { return s.changed }
+
+// Set adds or replaces an object, which must not be written to afterwards. It
+// panics on a kind that a View does not hold.
+func (s *Store) Set(obj metav1.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := keyOf(obj)
+	switch o := obj.(type) {
+	case *networkingv1.Ingress:
+		s.ingresses.set(k, o)
+	case *networkingv1.IngressClass:
+		s.classes.set(k, o)
+	case *corev1.Service:
+		s.services.set(k, o)
+	case *corev1.Secret:
+		s.secrets.set(k, o)
+	case *discoveryv1.EndpointSlice:
+		s.setSlice(k, o)
+		s.bump(false)
+		return
+	default:
+		panic("BUG: view.Store.Set: unknown kind")
+	}
+	s.bump(true)
+}
+
+// Delete removes the object of the same kind, namespace and name as obj, if
+// there is one.
+func (s *Store) Delete(obj metav1.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := keyOf(obj)
+	var had bool
+	switch obj.(type) {
+	case *networkingv1.Ingress:
+		had = s.ingresses.delete(k)
+	case *networkingv1.IngressClass:
+		had = s.classes.delete(k)
+	case *corev1.Service:
+		had = s.services.delete(k)
+	case *corev1.Secret:
+		had = s.secrets.delete(k)
+	case *discoveryv1.EndpointSlice:
+		if s.setSlice(k, nil) {
+			s.bump(false)
+		}
+		return
+	default:
+		panic("BUG: view.Store.Delete: unknown kind")
+	}
+	if had {
+		s.bump(true)
+	}
+}
+
+// View gives the present picture. Without a change in between it returns the
+// same pointer.
+func (s *Store) View() *View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last != nil && s.last.Generation == s.generation {
+		return s.last
+	}
+	s.last = &View{
+		Generation:     s.generation,
+		Routing:        s.routing,
+		Ingresses:      s.ingresses.sorted(),
+		IngressClasses: s.classes.sorted(),
+		Services:       s.services.sorted(),
+		Secrets:        s.secrets.sorted(),
+		slices:         s.byService,
+	}
+	s.slicesShared = true
+	return s.last
+}
+
+func (s *Store) bump(routing bool) {
+	s.generation++
+	if routing {
+		s.routing = s.generation
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// setSlice replaces (or with nil removes) a slice and reports whether there was
+// anything to do.
+func (s *Store) setSlice(k types.NamespacedName, es *discoveryv1.EndpointSlice) bool {
+	old := s.endpointSlices[k]
+	if old == nil && es == nil {
+		return false
+	}
+	if s.slicesShared {
+		s.byService = maps.Clone(s.byService)
+		s.slicesShared = false
+	}
+	if old != nil {
+		s.dropFromService(old)
+	}
+	if es == nil {
+		delete(s.endpointSlices, k)
+		return true
+	}
+	s.endpointSlices[k] = es
+	owner := types.NamespacedName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName]}
+	list := append(slices.Clone(s.byService[owner]), es)
+	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
+	s.byService[owner] = list
+	return true
+}
+
+func (s *Store) dropFromService(es *discoveryv1.EndpointSlice) {
+	owner := types.NamespacedName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName]}
+	list := slices.DeleteFunc(slices.Clone(s.byService[owner]), func(x *discoveryv1.EndpointSlice) bool { return x == es })
+	if len(list) == 0 {
+		delete(s.byService, owner)
+		return
+	}
+	s.byService[owner] = list
+}
+
+// kindOf holds the objects of one kind and remembers their sorted list until
+// one of them changes.
+type kindOf[T metav1.Object] struct {
+	byKey map[types.NamespacedName]T
+	list  []T
+	valid bool
+}
+
+func (k *kindOf[T]) set(key types.NamespacedName, o T) {
+	if k.byKey == nil {
+		k.byKey = map[types.NamespacedName]T{}
+	}
+	k.byKey[key] = o
+	k.valid = false
+}
+
+func (k *kindOf[T]) delete(key types.NamespacedName) bool {
+	if _, ok := k.byKey[key]; !ok {
+		return false
+	}
+	delete(k.byKey, key)
+	k.valid = false
+	return true
+}
+
+func (k *kindOf[T]) sorted() []T {
+	if k.valid {
+		return k.list
+	}
+	list := slices.Collect(maps.Values(k.byKey))
+	slices.SortFunc(list, func(a, b T) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	k.list, k.valid = list, true
+	return list
+}
+
+func keyOf(o metav1.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
+}

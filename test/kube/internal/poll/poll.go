@@ -1,0 +1,28 @@
+// Package poll waits for conditions. It takes a check and a deadline, and gives
+// back nil as soon as the check passes; it never waits for a fixed time.
+package poll
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Until calls check at once and then every interval until it returns nil. When
+// ctx ends first, the error carries the last thing check complained of and
+// wraps ctx's cause. The ctx given to check ends with ctx.
+func Until(ctx context.Context, every time.Duration, check func(context.Context) error) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last: %v", context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
