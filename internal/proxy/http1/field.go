@@ -1,0 +1,248 @@
+package http1
+
+import "bytes"
+
+// FieldID tells the fields that Gatehouse knows apart from all others.
+type FieldID uint8
+
+// The known fields. Identity and hop-by-hop fields are recognised in their
+// aliases (underscore, dot) too.
+const (
+	FieldOther FieldID = iota
+	FieldHost
+	FieldConnection
+	FieldContentLength
+	FieldTransferEncoding
+	FieldUpgrade
+	FieldExpect
+	FieldTrailer
+	FieldHopByHop  // Keep-Alive, Proxy-Connection, TE, Proxy-Authenticate, Proxy-Authorization, HTTP2-Settings
+	FieldForwarded // X-Forwarded-For
+	FieldProto     // X-Forwarded-Proto
+	FieldFwdHost   // X-Forwarded-Host
+	FieldFwdPort   // X-Forwarded-Port
+	FieldIdentity  // every other field by which a proxy tells who the client is
+	FieldRequestID // X-Request-ID
+	FieldReferer   // Referer
+	FieldUserAgent // User-Agent
+	FieldAlias     // a framing or routing field in a spelling that only some backends read as such
+)
+
+// Field is one field line as offsets into its Head's buffer.
+type Field struct {
+	start, nameEnd, valueStart, valueEnd, end uint32
+	ID                                        FieldID
+	Drop                                      bool // not copied to the other side
+}
+
+// known lists field names by their length; all folded.
+var known = [...][]struct {
+	name string
+	id   FieldID
+}{
+	2:  {{"te", FieldHopByHop}},
+	4:  {{"host", FieldHost}},
+	6:  {{"expect", FieldExpect}},
+	7:  {{"upgrade", FieldUpgrade}, {"trailer", FieldTrailer}, {"referer", FieldReferer}},
+	8:  {{"x-scheme", FieldIdentity}},
+	9:  {{"forwarded", FieldIdentity}, {"x-real-ip", FieldIdentity}},
+	10: {{"connection", FieldConnection}, {"user-agent", FieldUserAgent}, {"keep-alive", FieldHopByHop}},
+	11: {{"x-client-ip", FieldIdentity}},
+	12: {{"x-request-id", FieldRequestID}},
+	14: {{"content-length", FieldContentLength}, {"x-original-url", FieldIdentity}, {"true-client-ip", FieldIdentity}, {"http2-settings", FieldHopByHop}},
+	15: {{"x-forwarded-for", FieldForwarded}, {"front-end-https", FieldIdentity}, {"ssl-client-cert", FieldIdentity}},
+	16: {{"proxy-connection", FieldHopByHop}, {"x-forwarded-host", FieldFwdHost}, {"x-forwarded-port", FieldFwdPort}},
+	17: {{"transfer-encoding", FieldTransferEncoding}, {"x-forwarded-proto", FieldProto}},
+	18: {{"proxy-authenticate", FieldHopByHop}},
+	19: {{"proxy-authorization", FieldHopByHop}},
+}
+
+// identify finds the ID of a field name and whether it is spelled with hyphens.
+func identify(name []byte) FieldID {
+	n := len(name)
+	if n < len(known) {
+		for i := range known[n] {
+			k := &known[n][i]
+			if fold[name[0]] == k.name[0] && equalFolded(k.name, name) {
+				return aliasOf(k.id, name)
+			}
+		}
+	}
+	// Whole families: whatever a proxy in front of us might say of the client.
+	switch {
+	case n > 12 && equalFolded("x-forwarded-", name[:12]),
+		n > 11 && equalFolded("ssl-client-", name[:11]),
+		n > 11 && equalFolded("x-original-", name[:11]):
+		return FieldIdentity
+	}
+	return FieldOther
+}
+
+// aliasOf turns a framing, routing or client-supplied field into FieldAlias
+// when it is not spelled with hyphens: it is not that field for us, but could
+// be for a backend.
+func aliasOf(id FieldID, name []byte) FieldID {
+	if bytes.IndexByte(name, '_') < 0 && bytes.IndexByte(name, '.') < 0 {
+		return id
+	}
+	switch id {
+	case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort, FieldIdentity:
+		return FieldIdentity
+	case FieldReferer, FieldUserAgent:
+		return FieldOther
+	}
+	return FieldAlias
+}
+
+func equalFolded(folded string, b []byte) bool {
+	if len(folded) != len(b) {
+		return false
+	}
+	for i := range len(folded) {
+		if fold[b[i]] != folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Head is a start line with its fields, in the buffer it was read into. It is
+// valid until that buffer is reused.
+type Head struct {
+	buf    []byte // start line to the empty line, inclusive
+	Fields []Field
+}
+
+// Name of the field as it was spelled.
+func (h *Head) Name(f *Field) []byte { return h.buf[f.start:f.nameEnd] }
+
+// Value of the field without surrounding white space.
+func (h *Head) Value(f *Field) []byte { return h.buf[f.valueStart:f.valueEnd] }
+
+// Get returns the value of the first field with the (lower-case) name, or nil.
+// It is a linear search, for the few fields that have no ID.
+func (h *Head) Get(lower string) []byte {
+	for i := range h.Fields {
+		if f := &h.Fields[i]; equalFold(lower, h.Name(f)) {
+			return h.Value(f)
+		}
+	}
+	return nil
+}
+
+// parseFields reads field lines from buf[at:] up to and including the empty
+// line, which must be there. It gives the offset behind it.
+func (h *Head) parseFields(buf []byte, at, maxFields int) (int, error) {
+	h.buf = buf
+	h.Fields = h.Fields[:0]
+	for {
+		line := buf[at:]
+		nl := bytes.IndexByte(line, '\n')
+		if nl < 1 || line[nl-1] != '\r' {
+			return 0, errBareLF
+		}
+		if nl == 1 {
+			h.buf = buf[:at+2]
+			return at + 2, nil
+		}
+		if len(h.Fields) == maxFields {
+			return 0, ErrTooManyFields
+		}
+		f, err := parseField(line[:nl-1])
+		if err != nil {
+			return 0, err
+		}
+		base := uint32(at)
+		f.start = base
+		f.nameEnd += base
+		f.valueStart += base
+		f.valueEnd += base
+		f.end = base + uint32(nl) + 1
+		h.Fields = append(h.Fields, f)
+		at += nl + 1
+	}
+}
+
+// parseField reads one line without its CRLF.
+func parseField(line []byte) (f Field, err error) {
+	if line[0] == ' ' || line[0] == '\t' {
+		return f, errObsFold
+	}
+	colon := 0
+	for colon < len(line) && isToken[line[colon]] {
+		colon++
+	}
+	if colon == len(line) || line[colon] != ':' || colon == 0 {
+		return f, errFieldName
+	}
+	value := line[colon+1:]
+	if !validValue(value) {
+		return f, errFieldValue
+	}
+	start, end := colon+1, len(line)
+	for start < end && (line[start] == ' ' || line[start] == '\t') {
+		start++
+	}
+	for end > start && (line[end-1] == ' ' || line[end-1] == '\t') {
+		end--
+	}
+	f.nameEnd, f.valueStart, f.valueEnd = uint32(colon), uint32(start), uint32(end)
+	f.ID = identify(line[:colon])
+	return f, nil
+}
+
+// AppendFields appends all fields that are not dropped, as they were received,
+// in maximal runs.
+func (h *Head) AppendFields(dst []byte) []byte {
+	runStart, runEnd := uint32(0), uint32(0)
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if f.Drop {
+			continue
+		}
+		if f.start != runEnd {
+			dst = append(dst, h.buf[runStart:runEnd]...)
+			runStart = f.start
+		}
+		runEnd = f.end
+	}
+	return append(dst, h.buf[runStart:runEnd]...)
+}
+
+// dropNominated drops the fields that a Connection value names. Naming a field
+// that frames or routes the message is refused: a next hop could read it
+// without that field.
+func (h *Head) dropNominated(value []byte) error {
+	for len(value) > 0 {
+		var name []byte
+		name, value = nextElement(value)
+		if len(name) == 0 || equalFold("close", name) || equalFold("keep-alive", name) || equalFold("upgrade", name) {
+			continue
+		}
+		if !validToken(name) {
+			return errConnection
+		}
+		switch identify(name) {
+		case FieldHost, FieldContentLength, FieldTransferEncoding:
+			return errConnection
+		}
+		for i := range h.Fields {
+			f := &h.Fields[i]
+			if n := h.Name(f); len(n) == len(name) && bytes.EqualFold(n, name) {
+				f.Drop = true
+			}
+		}
+	}
+	return nil
+}
+
+func hasElement(value []byte, lower string) bool {
+	for len(value) > 0 {
+		var e []byte
+		e, value = nextElement(value)
+		if equalFold(lower, e) {
+			return true
+		}
+	}
+	return false
+}

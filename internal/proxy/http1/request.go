@@ -1,0 +1,357 @@
+package http1
+
+import (
+	"bytes"
+)
+
+// Limits bound one message head. Zero values are not defaults: set all.
+type Limits struct {
+	HeadBytes int // request or status line and fields together
+	Fields    int // field lines
+	Target    int // request target, bytes
+}
+
+// Request is a parsed request head. Reuse it from request to request.
+type Request struct {
+	Head
+	Method []byte
+	// Target as the client wrote it, the absolute form's authority cut off:
+	// "/path?query", or "*".
+	Target []byte
+	// Path and Query are the two parts of Target; Query is without "?".
+	Path, Query []byte
+	// Authority is from the absolute form or from Host; empty if neither.
+	Authority []byte
+	Absolute  bool // the target was in absolute form
+	HTTP10    bool // the client speaks HTTP/1.0
+	// Chunked or Length frame the body; Length is 0 without one.
+	Chunked bool
+	Length  int64
+	// Close: the client wants, or its version implies, no further request.
+	Close bool
+	// KeepAlive10: an HTTP/1.0 client asked for keep-alive and must be told.
+	KeepAlive10 bool
+	// Upgrade is the value of an Upgrade that may be passed on, or nil.
+	Upgrade []byte
+	// Expect: the client waits for 100 Continue.
+	Expect bool
+	// Values of single fields, nil when absent or (RequestID) given twice.
+	ForwardedFor, ForwardedProto, ForwardedHost, ForwardedPort []byte
+	RequestID, Referer, UserAgent                              []byte
+}
+
+// HasBody reports whether body bytes follow the head.
+func (r *Request) HasBody() bool { return r.Chunked || r.Length > 0 }
+
+// Idempotent reports whether the method may be repeated (RFC 9110, section 9.2.2).
+func (r *Request) Idempotent() bool {
+	switch string(r.Method) {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// HeadEnd finds where the head in buf ends: the offset behind its empty line,
+// or 0 if more bytes are needed. scanned is how far an earlier call has looked.
+// It also stops at an empty line that lacks CR, so that parsing can refuse it.
+func HeadEnd(buf []byte, scanned int) int {
+	at := max(scanned-3, 0)
+	for {
+		nl := bytes.IndexByte(buf[at:], '\n')
+		if nl < 0 {
+			return 0
+		}
+		at += nl + 1
+		switch {
+		case at < len(buf) && buf[at] == '\n':
+			return at + 1
+		case at+1 < len(buf) && buf[at] == '\r' && buf[at+1] == '\n':
+			return at + 2
+		}
+	}
+}
+
+// Parse reads the head that fills buf exactly (see HeadEnd). The Request
+// refers to buf. Fields that must not go to another hop are marked Drop:
+// connection options, aliases and identity fields; the caller adds its own.
+func (r *Request) Parse(buf []byte, lim Limits) error {
+	*r = Request{Head: Head{Fields: r.Fields[:0]}}
+	at, err := r.parseStartLine(buf, lim)
+	if err != nil {
+		return err
+	}
+	n, err := r.parseFields(buf, at, lim.Fields)
+	if err != nil {
+		return err
+	}
+	if n != len(buf) {
+		return errBareLF
+	}
+	return r.interpret()
+}
+
+func (r *Request) parseStartLine(buf []byte, lim Limits) (int, error) {
+	nl := bytes.IndexByte(buf, '\n')
+	if nl < 1 || buf[nl-1] != '\r' {
+		return 0, errBareLF
+	}
+	line := buf[:nl-1]
+	sp := bytes.IndexByte(line, ' ')
+	if sp <= 0 || !validToken(line[:sp]) {
+		return 0, errStartLine
+	}
+	r.Method = line[:sp]
+	line = line[sp+1:]
+	sp = bytes.IndexByte(line, ' ')
+	if sp < 0 || sp > lim.Target {
+		if sp < 0 && len(line) <= lim.Target {
+			return 0, errStartLine
+		}
+		return 0, ErrURITooLong
+	}
+	target, version := line[:sp], line[sp+1:]
+	if err := r.parseVersion(version); err != nil {
+		return 0, err
+	}
+	return nl + 1, r.parseTarget(target)
+}
+
+func (r *Request) parseVersion(v []byte) error {
+	if string(v) == "HTTP/1.1" {
+		return nil
+	}
+	if len(v) != 8 || string(v[:5]) != "HTTP/" || v[6] != '.' || v[5] < '0' || v[5] > '9' || v[7] < '0' || v[7] > '9' {
+		return errStartLine
+	}
+	if v[5] != '1' {
+		return ErrVersion
+	}
+	r.HTTP10 = v[7] == '0'
+	return nil
+}
+
+// parseTarget reads origin, absolute and asterisk form (RFC 9112, section
+// 3.2). Authority form goes with CONNECT only, which the caller refuses.
+func (r *Request) parseTarget(t []byte) error {
+	if len(t) == 0 || !validTarget(t) {
+		return errTarget
+	}
+	switch {
+	case t[0] == '/':
+	case len(t) == 1 && t[0] == '*':
+		if string(r.Method) != "OPTIONS" {
+			return errTarget
+		}
+		r.Target, r.Path = t, t
+		return nil
+	case string(r.Method) == "CONNECT":
+		r.Target, r.Authority = t, t
+		return nil
+	default:
+		rest, ok := cutScheme(t)
+		if !ok {
+			return errTarget
+		}
+		r.Absolute = true
+		end := bytes.IndexAny(rest, "/?")
+		if end < 0 {
+			end = len(rest)
+		}
+		r.Authority = rest[:end]
+		if len(r.Authority) == 0 {
+			return errTarget
+		}
+		if t = rest[end:]; len(t) == 0 || t[0] == '?' {
+			return r.emptyPath(t)
+		}
+	}
+	r.Target, r.Path = t, t
+	if q := bytes.IndexByte(t, '?'); q >= 0 {
+		r.Path, r.Query = t[:q], t[q+1:]
+	}
+	return nil
+}
+
+// emptyPath completes "http://host" and "http://host?query" (RFC 9112, 3.2.1).
+func (r *Request) emptyPath(t []byte) error {
+	if len(t) == 0 && string(r.Method) == "OPTIONS" {
+		r.Target, r.Path = []byte("*"), []byte("*")
+		return nil
+	}
+	r.Target = append([]byte("/"), t...)
+	r.Path = r.Target[:1]
+	if len(t) > 0 {
+		r.Query = r.Target[2:]
+	}
+	return nil
+}
+
+func cutScheme(t []byte) ([]byte, bool) {
+	if len(t) > 7 && equalFold("http://", t[:7]) {
+		return t[7:], true
+	}
+	if len(t) > 8 && equalFold("https://", t[:8]) {
+		return t[8:], true
+	}
+	return nil, false
+}
+
+// validTarget refuses controls and "#", which no client may send; spaces
+// cannot be here. Bytes above 0x7f are tolerated, as everybody does.
+func validTarget(t []byte) bool {
+	return validValue(t) && bytes.IndexByte(t, '\t') < 0 && bytes.IndexByte(t, '#') < 0
+}
+
+// interpret reads the fields that frame, route and identify.
+func (r *Request) interpret() error {
+	var host, transfer, length, expect int
+	var upgrade, hostValue []byte
+	closeAsked, keepAlive, wantsUpgrade := false, false, false
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.ID == FieldOther {
+			continue
+		}
+		v := r.Value(f)
+		switch f.ID {
+		case FieldHost:
+			host++
+			hostValue = v
+		case FieldConnection:
+			f.Drop = true
+			closeAsked = closeAsked || hasElement(v, "close")
+			keepAlive = keepAlive || hasElement(v, "keep-alive")
+			wantsUpgrade = wantsUpgrade || hasElement(v, "upgrade")
+			if err := r.dropNominated(v); err != nil {
+				return err
+			}
+		case FieldContentLength:
+			length++
+			n, ok := parseLength(v)
+			if !ok || length > 1 {
+				return errLength
+			}
+			r.Length = n
+		case FieldTransferEncoding:
+			transfer++
+			if err := codingError(v); err != nil {
+				return err
+			}
+			f.Drop = true
+			r.Chunked = true
+		case FieldUpgrade:
+			f.Drop = true
+			if upgrade != nil {
+				return errUpgradeField
+			}
+			upgrade = v
+		case FieldExpect:
+			expect++
+			if !equalFold("100-continue", v) || expect > 1 {
+				return ErrExpect
+			}
+			r.Expect = true
+		case FieldTrailer, FieldHopByHop, FieldIdentity, FieldAlias:
+			f.Drop = true
+		case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort:
+			f.Drop = true
+			r.keepForwarded(f.ID, v)
+		case FieldRequestID:
+			f.Drop = true
+			r.RequestID = v
+		case FieldReferer:
+			r.Referer = v
+		case FieldUserAgent:
+			r.UserAgent = v
+		}
+	}
+	if transfer > 1 || (transfer > 0 && (length > 0 || r.HTTP10)) {
+		return errTransfer
+	}
+	if err := r.setAuthority(host, hostValue); err != nil {
+		return err
+	}
+	r.Close = closeAsked || (r.HTTP10 && !keepAlive)
+	r.KeepAlive10 = r.HTTP10 && !r.Close
+	r.Expect = r.Expect && !r.HTTP10 && r.HasBody()
+	if wantsUpgrade && !r.HTTP10 && !r.HasBody() && mayUpgrade(upgrade) {
+		r.Upgrade = upgrade
+	}
+	return nil
+}
+
+// keepForwarded remembers what a trusted proxy may have said. A list over
+// several lines cannot be given as one slice: then the last line counts, which
+// is the nearest proxy's.
+func (r *Request) keepForwarded(id FieldID, v []byte) {
+	switch id {
+	case FieldForwarded:
+		r.ForwardedFor = v
+	case FieldProto:
+		r.ForwardedProto = v
+	case FieldFwdHost:
+		r.ForwardedHost = v
+	case FieldFwdPort:
+		r.ForwardedPort = v
+	}
+}
+
+func (r *Request) setAuthority(count int, host []byte) error {
+	if count > 1 || (count == 0 && !r.HTTP10) {
+		return errHost
+	}
+	if r.Absolute || string(r.Method) == "CONNECT" {
+		// RFC 9112, 3.2.2 lets the target win; two names for one request are
+		// how filters are bypassed, so they must agree.
+		if count == 1 && !bytes.EqualFold(host, r.Authority) {
+			return errHost
+		}
+		return nil
+	}
+	r.Authority = host
+	return nil
+}
+
+// parseLength reads 1*DIGIT, at most 18 of them.
+func parseLength(v []byte) (n int64, ok bool) {
+	if len(v) == 0 || len(v) > 18 {
+		return 0, false
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// codingError accepts exactly "chunked"; other known codings by themselves are
+// ErrCoding, all else is an obfuscation.
+func codingError(v []byte) error {
+	switch {
+	case equalFold("chunked", v):
+		return nil
+	case equalFold("gzip", v), equalFold("deflate", v), equalFold("compress", v), equalFold("identity", v), equalFold("br", v):
+		return ErrCoding
+	}
+	return errTransfer
+}
+
+// mayUpgrade refuses protocols that would change what we and the backend
+// think of the connection.
+func mayUpgrade(v []byte) bool {
+	if len(v) == 0 {
+		return false
+	}
+	for rest := v; len(rest) > 0; {
+		var p []byte
+		p, rest = nextElement(rest)
+		name, _, _ := bytes.Cut(p, []byte("/"))
+		if !validToken(name) || equalFold("h2c", name) || equalFold("h2", name) || equalFold("http", name) || equalFold("tls", name) {
+			return false
+		}
+	}
+	return true
+}
