@@ -47,9 +47,50 @@ func (s *Store) Changed() <-chan struct{} { return s.changed }
 
 // Set adds or replaces an object, which must not be written to afterwards. It
 // panics on a kind that a View does not hold.
-func (s *Store) Set(obj metav1.Object) {
+func (s *Store) Set(obj metav1.Object) { s.Apply([]metav1.Object{obj}, nil) }
+
+// Delete removes the object of the same kind, namespace and name as obj, if
+// there is one. It panics on a kind that a View does not hold.
+func (s *Store) Delete(obj metav1.Object) { s.Apply(nil, []metav1.Object{obj}) }
+
+// Apply removes the objects of remove as Delete does, then adds or replaces
+// those of set as Set does, in one step: every View has either all of it or
+// nothing, and the generation rises at most once. What is set counts as a
+// change even if it equals what is there.
+func (s *Store) Apply(set, remove []metav1.Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var changed, routing bool
+	for _, o := range remove {
+		if s.remove(o) {
+			changed = true
+			routing = routing || !isSlice(o)
+		}
+	}
+	for _, o := range set {
+		s.put(o)
+		changed = true
+		routing = routing || !isSlice(o)
+	}
+	if !changed {
+		return
+	}
+	s.generation++
+	if routing {
+		s.routing = s.generation
+	}
+	s.signal()
+}
+
+// Poke makes Changed receive although no object changed: a source's verdicts did.
+func (s *Store) Poke() { s.signal() }
+
+func isSlice(o metav1.Object) bool {
+	_, ok := o.(*discoveryv1.EndpointSlice)
+	return ok
+}
+
+func (s *Store) put(obj metav1.Object) {
 	k := keyOf(obj)
 	switch o := obj.(type) {
 	case *networkingv1.Ingress:
@@ -62,40 +103,27 @@ func (s *Store) Set(obj metav1.Object) {
 		s.secrets.set(k, o)
 	case *discoveryv1.EndpointSlice:
 		s.setSlice(k, o)
-		s.bump(false)
-		return
 	default:
-		panic("BUG: view.Store.Set: unknown kind")
+		panic("BUG: view.Store: unknown kind to set")
 	}
-	s.bump(true)
 }
 
-// Delete removes the object of the same kind, namespace and name as obj, if
-// there is one.
-func (s *Store) Delete(obj metav1.Object) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// remove reports whether there was anything to remove.
+func (s *Store) remove(obj metav1.Object) bool {
 	k := keyOf(obj)
-	var had bool
 	switch obj.(type) {
 	case *networkingv1.Ingress:
-		had = s.ingresses.delete(k)
+		return s.ingresses.delete(k)
 	case *networkingv1.IngressClass:
-		had = s.classes.delete(k)
+		return s.classes.delete(k)
 	case *corev1.Service:
-		had = s.services.delete(k)
+		return s.services.delete(k)
 	case *corev1.Secret:
-		had = s.secrets.delete(k)
+		return s.secrets.delete(k)
 	case *discoveryv1.EndpointSlice:
-		if s.setSlice(k, nil) {
-			s.bump(false)
-		}
-		return
+		return s.setSlice(k, nil)
 	default:
-		panic("BUG: view.Store.Delete: unknown kind")
-	}
-	if had {
-		s.bump(true)
+		panic("BUG: view.Store: unknown kind to remove")
 	}
 }
 
@@ -120,11 +148,7 @@ func (s *Store) View() *View {
 	return s.last
 }
 
-func (s *Store) bump(routing bool) {
-	s.generation++
-	if routing {
-		s.routing = s.generation
-	}
+func (s *Store) signal() {
 	select {
 	case s.changed <- struct{}{}:
 	default:
