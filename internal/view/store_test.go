@@ -248,3 +248,19 @@ func torn(v *View, names int) string {
 	}
 	return ""
 }
+
+// TestViewSurvivesGrowth adds a slice that sorts first to a list that has room
+// for it behind its end.
+func TestViewSurvivesGrowth(t *testing.T) {
+	s := NewStore()
+	s.Apply([]metav1.Object{slice("a", "1", "s"), slice("a", "2", "s"), slice("a", "3", "s")}, nil)
+	s.Delete(slice("a", "3", ""))
+	before := s.View()
+	s.Set(slice("a", "0", "s"))
+	if got := sliceNames(before, "a", "s"); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("an earlier View changed: %v", got)
+	}
+	if got := sliceNames(s.View(), "a", "s"); !slices.Equal(got, []string{"0", "1", "2"}) {
+		t.Errorf("the new View: %v", got)
+	}
+}
