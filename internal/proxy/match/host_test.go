@@ -1,0 +1,192 @@
+package match
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+)
+
+func hostTable(patterns ...ir.HostPattern) *Hosts[int] {
+	entries := make([]HostEntry[int], len(patterns))
+	for i, p := range patterns {
+		entries[i] = HostEntry[int]{Pattern: p, Value: i}
+	}
+	return NewHosts(entries)
+}
+
+// pattern reads "name", "*.name" (OneLabel), "**.name" (Suffix) or "*" (Any).
+func pattern(s string) ir.HostPattern {
+	if s == "*" {
+		return ir.AnyHost
+	}
+	if name, ok := strings.CutPrefix(s, "**."); ok {
+		return ir.HostPattern{Kind: ir.HostSuffix, Name: name}
+	}
+	return ir.ParseIngressHost(s)
+}
+
+func patterns(s string) []ir.HostPattern {
+	var out []ir.HostPattern
+	for f := range strings.FieldsSeq(s) {
+		out = append(out, pattern(f))
+	}
+	return out
+}
+
+func TestHostsLookup(t *testing.T) {
+	f := func(table, host, want string) {
+		t.Helper()
+		h := hostTable(patterns(table)...)
+		_, got, ok := h.Lookup([]byte(host))
+		if want == "" {
+			if ok {
+				t.Errorf("%s: %q selects %v, want nothing", table, host, got)
+			}
+			return
+		}
+		if !ok || got != pattern(want) {
+			t.Errorf("%s: %q selects %v %v, want %s", table, host, got, ok, want)
+		}
+	}
+	const table = "foo.example.com *.example.com **.example.com **.com *.bar.com bar.com *"
+	f(table, "foo.example.com", "foo.example.com")
+	f(table, "baz.example.com", "*.example.com")
+	f(table, "a.b.example.com", "**.example.com")
+	f(table, "example.com", "**.com")
+	f(table, "com", "*")
+	f(table, "bar.com", "bar.com")
+	f(table, "x.bar.com", "*.bar.com")
+	f(table, "x.y.bar.com", "**.com")
+	f(table, "example.org", "*")
+	f(table, "", "*")
+	f(table, "[::1]", "*")
+
+	f("foo.example.com *.bar.com", "bar.com", "")
+	f("foo.example.com *.bar.com", "a.b.bar.com", "")
+	f("foo.example.com *.bar.com", ".bar.com", "")
+	f("foo.example.com *.bar.com", "foo.example.com.", "")
+	f("foo.example.com *.bar.com", "xfoo.example.com", "")
+	f("foo.example.com *.bar.com", "xbar.com", "")
+	f("foo.example.com *.bar.com", "", "")
+	f("", "foo", "")
+	f("", "", "")
+	f("*", "", "*")
+	// One label is longer than the wildcard above it, even if both cover it.
+	f("**.com *.a.com", "x.a.com", "*.a.com")
+	f("*.com **.a.com", "x.a.com", "**.a.com")
+	f("*.com **.a.com", "a.com", "*.com")
+}
+
+func TestNewHostsRefusesDuplicates(t *testing.T) {
+	f := func(table string) {
+		t.Helper()
+		defer func() {
+			if s, _ := recover().(string); !strings.HasPrefix(s, "BUG: ") {
+				t.Errorf("%s: panic %q, want BUG", table, s)
+			}
+		}()
+		hostTable(patterns(table)...)
+	}
+	f("a b a")
+	f("*.a b *.a")
+	f("**.a b **.a")
+	f("* b *")
+
+	hostTable(patterns("a *.a **.a *")...) // not the same pattern
+
+	defer func() {
+		if recover() == nil {
+			t.Error("an unknown kind was taken")
+		}
+	}()
+	hostTable(ir.HostPattern{Kind: "Regex", Name: "a"})
+}
+
+// scanHosts is the reference: the best of all patterns that match.
+func scanHosts(table []ir.HostPattern, host string) (best ir.HostPattern, ok bool) {
+	better := func(p, q ir.HostPattern) bool { // p before q
+		wild := func(p ir.HostPattern) bool { return p.Kind == ir.HostOneLabel || p.Kind == ir.HostSuffix }
+		if wild(p) && wild(q) && len(p.Name) != len(q.Name) {
+			return len(p.Name) > len(q.Name)
+		}
+		return p.Compare(q) < 0
+	}
+	for _, p := range table {
+		if p.Matches(host) && (!ok || better(p, best)) {
+			best, ok = p, true
+		}
+	}
+	return best, ok
+}
+
+func FuzzHostsLookup(f *testing.F) {
+	f.Add("a.b.c *.b.c **.b.c **.c *", "a.b.c")
+	f.Add("*.b.c **.c", "x.b.c")
+	f.Add("*.b.c **.c", "x.y.b.c")
+	f.Add("b *", ".b")
+	f.Add("**.b.", "a.b.")
+	f.Fuzz(func(t *testing.T, table, host string) {
+		seen := map[ir.HostPattern]bool{}
+		var list []ir.HostPattern
+		for _, p := range patterns(table) {
+			if !seen[p] {
+				seen[p] = true
+				list = append(list, p)
+			}
+		}
+		want, wantOK := scanHosts(list, host)
+		h := hostTable(list...)
+		if _, got, ok := h.Lookup([]byte(host)); got != want || ok != wantOK {
+			t.Errorf("%q in %v: Lookup %v %v, a scan %v %v", host, list, got, ok, want, wantOK)
+		}
+		if _, got, ok := h.LookupString(host); got != want || ok != wantOK {
+			t.Errorf("%q in %v: LookupString %v %v, a scan %v %v", host, list, got, ok, want, wantOK)
+		}
+	})
+}
+
+// manyHosts are n exact names and n/10 wildcards.
+func manyHosts(n int) *Hosts[int] {
+	table := []ir.HostPattern{ir.AnyHost}
+	for i := range n {
+		table = append(table, pattern(fmt.Sprintf("app-%d.team-%d.example.com", i, i%97)))
+		if i%10 == 0 {
+			table = append(table, pattern(fmt.Sprintf("*.zone-%d.example.com", i)))
+		}
+	}
+	return hostTable(table...)
+}
+
+func TestHostsLookupAllocatesNothing(t *testing.T) {
+	h := manyHosts(1000)
+	hosts := [][]byte{[]byte("app-7.team-7.example.com"), []byte("x.zone-10.example.com"), []byte("unknown.example.org")}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, host := range hosts {
+			h.Lookup(host)
+		}
+		h.LookupString("x.zone-20.example.com")
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkHostsLookup(b *testing.B) {
+	for _, n := range []int{1, 100, 10_000} {
+		h := manyHosts(n)
+		for _, c := range []struct{ name, host string }{
+			{"exact", fmt.Sprintf("app-%d.team-%d.example.com", n-1, (n-1)%97)},
+			{"wildcard", fmt.Sprintf("shop.zone-%d.example.com", (n-1)/10*10)},
+			{"none", "www.example.org"},
+		} {
+			b.Run(fmt.Sprintf("%d/%s", n, c.name), func(b *testing.B) {
+				host := []byte(c.host)
+				b.ReportAllocs()
+				for b.Loop() {
+					h.Lookup(host)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package match
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+)
+
+// Paths selects a Route of one Host by the canonical path. It is immutable.
+//
+// It is a radix tree over all values, flat in memory: one walk along the path
+// meets every value that is a prefix of it, whatever its kind.
+type Paths struct {
+	nodes []pathNode // nodes[0] is the root; empty when there are no routes
+}
+
+// noRoute is greater than every index, so that the minimum needs no condition.
+const noRoute = math.MaxInt32
+
+// pathNode is reached when prefix was read. The indexes are those of the first
+// match of each kind whose value ends here.
+type pathNode struct {
+	prefix                 string
+	exact, element, string int32
+	labels                 []byte // first byte of each child's prefix
+	children               int32  // index of the first child; all are adjacent
+}
+
+// NewPaths compiles the matches, given in order of precedence. It panics on an
+// unknown kind.
+func NewPaths(matches []ir.Match) *Paths {
+	terminals := make([]pathNode, 0, len(matches)) // prefix holds the whole value
+	for i, m := range matches {
+		terminals = append(terminals, terminal(m.Path, int32(i)))
+	}
+	// Stable, so that the first of equal values has the lowest index.
+	slices.SortStableFunc(terminals, func(a, b pathNode) int { return cmp.Compare(a.prefix, b.prefix) })
+	merged := terminals[:0]
+	for _, t := range terminals {
+		if n := len(merged); n > 0 && merged[n-1].prefix == t.prefix {
+			merged[n-1].take(t)
+			continue
+		}
+		merged = append(merged, t)
+	}
+	p := &Paths{}
+	if len(merged) > 0 {
+		p.nodes = make([]pathNode, 1, len(merged)+len(merged)/2+1)
+		p.build(0, merged, 0)
+		p.nodes = slices.Clip(p.nodes)
+	}
+	return p
+}
+
+// terminal is the node of a value, with the value as its prefix.
+func terminal(m ir.PathMatch, index int32) pathNode {
+	n := pathNode{prefix: foldKept(m.Value), exact: noRoute, element: noRoute, string: noRoute}
+	switch m.Kind {
+	case ir.PathExact:
+		n.exact = index
+	case ir.PathElement:
+		n.element = index
+		n.prefix = strings.TrimSuffix(n.prefix, "/")
+	case ir.PathString:
+		n.string = index
+	default:
+		panic(fmt.Sprintf("BUG: match.NewPaths: unknown path kind %q", m.Kind))
+	}
+	return n
+}
+
+func (n *pathNode) take(t pathNode) {
+	n.exact = min(n.exact, t.exact)
+	n.element = min(n.element, t.element)
+	n.string = min(n.string, t.string)
+}
+
+// build fills nodes[at] with the tree of the terminals, which are sorted,
+// distinct, at least one, and equal in their first depth bytes.
+func (p *Paths) build(at int32, terminals []pathNode, depth int) {
+	first, last := terminals[0].prefix, terminals[len(terminals)-1].prefix
+	end := depth
+	for end < len(first) && end < len(last) && first[end] == last[end] {
+		end++
+	}
+	n := pathNode{prefix: first[depth:end], exact: noRoute, element: noRoute, string: noRoute}
+	if len(first) == end {
+		n.take(terminals[0])
+		terminals = terminals[1:]
+	}
+	var groups [][]pathNode
+	for start := 0; start < len(terminals); {
+		label := terminals[start].prefix[end]
+		stop := start + 1
+		for stop < len(terminals) && terminals[stop].prefix[end] == label {
+			stop++
+		}
+		n.labels = append(n.labels, label)
+		groups = append(groups, terminals[start:stop])
+		start = stop
+	}
+	n.children = int32(len(p.nodes))
+	p.nodes = append(p.nodes, make([]pathNode, len(groups))...)
+	p.nodes[at] = n
+	for i, g := range groups {
+		p.build(n.children+int32(i), g, end)
+	}
+}
+
+// Lookup gives the index, among the matches given to NewPaths, of the first
+// that matches the canonical path, or -1. Its time grows with the length of
+// the path, not with the number of routes.
+func (p *Paths) Lookup(path []byte) int {
+	best := int32(noRoute)
+	if len(p.nodes) > 0 {
+		best = p.walk(path)
+	}
+	if best == noRoute {
+		return -1
+	}
+	return int(best)
+}
+
+func (p *Paths) walk(rest []byte) int32 {
+	best := int32(noRoute)
+	n := &p.nodes[0]
+	for {
+		if len(rest) < len(n.prefix) || string(rest[:len(n.prefix)]) != n.prefix {
+			return best
+		}
+		rest = rest[len(n.prefix):]
+		best = min(best, n.string)
+		if len(rest) == 0 {
+			return min(best, n.exact, n.element)
+		}
+		if rest[0] == '/' {
+			best = min(best, n.element)
+		}
+		i := bytes.IndexByte(n.labels, rest[0])
+		if i < 0 {
+			return best
+		}
+		n = &p.nodes[int(n.children)+i]
+	}
+}
+
+// Matches reports whether the match takes the canonical path: the reference
+// for Paths, which says the same faster.
+//
+// PathElement is the Prefix of the Kubernetes Ingress: "/foo" and "/foo/" take
+// /foo, /foo/ and /foo/bar but not /foobar, and "/" takes everything.
+// https://kubernetes.io/docs/concepts/services-networking/ingress/#examples
+func Matches(m ir.PathMatch, path string) bool {
+	value := foldKept(m.Value)
+	switch m.Kind {
+	case ir.PathExact:
+		return path == value
+	case ir.PathElement:
+		rest, ok := strings.CutPrefix(path, strings.TrimSuffix(value, "/"))
+		return ok && (rest == "" || rest[0] == '/')
+	case ir.PathString:
+		return strings.HasPrefix(path, value)
+	default:
+		panic(fmt.Sprintf("BUG: match.Matches: unknown path kind %q", m.Kind))
+	}
+}
+
+// foldKept spells the escapes that a canonical path keeps as it spells them.
+func foldKept(value string) string {
+	if !strings.Contains(value, "%") {
+		return value
+	}
+	return strings.NewReplacer("%2f", "%2F", "%5c", "%5C").Replace(value)
+}
