@@ -391,3 +391,41 @@ func BenchmarkLog(b *testing.B) {
 		b.Run(fmt.Sprintf("%v/parallel", f), func(b *testing.B) { run(b, f, true) })
 	}
 }
+
+// tearing takes the first write up to the middle of its second line.
+type tearing struct {
+	torn bool
+	buf  bytes.Buffer
+}
+
+func (w *tearing) Write(p []byte) (int, error) {
+	if !w.torn {
+		w.torn = true
+		p = p[:bytes.IndexByte(p, '\n')+10]
+		w.buf.Write(p)
+		return len(p), errors.New("no space left on device")
+	}
+	return w.buf.Write(p)
+}
+
+func TestLineAfterATornOneIsWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &tearing{}
+		l := New(w, JSON, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		for range 3 {
+			l.Log(fullEntry())
+		}
+		time.Sleep(time.Second)
+		l.Log(fullEntry())
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if written, dropped := l.Counts(); written != 2 || dropped != 2 || wholeLinesIn(w.buf.Bytes()) != 2 {
+			t.Errorf("written %d, dropped %d, output\n%s", written, dropped, &w.buf)
+		}
+	})
+}
