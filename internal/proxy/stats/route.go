@@ -1,0 +1,81 @@
+package stats
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Observation is one request that has ended.
+type Observation struct {
+	Status      int // sent to the client, 0 when none was; 499 where the client hung up first
+	Method      Method
+	Duration    time.Duration // first byte of the request to last byte of the answer
+	Upstream    time.Duration // waiting for endpoints
+	HasUpstream bool          // whether Upstream counts: an endpoint was asked
+	BytesIn     int64         // of the request's body
+	BytesOut    int64         // of the answer's body
+}
+
+// Route counts the requests of one set of labels.
+type Route struct {
+	labels RouteLabels
+	// traffic is made by the first request: in a large cluster most routes
+	// rest, and those should cost little.
+	traffic atomic.Pointer[traffic]
+}
+
+type traffic struct {
+	codes    codes
+	duration histogram
+	upstream histogram
+	bytesIn  histogram
+	bytesOut histogram
+}
+
+// Labels returns what the Route was made for.
+func (rt *Route) Labels() RouteLabels { return rt.labels }
+
+// Observe counts a request. It keeps nothing of o. It allocates only when it
+// is the Route's first or brings more pairs of method and status than before.
+func (rt *Route) Observe(o *Observation) {
+	t := rt.traffic.Load()
+	if t == nil {
+		rt.traffic.CompareAndSwap(nil, new(traffic))
+		t = rt.traffic.Load()
+	}
+	t.codes.add(o.Method, o.Status)
+	t.duration.observe(durationBounds[:], int64(o.Duration))
+	if o.HasUpstream {
+		t.upstream.observe(durationBounds[:], int64(o.Upstream))
+	}
+	t.bytesIn.observe(sizeBounds[:], o.BytesIn)
+	t.bytesOut.observe(sizeBounds[:], o.BytesOut)
+}
+
+// RouteSnapshot is a Route as read. Counts that rise while it is taken may be
+// in one part of it and not yet in another; each part is consistent in itself
+// but for the Sum of a histogram.
+type RouteSnapshot struct {
+	Labels          RouteLabels
+	Codes           []CodeCount // in the order they were first seen
+	Duration        Histogram   // seconds
+	UpstreamLatency Histogram   // seconds
+	RequestSize     Histogram   // bytes
+	ResponseSize    Histogram   // bytes
+}
+
+// Read returns the counts, or false when there never was a request.
+func (rt *Route) Read() (RouteSnapshot, bool) {
+	t := rt.traffic.Load()
+	if t == nil {
+		return RouteSnapshot{}, false
+	}
+	return RouteSnapshot{
+		Labels:          rt.labels,
+		Codes:           t.codes.read(),
+		Duration:        t.duration.read(durationBounds[:], float64(time.Second)),
+		UpstreamLatency: t.upstream.read(durationBounds[:], float64(time.Second)),
+		RequestSize:     t.bytesIn.read(sizeBounds[:], 1),
+		ResponseSize:    t.bytesOut.read(sizeBounds[:], 1),
+	}, true
+}
