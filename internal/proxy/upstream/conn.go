@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a connection to an endpoint. From Idle or Dial until Put or Close it
+// belongs to one exchange, which must call exactly one of the two; only Close
+// may come from another goroutine, and then not after Put.
+type Conn struct {
+	net.Conn
+	endpoint  *Endpoint
+	idleSince time.Duration
+	reused    bool
+	inUse     atomic.Bool
+
+	// For Alive, from its first call on, so that it allocates once.
+	raw     syscall.RawConn
+	peek    func(fd uintptr)
+	peekBuf [1]byte
+	peekErr error
+}
+
+// Endpoint is what the connection leads to.
+func (c *Conn) Endpoint() *Endpoint { return c.endpoint }
+
+// Reused reports whether the connection has served an exchange before.
+func (c *Conn) Reused() bool { return c.reused }
+
+// IdleSince is when a reused connection was put back last.
+func (c *Conn) IdleSince() time.Time { return c.endpoint.settings.epoch.Add(c.idleSince) }
+
+// Close closes the connection, which then does not go back to the pool.
+func (c *Conn) Close() error {
+	if c.inUse.CompareAndSwap(true, false) {
+		c.endpoint.active.Add(-1)
+	}
+	return c.Conn.Close()
+}
+
+// Alive asks the socket, without waiting, whether a request may be sent. It is
+// false when the other side has closed or reset the connection, and when there
+// are bytes that nobody asked for: they would be taken for the next response
+// (RFC 9112 section 6.3). It is false as well for connections that are no
+// sockets. Bytes are left where they are.
+func (c *Conn) Alive() bool {
+	if c.raw == nil {
+		s, ok := c.Conn.(syscall.Conn)
+		if !ok {
+			return false
+		}
+		raw, err := s.SyscallConn()
+		if err != nil {
+			return false
+		}
+		c.raw, c.peek = raw, c.look
+	}
+	// Control, not Read: it neither waits for a reader nor minds deadlines.
+	if err := c.raw.Control(c.peek); err != nil {
+		return false
+	}
+	return c.peekErr == unix.EAGAIN
+}
+
+func (c *Conn) look(fd uintptr) {
+	for {
+		_, _, c.peekErr = unix.Recvfrom(int(fd), c.peekBuf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if c.peekErr != unix.EINTR {
+			return
+		}
+	}
+}
+
+// closeAll closes connections that were taken out of a pool. Their errors mean
+// nothing any more.
+func closeAll(conns []*Conn) {
+	for _, c := range conns {
+		_ = c.Conn.Close()
+	}
+}

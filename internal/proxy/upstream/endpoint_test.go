@@ -1,0 +1,217 @@
+package upstream
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestIdleGivesTheLastPut(t *testing.T) {
+	_, b, _ := newShop(t, Options{}, addrA)
+	e := endpointAt(t, b, addrA)
+	c1, c2, c3 := dialOK(t, e), dialOK(t, e), dialOK(t, e)
+	if c1.Reused() {
+		t.Error("a new connection says that it was used before")
+	}
+	now := time.Now()
+	for i, c := range []*Conn{c1, c2, c3} {
+		e.Put(c, now.Add(time.Duration(i)*time.Second))
+	}
+	for i, want := range []*Conn{c3, c2, c1} {
+		got, ok := e.Idle(now.Add(3 * time.Second))
+		if !ok || got != want {
+			t.Fatalf("take %d: not the connection put back last", i)
+		}
+		if !got.Reused() || got.Endpoint() != e {
+			t.Error("a pooled connection does not say so")
+		}
+	}
+	if since := c2.IdleSince(); !since.Equal(now.Add(time.Second)) {
+		t.Errorf("idle since %v, want %v", since, now.Add(time.Second))
+	}
+	if _, ok := e.Idle(now); ok {
+		t.Error("an empty pool gave a connection")
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := newShop(t, Options{IdleTimeout: time.Minute}, addrA)
+		stop := start(t, m)
+		defer stop()
+		e := endpointAt(t, b, addrA)
+		old, young := dialOK(t, e), dialOK(t, e)
+		e.Put(old, time.Now())
+		time.Sleep(40 * time.Second)
+		e.Put(young, time.Now())
+
+		if _, ok := e.Idle(time.Now().Add(time.Minute)); ok {
+			t.Error("a connection was reused at the end of its idle time")
+		}
+		got, ok := e.Idle(time.Now().Add(time.Minute - 1))
+		if !ok || got != young {
+			t.Fatal("a connection was not reused just before the end of its idle time")
+		}
+		e.Put(young, time.Now())
+
+		time.Sleep(51 * time.Second) // old: 91 s, young: 51 s; both were looked at
+		synctest.Wait()
+		if closes(old) != 1 || closes(young) != 0 {
+			t.Errorf("closed: old %d times, young %d times; want 1 and 0", closes(old), closes(young))
+		}
+		time.Sleep(40 * time.Second)
+		synctest.Wait()
+		if closes(young) != 1 {
+			t.Error("an idle connection is open after 91 s")
+		}
+	})
+}
+
+func TestFullPoolClosesWhatComesBack(t *testing.T) {
+	_, b, _ := newShop(t, Options{MaxIdlePerEndpoint: 2}, addrA)
+	e := endpointAt(t, b, addrA)
+	c1, c2, c3 := dialOK(t, e), dialOK(t, e), dialOK(t, e)
+	for _, c := range []*Conn{c1, c2, c3} {
+		e.Put(c, time.Now())
+	}
+	if closes(c1) != 0 || closes(c2) != 0 || closes(c3) != 1 {
+		t.Errorf("closed %d, %d, %d; want only the third", closes(c1), closes(c2), closes(c3))
+	}
+}
+
+func TestActiveCountsConnectionsInUse(t *testing.T) {
+	_, b, f := newShop(t, Options{}, addrA)
+	e := endpointAt(t, b, addrA)
+	want := func(n int, when string) {
+		t.Helper()
+		if e.Active() != n {
+			t.Errorf("%s: %d active, want %d", when, e.Active(), n)
+		}
+	}
+	c1, c2 := dialOK(t, e), dialOK(t, e)
+	want(2, "after two dials")
+	e.Put(c1, time.Now())
+	want(1, "after put")
+	c1, _ = e.Idle(time.Now())
+	want(2, "after reuse")
+	_ = c1.Close()
+	_ = c1.Close()
+	want(1, "after closing twice")
+	e.Put(c1, time.Now())
+	want(1, "after putting back a closed one")
+	if _, ok := e.Idle(time.Now()); ok {
+		t.Error("a closed connection was pooled")
+	}
+	_ = c2.Close()
+	f.set(addrA, errRefused)
+	_, _ = e.Dial(t.Context())
+	want(0, "after a failed dial")
+}
+
+func TestConnectionPutTwiceIsNeverShared(t *testing.T) {
+	_, b, _ := newShop(t, Options{}, addrA)
+	e := endpointAt(t, b, addrA)
+	c := dialOK(t, e)
+	e.Put(c, time.Now())
+	e.Put(c, time.Now())
+	if _, ok := e.Idle(time.Now()); !ok {
+		t.Fatal("the connection is not pooled at all")
+	}
+	if _, ok := e.Idle(time.Now()); ok {
+		t.Fatal("two exchanges got the same connection")
+	}
+}
+
+func TestPutToAnotherEndpointPanics(t *testing.T) {
+	_, b, _ := newShop(t, Options{}, addrA, addrB)
+	c := dialOK(t, endpointAt(t, b, addrA))
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic: a request for B could have gone to A")
+		}
+	}()
+	endpointAt(t, b, addrB).Put(c, time.Now())
+}
+
+func TestPoolsSurviveUpdate(t *testing.T) {
+	m, b, f := newShop(t, Options{}, addrA, addrB)
+	a := endpointAt(t, b, addrA)
+	c := dialOK(t, a)
+	a.Put(c, time.Now())
+	f.set(addrB, errRefused)
+	_, _ = endpointAt(t, b, addrB).Dial(t.Context())
+
+	m.Update(stateOf(clusterIP(addrA, addrB, addrC)))
+	if endpointAt(t, b, addrA) != a {
+		t.Fatal("an endpoint that stayed was made anew")
+	}
+	if got, ok := a.Idle(time.Now()); !ok || got != c {
+		t.Error("the pool did not survive")
+	}
+	if !endpointAt(t, b, addrB).Ejected(time.Now()) {
+		t.Error("the ejection did not survive")
+	}
+	if endpointAt(t, b, addrC).Ejected(time.Now()) {
+		t.Error("a new endpoint is ejected")
+	}
+}
+
+func TestEndpointThatLeft(t *testing.T) {
+	m, b, _ := newShop(t, Options{}, addrA, addrB, addrC)
+	type pair struct{ idle, inUse *Conn }
+	of := map[string]pair{}
+	for _, e := range b.endpoints() {
+		p := pair{dialOK(t, e), dialOK(t, e)}
+		e.Put(p.idle, time.Now())
+		of[e.String()] = p
+	}
+	gone := endpointAt(t, b, addrB)
+	m.Update(stateOf(clusterIP(addrA, addrC)))
+
+	for range 100 {
+		if e, _ := b.Pick(nil, noon); e == gone {
+			t.Fatal("an endpoint that left was picked")
+		}
+	}
+	if closes(of[addrB].idle) != 1 {
+		t.Error("idle connection of an endpoint that left is open")
+	}
+	if closes(of[addrB].inUse) != 0 {
+		t.Error("connection in use was closed under the exchange")
+	}
+	gone.Put(of[addrB].inUse, time.Now())
+	if closes(of[addrB].inUse) != 1 {
+		t.Error("connection to an endpoint that left went back to the pool")
+	}
+	for _, a := range []string{addrA, addrC} {
+		if closes(of[a].idle) != 0 {
+			t.Errorf("idle connection of %s, which stayed, was closed", a)
+		}
+	}
+	m.Update(stateOf(clusterIP(addrA, addrB, addrC)))
+	if endpointAt(t, b, addrB) == gone {
+		t.Error("an endpoint that left came back as the same object, which closes everything put back")
+	}
+}
+
+func TestRunClosesIdleConnectionsAtItsEnd(t *testing.T) {
+	m, b, _ := newShop(t, Options{}, addrA)
+	stop := start(t, m)
+	e := endpointAt(t, b, addrA)
+	idle, inUse := dialOK(t, e), dialOK(t, e)
+	e.Put(idle, time.Now())
+	stop()
+	if closes(idle) != 1 {
+		t.Error("idle connection is open after Run")
+	}
+	e.Put(inUse, time.Now())
+	if closes(inUse) != 1 {
+		t.Error("connection went to the pool after Run")
+	}
+	m.Update(stateOf(clusterIP(addrB)))
+	late := dialOK(t, endpointAt(t, b, addrB))
+	endpointAt(t, b, addrB).Put(late, time.Now())
+	if closes(late) != 1 {
+		t.Error("an endpoint made after Run pools connections")
+	}
+}

@@ -1,0 +1,151 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	lookupTimeout   = 5 * time.Second // bounds one lookup
+	maxLookups      = 16              // at the same time, so that a dead name server costs little
+	maxAddresses    = 64              // of one name; more are left out
+	firstRetry      = time.Second     // after the first failure, doubling
+	maxRetryDoubles = 16
+)
+
+var (
+	errNoAddress      = errors.New("the name has no address")
+	errAddressRefused = errors.New("the name's addresses may not be dialled")
+)
+
+// name is the state of a backend's ExternalName. Fields are guarded by
+// Manager.mu; a change of the name makes a new one.
+type name struct {
+	host     string // absolute
+	next     time.Time
+	busy     bool // a lookup is under way
+	answered bool // a lookup has ended, well or not
+	failures int  // in a row
+}
+
+// absolute gives the name a dot at the end, so that it is looked up as it
+// stands. Kubernetes serves an ExternalName as the target of a CNAME, which is
+// always absolute; the Pod's search list and ndots must not turn
+// "db.example.com" into "db.example.com.default.svc.cluster.local", where
+// another tenant may have put something.
+func absolute(host string) string { return strings.TrimRight(host, ".") + "." }
+
+// lookUpDue starts the lookups that are due, as many as may run at once, and
+// returns the time until the next one. A lookup that ends kicks Run.
+func (m *Manager) lookUpDue(ctx context.Context, lookups *sync.WaitGroup, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	running := 0
+	for _, n := range m.names {
+		if n.busy {
+			running++
+		}
+	}
+	wait := m.resolveEvery
+	for b, n := range m.names {
+		switch left := n.next.Sub(now); {
+		case n.busy:
+		case left > 0:
+			wait = min(wait, left)
+		case running < maxLookups:
+			running++
+			n.busy = true
+			lookups.Go(func() { m.lookUp(ctx, b, n) })
+		}
+	}
+	return wait
+}
+
+func (m *Manager) lookUp(ctx context.Context, b *Backend, n *name) {
+	one, cancel := context.WithTimeout(ctx, lookupTimeout)
+	addrs, err := m.resolver.LookupNetIP(one, "ip", n.host)
+	cancel()
+	if ctx.Err() != nil {
+		return // ended by Run, which says nothing about the name
+	}
+	if err == nil && len(addrs) == 0 {
+		err = errNoAddress
+	}
+	m.answer(b, n, addrs, err)
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// answer puts the addresses into the backend. Of a mixed answer those are used
+// that the policy allows; when none is, the answer counts as a failure and the
+// last good one stays.
+func (m *Manager) answer(b *Backend, n *name, addrs []netip.Addr, err error) {
+	m.mu.Lock()
+	if m.names[b] != n {
+		m.mu.Unlock()
+		return // the name has changed meanwhile, or nobody wants it any more
+	}
+	endpoints := b.allowed(addrs)
+	if err == nil && len(endpoints) == 0 {
+		err = errAddressRefused
+	}
+	first, failedBefore := !n.answered, n.failures > 0
+	n.busy, n.answered = false, true
+	var left []*Conn
+	if err == nil {
+		n.failures = 0
+		n.next = time.Now().Add(m.resolveEvery)
+		left = b.replace(endpoints, m.closed)
+	} else {
+		n.next = time.Now().Add(min(firstRetry<<min(n.failures, maxRetryDoubles), m.resolveEvery))
+		n.failures++
+		if first { // what was good belonged to another name or kind of Service
+			left = b.replace(nil, m.closed)
+		}
+	}
+	m.announceLocked()
+	m.mu.Unlock()
+	closeAll(left)
+
+	// Once per change: a name that stays broken is not worth a line every 30 s.
+	switch {
+	case err != nil && !failedBefore:
+		m.log.Warn("cannot resolve external name", slog.String("backend", string(b.id)),
+			slog.String("name", n.host), slog.Bool("keeps_last_answer", !first), slog.Any("error", err))
+	case err == nil && failedBefore:
+		m.log.Info("external name resolves again", slog.String("backend", string(b.id)), slog.String("name", n.host))
+	}
+}
+
+// allowed gives the name's addresses with the backend's port, without those
+// that may not be dialled.
+func (b *Backend) allowed(addrs []netip.Addr) []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, len(addrs))
+	for _, a := range addrs {
+		out = append(out, netip.AddrPortFrom(a, b.port))
+	}
+	out = b.settings.dialable(out)
+	return out[:min(len(out), maxAddresses)]
+}
+
+// dialable sorts the addresses in their shortest form and drops repetitions and
+// those that the policy refuses. It writes to its argument.
+func (s *settings) dialable(addrs []netip.AddrPort) []netip.AddrPort {
+	out := addrs[:0]
+	for _, a := range addrs {
+		// An IPv4-mapped address is the IPv4 address: one endpoint, one pool.
+		if a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()); s.addresses.Allows(a) {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out)
+}
