@@ -103,8 +103,8 @@ func findWildcard[T any, S string | []byte](h *Hosts[T], host S) *HostEntry[T] {
 	if len(h.wildcard) == 0 {
 		return nil
 	}
-	first := true
-	for i := 1; i < len(host); i++ { // from 1: the label before the dot is not empty
+	first := len(host) > 0 && host[0] != '.' // what is before the dot is one label
+	for i := 1; i < len(host); i++ {         // from 1: and it is not empty
 		if host[i] != '.' {
 			continue
 		}

@@ -127,7 +127,11 @@ func FuzzHostsLookup(f *testing.F) {
 	f.Add("*.b.c **.c", "x.y.b.c")
 	f.Add("b *", ".b")
 	f.Add("**.b.", "a.b.")
+	f.Add("*.", "..")
 	f.Fuzz(func(t *testing.T, table, host string) {
+		if len(table)+len(host) > 1000 {
+			t.Skip("slow, and no different")
+		}
 		seen := map[ir.HostPattern]bool{}
 		var list []ir.HostPattern
 		for _, p := range patterns(table) {

@@ -108,14 +108,23 @@ var pathClass = func() (t [256]uint8) {
 
 func scanPath(raw []byte) (s pathScan, err error) {
 	for i := 0; i < len(raw); i++ {
-		switch pathClass[raw[i]] {
-		case plainByte:
+		class := pathClass[raw[i]]
+		if class == plainByte { // most are, and a branch is faster than a jump table
+			continue
+		}
+		switch class {
 		case slashByte:
-			if dotSegment(raw[i+1:], escapedDots) != notDots {
-				// Removing it can make two slashes meet: "/.//b".
-				s.dots, s.suspects = true, true
-			} else if i+1 < len(raw) && raw[i+1] == '/' {
+			if i+1 == len(raw) {
+				break
+			}
+			switch raw[i+1] {
+			case '/':
 				s.suspects = true
+			case '.', '%':
+				if dotSegment(raw[i+1:], escapedDots) != notDots {
+					// Removing it can make two slashes meet: "/.//b".
+					s.dots, s.suspects = true, true
+				}
 			}
 		case percentByte:
 			if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {

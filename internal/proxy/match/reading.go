@@ -1,6 +1,12 @@
 package match
 
-import "bytes"
+import (
+	"bytes"
+	"math/bits"
+)
+
+// maxReadings bounds the work that one path can cause, in bytes.
+const maxReadings = 64 << 10
 
 // Ambiguous reports whether a server that reads the path differently than
 // Canonical would find it under another Route: then what guards the one could
@@ -12,20 +18,25 @@ import "bytes"
 // after decoding; repeated slashes merged, before or after dot segments are
 // removed. A reading that climbs above the root is ambiguous in itself. They
 // start from Forward, as that is what an upstream sees: dot segments that are
-// removed already cannot mislead it.
+// removed already cannot mislead it. A path of which there would be more than
+// 64 KiB of readings is refused as well: with everything odd in it, that is one
+// of 2 KiB.
 func (p *Paths) Ambiguous(path Path) bool {
 	if !path.Suspicious() {
 		return false
 	}
-	chosen := p.Lookup(path.Canonical)
 	size := len(path.Forward)
+	possible := readingsOf(path)
+	if size<<bits.OnesCount8(uint8(possible)) > maxReadings {
+		return true
+	}
+	chosen := p.Lookup(path.Canonical)
 	var stack [1024]byte
 	buf := stack[:]
 	if 2*size > len(buf) {
 		buf = make([]byte, 2*size)
 	}
 	decoded, resolved := buf[:size:size], buf[size:2*size]
-	possible := readingsOf(path)
 	for r := reading(0); r <= possible; r++ {
 		if r&^possible != 0 {
 			continue

@@ -126,6 +126,9 @@ func FuzzPathsLookup(f *testing.F) {
 	f.Add("~a ~/ = ~", "a")
 	f.Add("/a// /a/ //", "/a//")
 	f.Fuzz(func(t *testing.T, table, path string) {
+		if len(table)+len(path) > 500 {
+			t.Skip("slow, and no different")
+		}
 		list := matches(table)
 		p := NewPaths(list)
 		if got, want := p.Lookup([]byte(path)), scanPaths(list, path); got != want {
