@@ -105,10 +105,10 @@ func (c *codes) add(m Method, status int) {
 	for n := 1; ; n++ {
 		for i := range block.keys {
 			k := block.keys[i].Load()
-			if k == 0 && !block.keys[i].CompareAndSwap(0, key) {
-				k = block.keys[i].Load() // another took it, perhaps for the same pair
-			} else if k == 0 {
-				k = key
+			if k == 0 {
+				// If another takes it first, it may be for the same pair.
+				block.keys[i].CompareAndSwap(0, key)
+				k = block.keys[i].Load()
 			}
 			if k == key {
 				block.counts[i].Add(1)

@@ -21,24 +21,24 @@ var sizeBounds = [...]int64{
 	1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30,
 }
 
-// maxBuckets is that of the longest bounds with the one beyond them all.
-const maxBuckets = len(durationBounds) + 1
-
+// histogram counts what lies beyond the first of its bounds; see traffic for
+// the first bucket.
 type histogram struct {
-	sum    atomic.Uint64 // in the unit of the bounds
-	counts [maxBuckets]atomic.Uint64
+	sum    atomic.Uint64                      // in the unit of the bounds
+	beyond [len(durationBounds)]atomic.Uint64 // by the last bound that was exceeded
 }
 
-// observe counts v in the first bucket whose bound it does not exceed.
 func (h *histogram) observe(bounds []int64, v int64) {
-	v = max(v, 0)
+	if v <= 0 { // most requests have no body
+		return
+	}
+	h.sum.Add(uint64(v))
 	i := 0
 	for i < len(bounds) && v > bounds[i] {
 		i++
 	}
-	h.counts[i].Add(1)
-	if v > 0 { // most requests have no body
-		h.sum.Add(uint64(v))
+	if i > 0 {
+		h.beyond[i-1].Add(1)
 	}
 }
 
@@ -55,13 +55,23 @@ type Bucket struct {
 	Count uint64 // cumulative
 }
 
-// read divides bounds and sum by unit.
+// read divides bounds and sum by unit. The counts lack the first bucket until
+// complete adds it.
 func (h *histogram) read(bounds []int64, unit float64) Histogram {
-	out := Histogram{Sum: float64(h.sum.Load()) / unit, Buckets: make([]Bucket, len(bounds))}
+	out := Histogram{Buckets: make([]Bucket, len(bounds))}
 	for i, b := range bounds {
-		out.Count += h.counts[i].Load()
 		out.Buckets[i] = Bucket{Bound: float64(b) / unit, Count: out.Count}
+		out.Count += h.beyond[i].Load()
 	}
-	out.Count += h.counts[len(bounds)].Load()
+	out.Sum = float64(h.sum.Load()) / unit
 	return out
+}
+
+// complete adds to every bucket what is missing to the total.
+func (h *Histogram) complete(total uint64) {
+	first := total - h.Count
+	for i := range h.Buckets {
+		h.Buckets[i].Count += first
+	}
+	h.Count = total
 }

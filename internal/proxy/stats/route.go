@@ -24,8 +24,13 @@ type Route struct {
 	traffic atomic.Pointer[traffic]
 }
 
+// Every request is in codes and those that asked an endpoint are in asked, so
+// that a histogram need not count what falls into its first bucket: the total
+// less all others. Writers add to the total first and readers read it last,
+// which keeps that difference from ever being negative.
 type traffic struct {
 	codes    codes
+	asked    atomic.Uint64
 	duration histogram
 	upstream histogram
 	bytesIn  histogram
@@ -46,6 +51,7 @@ func (rt *Route) Observe(o *Observation) {
 	t.codes.add(o.Method, o.Status)
 	t.duration.observe(durationBounds[:], int64(o.Duration))
 	if o.HasUpstream {
+		t.asked.Add(1)
 		t.upstream.observe(durationBounds[:], int64(o.Upstream))
 	}
 	t.bytesIn.observe(sizeBounds[:], o.BytesIn)
@@ -53,8 +59,8 @@ func (rt *Route) Observe(o *Observation) {
 }
 
 // RouteSnapshot is a Route as read. Counts that rise while it is taken may be
-// in one part of it and not yet in another; each part is consistent in itself
-// but for the Sum of a histogram.
+// in one Sum or bucket of it and not yet in another; the Count of every
+// histogram but UpstreamLatency is the sum of Codes.
 type RouteSnapshot struct {
 	Labels          RouteLabels
 	Codes           []CodeCount // in the order they were first seen
@@ -70,12 +76,21 @@ func (rt *Route) Read() (RouteSnapshot, bool) {
 	if t == nil {
 		return RouteSnapshot{}, false
 	}
-	return RouteSnapshot{
+	s := RouteSnapshot{
 		Labels:          rt.labels,
-		Codes:           t.codes.read(),
 		Duration:        t.duration.read(durationBounds[:], float64(time.Second)),
 		UpstreamLatency: t.upstream.read(durationBounds[:], float64(time.Second)),
 		RequestSize:     t.bytesIn.read(sizeBounds[:], 1),
 		ResponseSize:    t.bytesOut.read(sizeBounds[:], 1),
-	}, true
+	}
+	s.UpstreamLatency.complete(t.asked.Load())
+	s.Codes = t.codes.read()
+	var total uint64
+	for _, c := range s.Codes {
+		total += c.Count
+	}
+	s.Duration.complete(total)
+	s.RequestSize.complete(total)
+	s.ResponseSize.complete(total)
+	return s, true
 }

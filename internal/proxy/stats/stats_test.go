@@ -131,6 +131,75 @@ func TestConcurrentObserve(t *testing.T) {
 	}
 }
 
+// Read never shows more in the buckets than in all, whenever it reads: with
+// many writers on few cores, most of them rest in the middle of Observe.
+func TestReadWhileObserving(t *testing.T) {
+	const writers, each = 64, 20_000
+	rt := New().Route(RouteLabels{})
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			o := Observation{
+				Status: 200, Duration: time.Minute + 1, Upstream: time.Minute + 1, HasUpstream: true,
+				BytesIn: 2 << 30, BytesOut: 2 << 30,
+			}
+			for range each {
+				rt.Observe(&o)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		got, ok := rt.Read()
+		if !ok {
+			continue
+		}
+		for i, h := range []Histogram{got.Duration, got.UpstreamLatency, got.RequestSize, got.ResponseSize} {
+			if last := h.Buckets[len(h.Buckets)-1].Count; last > h.Count {
+				t.Fatalf("histogram %d: %d in the buckets, %d in all", i, last, h.Count)
+			}
+		}
+	}
+	if got, _ := rt.Read(); got.Duration.Count != writers*each || got.UpstreamLatency.Count != writers*each {
+		t.Errorf("at the end: %+v", got)
+	}
+}
+
+// Two goroutines meet on the first free slot, again and again.
+func TestCodesRace(t *testing.T) {
+	const rounds, keys = 5000, 3 * blockSize
+	for range rounds {
+		var c codes
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for _, first := range []int{0, 1} {
+			wg.Go(func() {
+				<-start
+				for status := range keys {
+					c.add(MethodGet, 200+status^first)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		got := c.read()
+		for _, n := range got {
+			if n.Count != 2 {
+				t.Fatalf("%+v", got)
+			}
+		}
+		if len(got) != keys {
+			t.Fatalf("%d pairs, want %d", len(got), keys)
+		}
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	r := New()
 	r.Answer(ir.ReasonNone)
