@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -171,22 +172,25 @@ func TestReadWhileObserving(t *testing.T) {
 	}
 }
 
-// Two goroutines meet on the first free slot, again and again.
+// Two goroutines meet on the first free slot, again and again: they spin until
+// both are there, since waking up would take longer than the race lasts.
 func TestCodesRace(t *testing.T) {
-	const rounds, keys = 5000, 3 * blockSize
+	const rounds, keys = 500, 3 * blockSize
 	for range rounds {
 		var c codes
 		var wg sync.WaitGroup
-		start := make(chan struct{})
-		for _, first := range []int{0, 1} {
+		var arrived atomic.Int32
+		for _, flip := range []int{0, 1} {
 			wg.Go(func() {
-				<-start
-				for status := range keys {
-					c.add(MethodGet, 200+status^first)
+				for i := range keys {
+					arrived.Add(1)
+					for arrived.Load() < int32(2*(i+1)) {
+						runtime.Gosched()
+					}
+					c.add(MethodGet, 200+i^flip)
 				}
 			})
 		}
-		close(start)
 		wg.Wait()
 		got := c.read()
 		for _, n := range got {
