@@ -1,7 +1,9 @@
 package match
 
 import (
+	"bytes"
 	"net/netip"
+	"strings"
 	"unsafe"
 )
 
@@ -29,35 +31,68 @@ func NormalizeHost(dst, authority []byte) (host []byte, ok bool) {
 	if authority[0] == '[' {
 		return normalizeIPv6(dst, authority)
 	}
-	end := 0
-	label := 0 // bytes of the present label
-	for ; end < len(authority) && authority[end] != ':'; end++ {
-		c := authority[end]
-		if !isHostByte(c) {
-			return nil, false
-		}
-		if c == '.' {
-			if label == 0 {
-				return nil, false
-			}
-			label = 0
-			continue
-		}
-		label++
+	end := bytes.IndexByte(authority, ':')
+	if end < 0 {
+		end = len(authority)
 	}
 	if !isPort(authority[end:]) {
 		return nil, false
 	}
-	if end > 0 && authority[end-1] == '.' {
-		end--
+	return appendName(dst, authority[:end])
+}
+
+// NormalizeServerName writes a TLS server name to dst[:0], in the form that
+// Hosts.Lookup takes. A literal address counts as no name at all, as it must
+// not be sent as one (RFC 6066 section 3). ok is false when the name is
+// malformed; unlike an authority it has no port.
+func NormalizeServerName(dst []byte, name string) (host []byte, ok bool) {
+	dst = dst[:0]
+	if name == "" || isAddress(name) {
+		return dst, true
 	}
-	if end == 0 || end > maxHost { // a port alone is no host
+	return appendName(dst, name)
+}
+
+// isAddress reports whether the name is an IP address. One whose last label is
+// a number is an IPv4 address or nothing: no such domain exists.
+func isAddress(name string) bool {
+	if strings.IndexByte(name, ':') >= 0 {
+		_, err := netip.ParseAddr(name)
+		return err == nil
+	}
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	for i := range len(last) {
+		if last[i] < '0' || last[i] > '9' {
+			return false
+		}
+	}
+	return last != ""
+}
+
+// appendName appends a registered name in lower case, without a trailing dot.
+func appendName[S string | []byte](dst []byte, name S) ([]byte, bool) {
+	if n := len(name); n > 0 && name[n-1] == '.' {
+		name = name[:n-1]
+	}
+	if len(name) == 0 || len(name) > maxHost {
 		return nil, false
 	}
-	for _, c := range authority[:end] {
+	label := 0 // bytes of the present label
+	for i := range len(name) {
+		c := name[i]
+		if !isHostByte(c) {
+			return nil, false
+		}
+		label++
+		if c == '.' {
+			if label == 1 {
+				return nil, false
+			}
+			label = 0
+		}
 		dst = append(dst, lower(c))
 	}
-	return dst, true
+	return dst, label > 0
 }
 
 func normalizeIPv6(dst, authority []byte) ([]byte, bool) {

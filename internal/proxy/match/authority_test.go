@@ -97,6 +97,49 @@ func TestNormalizeHostRefuses(t *testing.T) {
 	f(strings.Repeat("a.", 5000) + "a")
 }
 
+func TestNormalizeServerName(t *testing.T) {
+	f := func(name, want string) {
+		t.Helper()
+		got, ok := NormalizeServerName(nil, name)
+		if !ok || string(got) != want {
+			t.Errorf("NormalizeServerName(%q) = %q, %v; want %q", name, got, ok, want)
+		}
+	}
+	f("", "")
+	f("Example.COM", "example.com")
+	f("example.com.", "example.com")
+	f("1.example.com", "1.example.com")
+	f("example.com1", "example.com1")
+	f("192.0.2.1", "")
+	f("2001:db8::1", "")
+	f("::ffff:192.0.2.1", "")
+	f("1", "")
+
+	refused := func(name string) {
+		t.Helper()
+		if got, ok := NormalizeServerName(nil, name); ok {
+			t.Errorf("NormalizeServerName(%q) = %q, want refusal", name, got)
+		}
+	}
+	refused(".")
+	refused("..")
+	refused("a..b")
+	refused(".a")
+	refused("example.com:443")
+	refused("[::1]")
+	refused("example.com\x00.evil.example")
+	refused("example .com")
+	refused("b\xc3\xbccher.example")
+	refused("a/b")
+	refused("user@a")
+	refused(strings.Repeat("a", maxHost+1))
+
+	var buf [maxHost]byte
+	if n := testing.AllocsPerRun(100, func() { NormalizeServerName(buf[:], "Foo.example.com") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func FuzzNormalizeHost(f *testing.F) {
 	for _, s := range []string{"", "A.b.:80", "[2001:DB8::0]:1", "a..b", "x@y", "1.2.3.4:5"} {
 		f.Add([]byte(s))
@@ -115,6 +158,9 @@ func FuzzNormalizeHost(f *testing.F) {
 		}
 		if bytes.HasSuffix(host, []byte(".")) || bytes.HasPrefix(host, []byte(".")) || bytes.Contains(host, []byte("..")) {
 			t.Errorf("NormalizeHost(%q) = %q has an empty label", authority, host)
+		}
+		if name, ok := NormalizeServerName(nil, string(authority)); ok && len(name) > 0 && !bytes.Equal(name, host) {
+			t.Errorf("%q is the host %q but the server name %q", authority, host, name)
 		}
 		again, ok := NormalizeHost(nil, host)
 		if !ok || !bytes.Equal(again, host) {
