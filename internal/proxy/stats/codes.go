@@ -106,9 +106,7 @@ func (c *codes) add(m Method, status int) {
 		for i := range block.keys {
 			k := block.keys[i].Load()
 			if k == 0 {
-				// If another takes it first, it may be for the same pair.
-				block.keys[i].CompareAndSwap(0, key)
-				k = block.keys[i].Load()
+				k = claim(&block.keys[i], key)
 			}
 			if k == key {
 				block.counts[i].Add(1)
@@ -126,6 +124,13 @@ func (c *codes) add(m Method, status int) {
 		}
 		block = next
 	}
+}
+
+// claim takes a slot that was free a moment ago and returns the key it holds
+// then: another may have been first, perhaps with the same key.
+func claim(slot *atomic.Uint32, key uint32) uint32 {
+	slot.CompareAndSwap(0, key)
+	return slot.Load()
 }
 
 // CodeCount is how many requests with a method got a status.
