@@ -19,8 +19,6 @@ type Backend struct {
 	port     uint16
 	settings *settings
 
-	service *service.Service // last seen, guarded by Manager.mu
-
 	list atomic.Pointer[[]*Endpoint] // sorted by address; immutable, written under Manager.mu
 	turn atomic.Uint32
 }

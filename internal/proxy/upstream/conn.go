@@ -20,10 +20,10 @@ type Conn struct {
 	inUse     atomic.Bool
 
 	// For Alive, from its first call on, so that it allocates once.
-	raw     syscall.RawConn
-	peek    func(fd uintptr)
-	peekBuf [1]byte
-	peekErr error
+	raw    syscall.RawConn
+	ask    func(fd uintptr)
+	answer [1]unix.PollFd
+	err    error
 }
 
 // Endpoint is what the connection leads to.
@@ -58,19 +58,21 @@ func (c *Conn) Alive() bool {
 		if err != nil {
 			return false
 		}
-		c.raw, c.peek = raw, c.look
+		c.raw, c.ask = raw, c.poll
 	}
 	// Control, not Read: it neither waits for a reader nor minds deadlines.
-	if err := c.raw.Control(c.peek); err != nil {
+	if err := c.raw.Control(c.ask); err != nil {
 		return false
 	}
-	return c.peekErr == unix.EAGAIN
+	return c.err == nil && c.answer[0].Revents == 0
 }
 
-func (c *Conn) look(fd uintptr) {
+// poll is one system call: bytes, FIN, RST and errors all are events of an idle
+// socket. A peek tells no more, and unix.Recvfrom allocates for the address.
+func (c *Conn) poll(fd uintptr) {
+	c.answer[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	for {
-		_, _, c.peekErr = unix.Recvfrom(int(fd), c.peekBuf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if c.peekErr != unix.EINTR {
+		if _, c.err = unix.Poll(c.answer[:], 0); c.err != unix.EINTR {
 			return
 		}
 	}

@@ -17,9 +17,11 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,8 +103,9 @@ type Manager struct {
 	closed   bool
 	state    *service.State
 	backends map[ir.BackendID]*Backend
-	names    map[*Backend]*name // the backends whose Service is an ExternalName
-	settled  chan struct{}      // closed and replaced when Ready may have become true
+	byKey    map[service.Key][]*Backend // the same, by Service
+	names    map[*Backend]*name         // the backends whose Service is an ExternalName
+	settled  chan struct{}              // closed and replaced when Ready may have become true
 }
 
 // New makes a Manager. It starts nothing.
@@ -121,6 +124,7 @@ func New(o Options) *Manager {
 		log:          o.Log,
 		kick:         make(chan struct{}, 1),
 		backends:     map[ir.BackendID]*Backend{},
+		byKey:        map[service.Key][]*Backend{},
 		names:        map[*Backend]*name{},
 		settled:      make(chan struct{}),
 	}
@@ -170,13 +174,14 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) Update(st *service.State) {
 	m.mu.Lock()
 	var left []*Conn
-	if m.state != st {
-		m.state = st
-		for _, b := range m.backends {
-			left = append(left, m.attach(b)...)
+	before := m.state
+	m.state = st
+	for key, svc := range changes(before, st) {
+		for _, b := range m.byKey[key] {
+			left = append(left, m.attach(b, svc)...)
 		}
-		m.announceLocked()
 	}
+	m.announceLocked()
 	m.mu.Unlock()
 	closeAll(left)
 }
@@ -191,7 +196,8 @@ func (m *Manager) Backend(b ir.Backend) *Backend {
 	}
 	made := newBackend(b, m.settings)
 	m.backends[b.ID] = made
-	m.attach(made) // nothing can have left a new one
+	m.byKey[made.key] = append(m.byKey[made.key], made)
+	m.attach(made, m.state.Find(made.key)) // nothing can have left a new one
 	return made
 }
 
@@ -211,6 +217,10 @@ func (m *Manager) Retain(keep []ir.Backend) {
 		}
 		delete(m.backends, id)
 		delete(m.names, b)
+		m.byKey[b.key] = slices.DeleteFunc(m.byKey[b.key], func(x *Backend) bool { return x == b })
+		if len(m.byKey[b.key]) == 0 {
+			delete(m.byKey, b.key)
+		}
 		left = append(left, b.retire()...)
 	}
 	m.announceLocked()
@@ -265,14 +275,45 @@ func (m *Manager) announceLocked() {
 	}
 }
 
-// attach brings a backend up to date with the State and returns the idle
-// connections of endpoints that left.
-func (m *Manager) attach(b *Backend) (left []*Conn) {
-	svc := m.state.Find(b.key)
-	if svc == b.service {
-		return nil
+// changes gives the Services whose pointer differs between two States, with nil
+// for those that are no longer there. It walks both, which is cheaper than to
+// look for every backend's Service.
+func changes(before, after *service.State) iter.Seq2[service.Key, *service.Service] {
+	var old, cur []*service.Service
+	if before != nil {
+		old = before.Services
 	}
-	b.service = svc
+	if after != nil {
+		cur = after.Services
+	}
+	return func(yield func(service.Key, *service.Service) bool) {
+		for len(old) > 0 || len(cur) > 0 {
+			if len(old) > 0 && len(cur) > 0 && old[0] == cur[0] {
+				old, cur = old[1:], cur[1:]
+				continue
+			}
+			gone := len(cur) == 0 || len(old) > 0 && old[0].Key.Compare(cur[0].Key) < 0
+			if gone {
+				if !yield(old[0].Key, nil) {
+					return
+				}
+				old = old[1:]
+				continue
+			}
+			if len(old) > 0 && old[0].Key == cur[0].Key {
+				old = old[1:]
+			}
+			if !yield(cur[0].Key, cur[0]) {
+				return
+			}
+			cur = cur[1:]
+		}
+	}
+}
+
+// attach brings a backend up to date with its Service, nil when there is none,
+// and returns the idle connections of endpoints that left.
+func (m *Manager) attach(b *Backend, svc *service.Service) (left []*Conn) {
 	if svc == nil || svc.ExternalName == "" {
 		delete(m.names, b)
 		return b.replace(b.chosen(svc), m.closed)

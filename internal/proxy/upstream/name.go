@@ -41,28 +41,30 @@ type name struct {
 // another tenant may have put something.
 func absolute(host string) string { return strings.TrimRight(host, ".") + "." }
 
-// lookUpDue starts the lookups that are due, as many as may run at once, and
-// returns the time until the next one. A lookup that ends kicks Run.
+// lookUpDue starts the lookups that are due, as many as may run at once and the
+// longest due first (new names before retries), and returns the time until the
+// next one. A lookup that ends kicks Run.
 func (m *Manager) lookUpDue(ctx context.Context, lookups *sync.WaitGroup, now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	running := 0
-	for _, n := range m.names {
-		if n.busy {
-			running++
-		}
-	}
+	free := maxLookups
 	wait := m.resolveEvery
+	var due []*Backend
 	for b, n := range m.names {
 		switch left := n.next.Sub(now); {
 		case n.busy:
+			free--
 		case left > 0:
 			wait = min(wait, left)
-		case running < maxLookups:
-			running++
-			n.busy = true
-			lookups.Go(func() { m.lookUp(ctx, b, n) })
+		default:
+			due = append(due, b)
 		}
+	}
+	slices.SortFunc(due, func(a, b *Backend) int { return m.names[a].next.Compare(m.names[b].next) })
+	for _, b := range due[:min(len(due), max(free, 0))] {
+		n := m.names[b]
+		n.busy = true
+		lookups.Go(func() { m.lookUp(ctx, b, n) })
 	}
 	return wait
 }
