@@ -8,12 +8,17 @@ package translate
 
 import (
 	"net/netip"
+	"slices"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/translate/ingress"
+	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // Options are the settings that translation needs, constant while the program runs.
@@ -37,6 +42,10 @@ type Options struct {
 	// SelfSigned is that certificate when DefaultTLSSecret is empty.
 	SelfSigned ir.Certificate
 
+	// Certificates remembers parsed TLS Secrets from one Build to the next; nil
+	// means that each Build parses all anew. It changes nothing in the result.
+	Certificates *resolve.Certificates
+
 	// Addresses says which endpoint addresses are accepted.
 	Addresses service.AddressPolicy
 }
@@ -57,4 +66,81 @@ type IngressReport struct {
 	Object verdict.Ref
 	// Attached: its class is ours, so its status is ours to write.
 	Attached bool
+}
+
+// Build translates everything but endpoints, stage by stage: Ingresses are
+// lowered to candidates with their references resolved, conflicts are merged,
+// and what won is put into Listeners. It reads nothing that leaves
+// View.Routing unchanged. It may run in several goroutines.
+func Build(v *view.View, o Options) (*ir.Config, *Report) {
+	if o.Certificates == nil {
+		o.Certificates = resolve.NewCertificates()
+	}
+	lowered := ingress.Lower(v, ingress.Options{
+		IngressClass:   o.IngressClass,
+		ControllerName: o.ControllerName,
+		AnyClass:       o.AnyClass,
+		Certificates:   o.Certificates,
+	})
+	fallback, verdicts := defaultCertificate(v, o)
+	a := &assembler{
+		merger:   merge(lowered.Sets),
+		fallback: fallback,
+		borrowed: map[string]int{},
+		certs:    map[ir.CertificateID]*resolve.Certificate{},
+	}
+	cfg := a.config(o)
+	o.Certificates.Sweep()
+
+	report := &Report{Generation: v.Generation, Verdicts: sortVerdicts(lowered.Verdicts, a.verdicts, verdicts)}
+	for i, ref := range lowered.Refs {
+		report.Ingresses = append(report.Ingresses, IngressReport{Object: ref, Attached: lowered.Attached[i]})
+	}
+	return cfg, report
+}
+
+// defaultCertificate is what unknown and absent server names are shown, and
+// hosts without a TLS entry: the named Secret, or else the self-made one. It is
+// nil when there is neither; such handshakes are then refused.
+func defaultCertificate(v *view.View, o Options) (*resolve.Certificate, []verdict.Verdict) {
+	var verdicts []verdict.Verdict
+	if name := o.DefaultTLSSecret; name.Name != "" {
+		cert, problem := o.Certificates.Find(v, name.Namespace, name.Name)
+		if problem == nil {
+			return cert, nil
+		}
+		ref := verdict.Ref{Kind: "Secret", Namespace: name.Namespace, Name: name.Name, APIVersion: "v1"}
+		if s := v.Secret(name.Namespace, name.Name); s != nil {
+			ref.UID, ref.ResourceVersion, ref.Generation = string(s.UID), s.ResourceVersion, s.Generation
+		}
+		verdicts = append(verdicts, verdict.Verdict{
+			Object: ref, Severity: verdict.Rejected, Field: problem.Field, Reason: problem.Reason,
+			Message: "as the default certificate: " + problem.Message + "; a self-made one is shown instead",
+			Remedy:  problem.Remedy,
+		})
+	}
+	if len(o.SelfSigned.Chain) == 0 {
+		return nil, verdicts
+	}
+	cert := &resolve.Certificate{Certificate: o.SelfSigned}
+	if cert.ID == "" {
+		cert.ID = ir.NewCertificateID(cert.Chain, cert.Key)
+	}
+	return cert, verdicts
+}
+
+// sortVerdicts puts them in order and drops repetitions.
+func sortVerdicts(lists ...[]verdict.Verdict) []verdict.Verdict {
+	all := slices.Concat(lists...)
+	slices.SortFunc(all, verdict.Verdict.Compare)
+	return slices.Compact(all)
+}
+
+// quote bounds what a verdict repeats of the user's text.
+func quote(s string) string {
+	const most = 100
+	if len(s) > most {
+		return strconv.Quote(s[:most]) + "..."
+	}
+	return strconv.Quote(s)
 }

@@ -1,0 +1,130 @@
+package ingress
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Prefixes under which the annotations are read. Where both give a value for
+// the same name, the first Prefix wins.
+const (
+	PrefixOwn   = "gatehouse.dev/"
+	PrefixNginx = "nginx.ingress.kubernetes.io/"
+)
+
+// Scope is what an annotation governs in ingress-nginx.
+type Scope string
+
+// The scopes: the paths of its own Ingress, or the whole host.
+const (
+	Location Scope = "location"
+	Whole    Scope = "ingress"
+)
+
+// Risk is how much harm the value can do in ingress-nginx, by its own table.
+type Risk string
+
+// The risks.
+const (
+	Low      Risk = "Low"
+	Medium   Risk = "Medium"
+	High     Risk = "High"
+	Critical Risk = "Critical"
+)
+
+// Annotation is one row of the table.
+type Annotation struct {
+	Name    string // without prefix
+	Aliases []string
+	Group   string
+	Scope   Scope
+	Risk    Risk
+	// Guard: it protects something. As long as it is not enforced, an Ingress
+	// that carries it stays closed.
+	Guard bool
+	// Idle is the value with which it asks for nothing that is not so already.
+	Idle Idle
+	// Removed says when ingress-nginx dropped it; empty for the current ones.
+	Removed string
+	Doc     string
+}
+
+// Idle names the values of an annotation that need nothing to be done.
+type Idle string
+
+// Idle values with a meaning beyond their text. Any other Idle is compared as
+// it is.
+const (
+	never      Idle = ""
+	ifFalse    Idle = "false"          // as strconv.ParseBool reads it
+	ifTrue     Idle = "true"           // as strconv.ParseBool reads it
+	ifBlank    Idle = "(blank)"        // nothing but white space
+	ifEveryone Idle = "0.0.0.0/0,::/0" // a list that holds both; cert-manager writes it on its solvers
+)
+
+// Holds reports whether the value needs nothing to be done.
+func (i Idle) Holds(value string) bool {
+	value = strings.TrimSpace(value)
+	switch i {
+	case never:
+		return false
+	case ifFalse, ifTrue:
+		b, err := strconv.ParseBool(value)
+		return err == nil && b == (i == ifTrue)
+	case ifBlank:
+		return value == ""
+	case ifEveryone:
+		var v4, v6 bool
+		for _, s := range strings.Split(value, ",") {
+			s = strings.TrimSpace(s)
+			v4 = v4 || s == "0.0.0.0/0"
+			v6 = v6 || s == "::/0"
+		}
+		return v4 && v6
+	}
+	return value == string(i)
+}
+
+// Annotations gives the whole table, sorted by name.
+func Annotations() []Annotation { return slices.Clone(table) }
+
+// lookup finds the row of a name or alias.
+func lookup(name string) *Annotation {
+	i, ok := slices.BinarySearchFunc(table, name, func(a Annotation, n string) int { return strings.Compare(a.Name, n) })
+	if ok {
+		return &table[i]
+	}
+	for _, a := range aliases {
+		if a[0] == name {
+			return lookup(a[1])
+		}
+	}
+	return nil
+}
+
+// guardFamilies are beginnings and ends of names that only guards have. A name
+// of such a family that the table does not know (mistyped, or newer than this
+// program) closes its Ingress too.
+var guardFamilies = struct{ prefixes, suffixes []string }{
+	prefixes: []string{"auth-", "limit-", "modsecurity", "waf"},
+	suffixes: []string{"-snippet", "-source-range"},
+}
+
+func inGuardFamily(name string) bool {
+	return slices.ContainsFunc(guardFamilies.prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) ||
+		slices.ContainsFunc(guardFamilies.suffixes, func(s string) bool { return strings.HasSuffix(name, s) })
+}
+
+// misnomers are names that people write although they never existed, with
+// what they mean, where the spelling alone does not tell.
+var misnomers = [][2]string{
+	{"basic-auth", "auth-type"},
+	{"client-max-body-size", "proxy-body-size"},
+	{"ip-whitelist", "allowlist-source-range"},
+	{"max-body-size", "proxy-body-size"},
+	{"rate-limit", "limit-rps"},
+	{"rate-limit-burst", "limit-burst-multiplier"},
+	{"redirect-to-https", "ssl-redirect"},
+	{"session-affinity", "affinity"},
+}

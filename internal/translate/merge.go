@@ -1,0 +1,321 @@
+package translate
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/translate/candidate"
+	"gatehouse.dev/gatehouse/internal/translate/resolve"
+	"gatehouse.dev/gatehouse/internal/verdict"
+)
+
+// merger resolves conflicts between candidates, and nothing else does. Where
+// two claim the same, the older wins (then the lower namespace, name and
+// position), whether it can be served or not: what is broken keeps its claim,
+// so that nothing younger opens what should be closed.
+type merger struct {
+	hosts    map[ir.HostPattern]*mergedHost
+	names    map[ir.HostPattern]*mergedName
+	verdicts []verdict.Verdict
+}
+
+// mergedHost is a host with the routes that won.
+type mergedHost struct {
+	pattern ir.HostPattern
+	// owner is the oldest object with a rule for the host.
+	owner *candidate.Owner
+	// claims become routes, in order of precedence.
+	claims   []routeClaim
+	defaults []routeClaim
+	// out is the finished Host; its routes are parallel to claims.
+	out *ir.Host
+
+	// For names that borrow from this host; filled when first needed.
+	byNamespace map[string][]ir.Route
+	owners      map[*candidate.Owner]bool
+}
+
+// routeClaim is a candidate with its owner; rank orders by precedence.
+type routeClaim struct {
+	*candidate.Route
+	owner *candidate.Owner
+	rank  int
+}
+
+// mergedName is a server name with what it shows.
+type mergedName struct {
+	pattern ir.HostPattern
+	claims  []nameClaim
+	// owner is nil when no claim is usable: handshakes are refused.
+	owner *candidate.Owner
+	// certificates of the owner's namespace, in order of preference; without
+	// any the default certificate is shown.
+	certificates []*resolve.Certificate
+	// claimants are the owners of claims, filled when the name is refused.
+	claimants map[*candidate.Owner]bool
+}
+
+type nameClaim struct {
+	*candidate.TLS
+	owner *candidate.Owner
+}
+
+func merge(sets []*candidate.Set) *merger {
+	m := &merger{hosts: map[ir.HostPattern]*mergedHost{}, names: map[ir.HostPattern]*mergedName{}}
+	sets = slices.Clone(sets)
+	slices.SortFunc(sets, func(a, b *candidate.Set) int { return a.Owner.Compare(b.Owner) })
+	rank := 0
+	for _, s := range sets {
+		for _, h := range s.Hosts {
+			m.host(h, s.Owner)
+		}
+		for i := range s.Routes {
+			r := &s.Routes[i]
+			h := m.host(r.Host, s.Owner)
+			rank++
+			if r.Default {
+				h.defaults = append(h.defaults, routeClaim{r, s.Owner, rank})
+			} else {
+				h.claims = append(h.claims, routeClaim{r, s.Owner, rank})
+			}
+		}
+		for i := range s.TLS {
+			n := m.name(s.TLS[i].Host)
+			n.claims = append(n.claims, nameClaim{&s.TLS[i], s.Owner})
+		}
+	}
+	for _, h := range m.hosts {
+		m.settle(h)
+	}
+	for _, n := range m.names {
+		m.award(n)
+	}
+	for _, h := range m.hosts {
+		h.out = &ir.Host{Pattern: h.pattern, Routes: make([]ir.Route, len(h.claims))}
+		for i, c := range h.claims {
+			h.out.Routes[i] = c.Route.Route
+		}
+		closeFor(m.refusedName(h.pattern), h.out.Routes, h.claims)
+	}
+	return m
+}
+
+func (m *merger) host(p ir.HostPattern, owner *candidate.Owner) *mergedHost {
+	h := m.hosts[p]
+	if h == nil {
+		h = &mergedHost{pattern: p, owner: owner}
+		m.hosts[p] = h
+	}
+	return h
+}
+
+func (m *merger) name(p ir.HostPattern) *mergedName {
+	n := m.names[p]
+	if n == nil {
+		n = &mergedName{pattern: p}
+		m.names[p] = n
+	}
+	return n
+}
+
+// settle orders the routes of a host and drops the losers.
+func (m *merger) settle(h *mergedHost) {
+	slices.SortFunc(h.claims, func(a, b routeClaim) int {
+		return cmp.Or(comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path),
+			cmp.Compare(a.Route.Route.Match.Path.Value, b.Route.Route.Match.Path.Value), cmp.Compare(a.rank, b.rank))
+	})
+	kept := h.claims[:0]
+	for _, c := range h.claims {
+		if n := len(kept); n > 0 && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
+			m.pathConflict(c, kept[n-1])
+			continue
+		}
+		kept = append(kept, c)
+	}
+	slices.SortFunc(kept, func(a, b routeClaim) int {
+		return cmp.Or(comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path), cmp.Compare(a.rank, b.rank))
+	})
+	h.claims = kept
+	m.settleDefault(h)
+}
+
+// settleDefault gives what is left of the host to the oldest default backend,
+// unless a rule takes everything: a rule says more than a default, so here age
+// does not count.
+func (m *merger) settleDefault(h *mergedHost) {
+	if len(h.defaults) == 0 {
+		return
+	}
+	i := slices.IndexFunc(h.claims, func(c routeClaim) bool {
+		p := c.Route.Route.Match.Path
+		return p.Value == "/" && p.Kind != ir.PathExact
+	})
+	losers := h.defaults
+	var winner routeClaim
+	if i >= 0 {
+		winner = h.claims[i]
+	} else {
+		winner, losers = h.defaults[0], h.defaults[1:]
+		h.claims = append(h.claims, winner)
+	}
+	for _, c := range losers {
+		if c.owner != winner.owner {
+			m.pathConflict(c, winner)
+		}
+	}
+	h.defaults = nil
+}
+
+// comparePaths puts the longer first, then Exact, Element, String.
+func comparePaths(a, b ir.PathMatch) int {
+	return cmp.Or(cmp.Compare(len(b.Value), len(a.Value)), cmp.Compare(pathRank(a.Kind), pathRank(b.Kind)))
+}
+
+func pathRank(k ir.PathKind) int {
+	switch k {
+	case ir.PathExact:
+		return 0
+	case ir.PathElement:
+		return 1
+	default:
+		return 2
+	}
+}
+
+func (m *merger) pathConflict(loser, winner routeClaim) {
+	what := loser.Type + " path " + quote(loser.Route.Route.Match.Path.Value)
+	if loser.Default {
+		what = "the default backend"
+	}
+	what += " of host " + loser.Host.String()
+	remedy := "remove one of the two, or use another path or host"
+	if loser.owner == winner.owner {
+		m.reject(loser.owner, loser.Field, verdict.PathConflict, what+" stands already in "+winner.Field, remedy)
+		return
+	}
+	m.reject(loser.owner, loser.Field, verdict.PathConflict,
+		what+" belongs to "+winner.owner.Ref.String()+" ("+winner.Field+"), which has precedence", remedy)
+}
+
+// award finds who owns the server name: the oldest claim that is usable. One
+// that asks for the default certificate counts, but not after an older one
+// whose own certificate is broken: the default certificate must not stand in.
+func (m *merger) award(n *mergedName) {
+	broken := false
+	for _, c := range n.claims {
+		if c.Certificate != nil || c.Fallback && !broken {
+			n.owner = c.owner
+			break
+		}
+		broken = broken || !c.Usable()
+	}
+	if n.owner == nil {
+		n.claimants = map[*candidate.Owner]bool{}
+		for _, c := range n.claims {
+			n.claimants[c.owner] = true
+			m.reject(c.owner, c.Field, verdict.TLSUnavailable,
+				"host "+n.pattern.String()+" has no usable certificate: its handshakes are refused, and over plain HTTP the paths of this Ingress answer 503 there",
+				"create or repair the Secret that spec.tls names")
+		}
+		return
+	}
+	for _, c := range n.claims {
+		switch {
+		case c.Certificate == nil:
+		case c.owner.Ref.Namespace != n.owner.Ref.Namespace:
+			m.reject(c.owner, c.Field, verdict.HostTLSOwned,
+				"TLS of host "+n.pattern.String()+" belongs to "+n.owner.Ref.String()+": this certificate is not shown",
+				"use a host of your own, or have the certificate put into namespace "+n.owner.Ref.Namespace)
+		default:
+			m.addCertificate(n, c)
+		}
+	}
+	// Those that cover the host before those that do not; ECDSA before RSA,
+	// because it costs less and who cannot use it is offered the next; then age.
+	slices.SortStableFunc(n.certificates, func(a, b *resolve.Certificate) int {
+		return cmp.Or(-compareBool(a.Covers(n.pattern), b.Covers(n.pattern)), -compareBool(a.ECDSA, b.ECDSA))
+	})
+}
+
+func (m *merger) addCertificate(n *mergedName, c nameClaim) {
+	if !c.Certificate.Covers(n.pattern) {
+		names := "no name at all"
+		if len(c.Certificate.Names) > 0 {
+			names = strings.Join(c.Certificate.Names[:min(5, len(c.Certificate.Names))], ", ")
+		}
+		m.tell(verdict.Warning, c.owner, c.Field, verdict.CertificateMismatch,
+			"the certificate of Secret "+c.Certificate.Origin.Namespace+"/"+c.Certificate.Origin.Name+
+				" is not for host "+n.pattern.String()+" but for "+names,
+			"use a certificate that names the host")
+	}
+	if !slices.ContainsFunc(n.certificates, func(x *resolve.Certificate) bool { return x.ID == c.Certificate.ID }) {
+		n.certificates = append(n.certificates, c.Certificate)
+	}
+}
+
+// refusedName gives the refused server name that hosts of the pattern are
+// reached by, or nil: the same name, else the wildcard above an exact one.
+func (m *merger) refusedName(p ir.HostPattern) *mergedName {
+	n := m.names[p]
+	if n == nil {
+		if above, ok := wildcardAbove(p); ok {
+			n = m.names[above]
+		}
+	}
+	if n == nil || n.owner != nil {
+		return nil
+	}
+	return n
+}
+
+// closeFor makes routes answer 503 whose owner has a claim on the refused name
+// (if there is one), so that what was meant for TLS never goes unencrypted.
+// Paths for ACME challenges stay as they are, because those are fetched without
+// TLS (RFC 8555 section 8.3): else no certificate could ever be issued.
+func closeFor(refused *mergedName, routes []ir.Route, claims []routeClaim) {
+	if refused == nil {
+		return
+	}
+	for i, c := range claims {
+		if refused.claimants[c.owner] && !isChallenge(routes[i].Match.Path.Value) {
+			routes[i].Action = ir.Action{Respond: &ir.Respond{Status: 503, Reason: ir.ReasonTLSUnavailable}}
+		}
+	}
+}
+
+func isChallenge(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/.well-known/acme-challenge")
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// wildcardAbove gives "*.example.com" for "a.example.com".
+func wildcardAbove(p ir.HostPattern) (ir.HostPattern, bool) {
+	if p.Kind != ir.HostExact {
+		return ir.HostPattern{}, false
+	}
+	_, rest, ok := strings.Cut(p.Name, ".")
+	return ir.HostPattern{Kind: ir.HostOneLabel, Name: rest}, ok
+}
+
+func (m *merger) reject(o *candidate.Owner, field string, reason verdict.Reason, message, remedy string) {
+	m.tell(verdict.Rejected, o, field, reason, message, remedy)
+}
+
+func (m *merger) tell(s verdict.Severity, o *candidate.Owner, field string, reason verdict.Reason, message, remedy string) {
+	m.verdicts = append(m.verdicts, verdict.Verdict{
+		Object: o.Ref, Severity: s, Field: field, Reason: reason, Message: message, Remedy: remedy,
+	})
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
+}
