@@ -1,0 +1,528 @@
+package files
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
+
+	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+// maxVerdicts bounds what is said about one file.
+const maxVerdicts = 1000
+
+// maxListDepth bounds Lists inside Lists.
+const maxListDepth = 8
+
+// objectKey says which object is meant, whatever its version. The zero value
+// means none.
+type objectKey struct{ kind, namespace, name string }
+
+func (k kind) key(namespace, name string) objectKey {
+	switch {
+	case k.cluster:
+		namespace = ""
+	case namespace == "":
+		namespace = metav1.NamespaceDefault
+	}
+	return objectKey{k.name, namespace, name}
+}
+
+func (k objectKey) ref() verdict.Ref {
+	r := verdict.Ref{Kind: k.kind, Namespace: k.namespace, Name: k.name}
+	for _, known := range kinds() {
+		if known.name == k.kind {
+			r.APIVersion = known.apiVersion
+		}
+	}
+	return r
+}
+
+func (o Object) key() objectKey { return objectKey{o.Ref.Kind, o.Ref.Namespace, o.Ref.Name} }
+
+// content is what one version of a file says.
+type content struct {
+	objects  []Object // no object twice
+	verdicts []verdict.Verdict
+	broken   []brokenPart
+}
+
+// brokenPart is an object or a document, or the whole file, that cannot be
+// taken: what it said last is kept.
+type brokenPart struct {
+	key     objectKey // zero: unknown
+	guessed bool      // the key may be wrong
+	verdict int       // its index in content.verdicts, or -1
+}
+
+// Read reads one file or stream of manifests, at most 8 MiB; name stands in
+// the verdicts. Of an object that occurs twice the first is given.
+func Read(r io.Reader, name string) ([]Object, []verdict.Verdict) {
+	limit := defaultLimits().fileBytes
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = tooLarge(limit)
+	}
+	c := &content{}
+	if err != nil {
+		c = unreadable(name, err)
+	} else {
+		c = parse(data, name)
+	}
+	objects, verdicts := c.settle(nil)
+	sortVerdicts(&verdicts)
+	return objects, verdicts
+}
+
+func unreadable(name string, err error) *content {
+	c := &content{}
+	c.reject(objectKey{}, false, fileVerdict(name, 0, verdict.Rejected, plain(err)))
+	return c
+}
+
+// parse reads all objects of a file.
+func parse(data []byte, name string) *content {
+	p := &parser{content: &content{}, name: name, at: map[objectKey]Object{}}
+	docs, bad := split(data, name)
+	for _, b := range bad {
+		p.reject(b.key, true, fileVerdict(name, b.line, verdict.Rejected, b.message))
+	}
+	for _, d := range docs {
+		p.value(part{doc: d, json: d.json, line: d.line}, 0)
+	}
+	if len(p.broken) >= maxBroken {
+		p.reject(objectKey{}, false, fileVerdict(name, 0, verdict.Rejected,
+			fmt.Sprintf("more than %d mistakes; the rest of the file is not read", maxBroken)))
+	}
+	return p.content
+}
+
+// parser gathers the content of one file.
+type parser struct {
+	*content
+	name string
+	at   map[objectKey]Object // where an object was defined first
+}
+
+// part is a value inside a document: the document itself or an item of a List.
+type part struct {
+	doc  *document
+	path string // within the document
+	json []byte
+	line int
+	// What an item of a typed list may leave out.
+	apiVersion, kind string
+}
+
+// lineOf is the line of a field of the part.
+func (p part) lineOf(field string) int {
+	if field == "" {
+		return p.line
+	}
+	if p.path != "" && field[0] == '[' {
+		return p.doc.lineOf(p.path + field)
+	}
+	return p.doc.lineOf(child(p.path, field))
+}
+
+func (p *parser) where(line int) string { return fmt.Sprintf("%s:%d", p.name, line) }
+
+// value reads an object or a List.
+func (p *parser) value(v part, depth int) {
+	if len(p.broken) >= maxBroken {
+		return
+	}
+	h, field, message := readHeader(v)
+	switch {
+	case message != "":
+		key := objectKey{}
+		if k, ok, _ := kindOf(h.apiVersion, h.kind); ok && h.name != "" {
+			key = k.key(h.namespace, h.name)
+		}
+		p.invalid(v, key, verdict.Rejected, field, message, "")
+	case h.isList && depth >= maxListDepth:
+		p.invalid(v, objectKey{}, verdict.Rejected, "items", fmt.Sprintf("Lists lie more than %d deep in each other", maxListDepth), "")
+	case h.isList:
+		p.list(v, h, depth)
+	default:
+		p.object(v, h)
+	}
+}
+
+func (p *parser) list(v part, h header, depth int) {
+	lines := map[string]int{}
+	if v.path == "" {
+		lines = v.doc.itemLines()
+	}
+	for i, raw := range h.items {
+		next := part{doc: v.doc, json: raw, path: item(child(v.path, "items"), i)}
+		if line, ok := lines[next.path]; ok {
+			next.line = line
+		} else {
+			next.line = v.doc.lineOf(next.path)
+		}
+		if h.kind != "List" {
+			next.apiVersion, next.kind = h.apiVersion, strings.TrimSuffix(h.kind, "List")
+		}
+		p.value(next, depth+1)
+	}
+}
+
+// object reads one object of any kind.
+func (p *parser) object(v part, h header) {
+	k, known, exact := kindOf(h.apiVersion, h.kind)
+	if !known {
+		p.ignored(v, h)
+		return
+	}
+	key := k.key(h.namespace, h.name)
+	if !exact {
+		field, message := "apiVersion", fmt.Sprintf("%s %s is not read", h.apiVersion, h.kind)
+		remedy := fmt.Sprintf("convert it to %s: kubectl convert --output-version %s -f FILE", k.apiVersion, k.apiVersion)
+		if h.kind != k.name {
+			field, remedy = "kind", fmt.Sprintf("write apiVersion: %s and kind: %s", k.apiVersion, k.name)
+		}
+		p.invalid(v, key, verdict.Rejected, field, message, remedy)
+		return
+	}
+	if merged := v.repeatedHeader(); merged != "" {
+		p.invalid(v, objectKey{}, verdict.Rejected, merged, "occurs twice in one document",
+			`put a line "---" between two objects`)
+		return
+	}
+	obj := k.make()
+	odd, err := kjson.UnmarshalStrict(v.json, obj, kjson.DisallowUnknownFields, kjson.DisallowDuplicateFields)
+	if err != nil {
+		field, message := typeFault(v.json, err)
+		p.invalid(v, key, verdict.Rejected, field, message, "")
+		return
+	}
+	obj.SetNamespace(key.namespace)
+	setDefaults(obj)
+	if faults := validate(obj); len(faults) > 0 {
+		for _, f := range faults {
+			p.invalid(v, key, verdict.Rejected, f.field, f.message, "")
+		}
+		return
+	}
+	if !p.take(v, key, obj) {
+		return
+	}
+	p.warn(v, key, obj, odd)
+}
+
+// warn tells what is odd about an object that is taken.
+func (p *parser) warn(v part, key objectKey, obj metav1.Object, odd []error) {
+	for _, err := range odd {
+		field := ""
+		if fe, ok := err.(kjson.FieldError); ok {
+			field = fe.FieldPath()
+		}
+		message, remedy := "unknown field; it has no effect", "remove it or correct its name or place"
+		if strings.HasPrefix(err.Error(), "duplicate") {
+			message, remedy = "occurs twice; the last one holds", "remove one"
+		}
+		p.invalid(v, key, verdict.Warning, field, message, remedy)
+	}
+	for _, r := range v.doc.repeated {
+		if v.path != "" && !inside(r.path, v.path) {
+			continue
+		}
+		field := strings.TrimPrefix(strings.TrimPrefix(r.path, v.path), ".")
+		p.say(verdict.Verdict{Object: key.ref(), Severity: verdict.Warning, Reason: verdict.ObjectInvalid, Field: field,
+			Message: "occurs twice; the last one holds", Remedy: "remove one", File: p.where(r.line)})
+	}
+	for _, f := range oddities(obj) {
+		p.invalid(v, key, verdict.Warning, f.field, f.message, "")
+	}
+}
+
+// take adds the object unless the file gave it already.
+func (p *parser) take(v part, key objectKey, obj metav1.Object) bool {
+	view.Trim(obj)
+	o := Object{Ref: key.ref(), File: p.name, Line: v.line, Obj: obj}
+	if first, twice := p.at[key]; twice {
+		p.say(duplicate(o, first))
+		return false
+	}
+	p.at[key] = o
+	p.objects = append(p.objects, o)
+	return true
+}
+
+// ignored notes an object of a kind that is not read.
+func (p *parser) ignored(v part, h header) {
+	ref := verdict.Ref{Kind: h.kind, Namespace: h.namespace, Name: h.name, APIVersion: h.apiVersion}
+	p.objects = append(p.objects, Object{Ref: ref, File: p.name, Line: v.line})
+	if harmless(h.apiVersion, h.kind) {
+		return
+	}
+	p.say(verdict.Verdict{Object: ref, Severity: verdict.Ignored, Reason: verdict.KindIgnored, Field: "kind",
+		Message: fmt.Sprintf("Gatehouse does not read %s %s", h.apiVersion, h.kind),
+		Remedy:  ignoredRemedy(h.apiVersion, h.kind), File: p.where(v.line)})
+}
+
+// invalid says what is wrong with a part. Rejected means that the part is lost.
+func (p *parser) invalid(v part, key objectKey, s verdict.Severity, field, message, remedy string) {
+	said := verdict.Verdict{Object: key.ref(), Severity: s, Reason: verdict.ObjectInvalid, Field: field,
+		Message: message, Remedy: remedy, File: p.where(v.lineOf(field))}
+	if key == (objectKey{}) {
+		said.Object = verdict.Ref{Kind: "File", Name: p.name}
+	}
+	if s == verdict.Rejected {
+		p.reject(key, false, said)
+	} else {
+		p.say(said)
+	}
+}
+
+// say gives the verdict's index, or -1 if there are too many.
+func (c *content) say(v verdict.Verdict) int {
+	if len(c.verdicts) >= maxVerdicts {
+		return -1
+	}
+	c.verdicts = append(c.verdicts, v)
+	return len(c.verdicts) - 1
+}
+
+func (c *content) reject(key objectKey, guessed bool, v verdict.Verdict) {
+	c.broken = append(c.broken, brokenPart{key, guessed, c.say(v)})
+}
+
+// header is what shows which object it is.
+type header struct {
+	apiVersion, kind, namespace, name string
+
+	isList bool
+	items  []json.RawMessage
+}
+
+// readHeader reads as much as it can; message says what it lacks.
+func readHeader(v part) (h header, field, message string) {
+	var top map[string]json.RawMessage
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(v.json, &top); err != nil {
+		return h, "", "not a Kubernetes object: " + jsonKind(v.json) + " where an object is expected"
+	}
+	h.apiVersion, h.kind = v.apiVersion, v.kind
+	into := func(field string, raw json.RawMessage, to *string) string {
+		if raw == nil || string(raw) == "null" || json.Unmarshal(raw, to) == nil {
+			return ""
+		}
+		return field
+	}
+	wrong := into("apiVersion", top["apiVersion"], &h.apiVersion)
+	if f := into("kind", top["kind"], &h.kind); wrong == "" {
+		wrong = f
+	}
+	var meta map[string]json.RawMessage
+	if raw := top["metadata"]; raw != nil && kjson.UnmarshalCaseSensitivePreserveInts(raw, &meta) != nil && wrong == "" {
+		return h, "metadata", "is " + jsonKind(raw) + " where an object is expected"
+	}
+	if f := into("metadata.name", meta["name"], &h.name); wrong == "" {
+		wrong = f
+	}
+	if f := into("metadata.namespace", meta["namespace"], &h.namespace); wrong == "" {
+		wrong = f
+	}
+	switch {
+	case wrong != "":
+		return h, wrong, "is not a string"
+	case h.apiVersion == "":
+		return h, "apiVersion", "not a Kubernetes object: apiVersion is missing"
+	case h.kind == "":
+		return h, "kind", "not a Kubernetes object: kind is missing"
+	}
+	raw, ok := top["items"]
+	if h.isList = h.kind == "List" || ok && strings.HasSuffix(h.kind, "List"); !h.isList || !ok || string(raw) == "null" {
+		return h, "", ""
+	}
+	if json.Unmarshal(raw, &h.items) != nil {
+		return h, "items", "is " + jsonKind(raw) + " where a list is expected"
+	}
+	return h, "", ""
+}
+
+// repeatedHeader gives the field, if there is one, that shows that two objects
+// stand in one document without a marker between them.
+func (v part) repeatedHeader() string {
+	for _, f := range []string{"apiVersion", "kind", "metadata"} {
+		for _, r := range v.doc.repeated {
+			if r.path == child(v.path, f) {
+				return f
+			}
+		}
+	}
+	if v.doc.yaml == nil {
+		seen, twice := map[string]bool{}, ""
+		walkJSON(v.json, func(path string, _ int) bool {
+			if seen[path] && twice == "" && (path == "apiVersion" || path == "kind" || path == "metadata") {
+				twice = path
+			}
+			seen[path] = true
+			return false
+		})
+		return twice
+	}
+	return ""
+}
+
+// typeFault says which field the decoder could not take, and why.
+func typeFault(raw []byte, err error) (field, message string) {
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		field = pathAt(raw, te.Offset)
+		for field != "" && withoutIndexes(field) != te.Field {
+			field = field[:max(0, strings.LastIndexAny(field, ".["))]
+		}
+		if field == "" {
+			field = firstPath(raw, te)
+		}
+		return field, fmt.Sprintf("is %s where %s is expected", article(te.Value), goKind(te.Type))
+	}
+	if _, ok := errors.AsType[base64.CorruptInputError](err); ok {
+		return corruptData(raw), "is not base64: " + err.Error()
+	}
+	return "", strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// firstPath finds the first field of the name whose value is of the kind that
+// the decoder complains about: for types with decoders of their own it knows
+// no more.
+func firstPath(raw []byte, te *json.UnmarshalTypeError) string {
+	found := ""
+	walkJSON(raw, func(path string, _ int) bool {
+		plain := withoutIndexes(path)
+		if found == "" && plain == te.Field {
+			found = path
+		}
+		return found == "" && inside(te.Field, plain)
+	})
+	if found == "" {
+		return te.Field
+	}
+	return found
+}
+
+func withoutIndexes(path string) string {
+	return listIndex.ReplaceAllString(path, "")
+}
+
+// corruptData finds the entry of a Secret that is not base64.
+func corruptData(raw []byte) string {
+	var s struct {
+		Data map[string]string `json:"data"`
+	}
+	_ = json.Unmarshal(raw, &s)
+	var bad []string
+	for key, value := range s.Data {
+		if _, err := base64.StdEncoding.DecodeString(value); err != nil {
+			bad = append(bad, key)
+		}
+	}
+	if len(bad) == 0 {
+		return ""
+	}
+	return "data." + slices.Min(bad)
+}
+
+// jsonKind names the kind of a JSON value.
+func jsonKind(raw []byte) string {
+	if len(raw) == 0 {
+		return "nothing"
+	}
+	switch raw[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
+
+// article makes words of what encoding/json calls values.
+func article(value string) string {
+	switch value {
+	case "bool":
+		return "a boolean"
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	}
+	return "a " + value
+}
+
+func goKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map, reflect.Pointer:
+		return "an object"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	}
+	return fmt.Sprintf("an integer of %d bits", t.Bits())
+}
+
+// settle gives the file's objects and verdicts: where something is broken, its
+// objects stay as they were last.
+func (c *content) settle(last []Object) ([]Object, []verdict.Verdict) {
+	if len(c.broken) == 0 {
+		return c.objects, c.verdicts
+	}
+	good, had := map[objectKey]bool{}, map[objectKey]bool{}
+	for _, o := range c.objects {
+		good[o.key()] = true
+	}
+	for _, o := range last {
+		had[o.key()] = true
+	}
+	meant, all := map[objectKey]bool{}, false
+	for _, b := range c.broken {
+		meant[b.key] = true
+		all = all || b.key == objectKey{} || b.guessed && !had[b.key]
+	}
+	kept := 0
+	for _, o := range last {
+		if o.Obj != nil && !good[o.key()] && (all || meant[o.key()]) {
+			c.objects = append(c.objects, o)
+			kept++
+		}
+	}
+	if kept > 0 {
+		for _, b := range c.broken {
+			if b.verdict >= 0 {
+				c.verdicts[b.verdict].Message += "; what it last gave keeps serving"
+			}
+		}
+	}
+	return c.objects, c.verdicts
+}
+
+func fileVerdict(name string, line int, s verdict.Severity, message string) verdict.Verdict {
+	v := verdict.Verdict{Object: verdict.Ref{Kind: "File", Name: name}, Severity: s, Reason: verdict.FileUnreadable,
+		Field: name, Message: message, File: name}
+	if line > 0 {
+		v.Field = fmt.Sprintf("%s:%d", name, line)
+		v.File = v.Field
+	}
+	return v
+}
