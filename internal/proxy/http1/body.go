@@ -139,3 +139,9 @@ func IsTimeout(err error) bool {
 	ne, ok := err.(net.Error)
 	return ok && ne.Timeout()
 }
+
+// Empty makes b the body of a message without one.
+func (b *Body) Empty() {
+	b.reset(0)
+	b.done = true
+}

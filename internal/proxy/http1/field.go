@@ -16,16 +16,17 @@ const (
 	FieldUpgrade
 	FieldExpect
 	FieldTrailer
-	FieldHopByHop  // Keep-Alive, Proxy-Connection, TE, Proxy-Authenticate, Proxy-Authorization, HTTP2-Settings
-	FieldForwarded // X-Forwarded-For
-	FieldProto     // X-Forwarded-Proto
-	FieldFwdHost   // X-Forwarded-Host
-	FieldFwdPort   // X-Forwarded-Port
-	FieldIdentity  // every other field by which a proxy tells who the client is
-	FieldRequestID // X-Request-ID
-	FieldReferer   // Referer
-	FieldUserAgent // User-Agent
-	FieldAlias     // a framing or routing field in a spelling that only some backends read as such
+	FieldHopByHop      // Keep-Alive, Proxy-Connection, TE, Proxy-Authenticate, Proxy-Authorization, HTTP2-Settings
+	FieldForwarded     // X-Forwarded-For
+	FieldProto         // X-Forwarded-Proto
+	FieldFwdHost       // X-Forwarded-Host
+	FieldFwdPort       // X-Forwarded-Port
+	FieldIdentity      // every other field by which a proxy tells who the client is
+	FieldRequestID     // X-Request-ID
+	FieldReferer       // Referer
+	FieldUserAgent     // User-Agent
+	FieldAuthorization // Authorization
+	FieldAlias         // a framing or routing field in a spelling that only some backends read as such
 )
 
 // Field is one field line as offsets into its Head's buffer.
@@ -49,6 +50,7 @@ var known = [...][]struct {
 	10: {{"connection", FieldConnection}, {"user-agent", FieldUserAgent}, {"keep-alive", FieldHopByHop}},
 	11: {{"x-client-ip", FieldIdentity}},
 	12: {{"x-request-id", FieldRequestID}},
+	13: {{"authorization", FieldAuthorization}},
 	14: {{"content-length", FieldContentLength}, {"x-original-url", FieldIdentity}, {"true-client-ip", FieldIdentity}, {"http2-settings", FieldHopByHop}},
 	15: {{"x-forwarded-for", FieldForwarded}, {"front-end-https", FieldIdentity}, {"ssl-client-cert", FieldIdentity}},
 	16: {{"proxy-connection", FieldHopByHop}, {"x-forwarded-host", FieldFwdHost}, {"x-forwarded-port", FieldFwdPort}},
@@ -88,7 +90,7 @@ func aliasOf(id FieldID, name []byte) FieldID {
 	switch id {
 	case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort, FieldIdentity:
 		return FieldIdentity
-	case FieldReferer, FieldUserAgent:
+	case FieldReferer, FieldUserAgent, FieldAuthorization:
 		return FieldOther
 	}
 	return FieldAlias

@@ -22,6 +22,7 @@ type Request struct {
 	Path, Query []byte
 	// Authority is from the absolute form or from Host; empty if neither.
 	Authority []byte
+	HasHost   bool // there is a Host field, equal to Authority
 	Absolute  bool // the target was in absolute form
 	HTTP10    bool // the client speaks HTTP/1.0
 	// Chunked or Length frame the body; Length is 0 without one.
@@ -35,6 +36,9 @@ type Request struct {
 	Upgrade []byte
 	// Expect: the client waits for 100 Continue.
 	Expect bool
+	// ConnectionAuth: the credentials (NTLM, Negotiate) hold for the endpoint's
+	// connection, which must then not be shared.
+	ConnectionAuth bool
 	// Values of single fields, nil when absent or (RequestID) given twice.
 	ForwardedFor, ForwardedProto, ForwardedHost, ForwardedPort []byte
 	RequestID, Referer, UserAgent                              []byte
@@ -251,12 +255,18 @@ func (r *Request) interpret() error {
 			if !equalFold("100-continue", v) || expect > 1 {
 				return ErrExpect
 			}
+			f.Drop = true
 			r.Expect = true
 		case FieldTrailer, FieldHopByHop, FieldIdentity, FieldAlias:
 			f.Drop = true
 		case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort:
 			f.Drop = true
 			r.keepForwarded(f.ID, v)
+		case FieldAuthorization:
+			scheme, _, _ := bytes.Cut(v, []byte(" "))
+			if equalFold("ntlm", scheme) || equalFold("negotiate", scheme) {
+				r.ConnectionAuth = true
+			}
 		case FieldRequestID:
 			f.Drop = true
 			r.RequestID = v
@@ -301,6 +311,7 @@ func (r *Request) setAuthority(count int, host []byte) error {
 	if count > 1 || (count == 0 && !r.HTTP10) {
 		return errHost
 	}
+	r.HasHost = count == 1
 	if r.Absolute || string(r.Method) == "CONNECT" {
 		// RFC 9112, 3.2.2 lets the target win; two names for one request are
 		// how filters are bypassed, so they must agree.

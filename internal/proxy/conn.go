@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+)
+
+// conn is one client connection, served by one goroutine (and, while a large
+// request body is on its way, a second that carries it).
+type conn struct {
+	srv  *Server
+	bind ir.BindID
+	tcp  *net.TCPConn // the socket
+	nc   net.Conn     // tcp, or TLS over it
+	tls  *tls.ConnectionState
+
+	peer    netip.AddrPort
+	peerIP  []byte // peer's address as text
+	trusted bool   // peer is a trusted proxy
+
+	rd   http1.Reader // from the client
+	req  http1.Request
+	body http1.Body
+	res  http1.Response
+	ans  http1.Body   // body of res
+	up   http1.Reader // from the endpoint
+	out  []byte       // the message being written; lent while a request is served
+	host []byte       // normalised host, reused
+	path []byte       // scratch of the canonical path, reused
+	x    exchange
+	keep bool // serve another request after this one
+	kind *stats.Connections
+	// idle: no request is under way, so that draining may end the connection.
+	idle atomic.Bool
+}
+
+func (c *conn) serve() {
+	defer c.close()
+	if !c.handshake() {
+		return
+	}
+	for c.readRequest() {
+		c.exchange()
+		if !c.keep {
+			c.linger()
+			return
+		}
+		c.rd.Shrink()
+	}
+}
+
+func (c *conn) close() {
+	c.nc.Close()
+	c.rd.Release()
+	c.up.Release()
+	c.release()
+	c.srv.forget(c)
+}
+
+// handshake completes TLS, where the listener has it. TLS without a request is
+// bounded by the handshake and header timeouts.
+func (c *conn) handshake() bool {
+	t, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	c.nc.SetDeadline(time.Now().Add(c.srv.o.HandshakeTimeout))
+	err := t.Handshake()
+	count(&c.srv.o.Stats.TLSHandshakes, err == nil)
+	if err != nil {
+		c.srv.o.Logger.Debug("TLS handshake failed", "client", c.peer, "error", err)
+		return false
+	}
+	c.nc.SetDeadline(time.Time{})
+	state := t.ConnectionState()
+	c.tls = &state
+	return true
+}
+
+// readRequest waits for a request head and parses it. False ends the
+// connection; what there was to answer has been answered.
+func (c *conn) readRequest() bool {
+	c.begin()
+	head, reason := c.readHead()
+	if head == nil && reason == "" {
+		return false
+	}
+	c.x.start = time.Now()
+	c.out = http1.GetBuffer(http1.MediumBuffer)[:0]
+	c.keep = true
+	c.x.ln = c.srv.snapshot.Load().byBind[c.bind]
+	if reason == "" {
+		reason = c.parse(head)
+	}
+	if reason != "" {
+		c.keep = false
+		c.x.route = nil
+		c.answer(reason)
+		c.finish()
+		c.linger()
+		return false
+	}
+	return true
+}
+
+// readHead gives the bytes of the next head, consumed from the reader, or the
+// reason why there is none; neither when the connection just ended.
+func (c *conn) readHead() ([]byte, ir.Reason) {
+	lim := c.srv.o.Limits
+	scanned, started := 0, len(c.rd.Unread()) > 0
+	deadline := c.srv.o.IdleTimeout
+	if started {
+		deadline = c.srv.o.HeaderTimeout
+	}
+	c.readDeadline(deadline)
+	for {
+		in := c.rd.Unread()
+		for len(in) >= 2 && in[0] == '\r' && in[1] == '\n' { // RFC 9112, 2.2
+			c.rd.Consume(2)
+			in, scanned = in[2:], 0
+		}
+		end := http1.HeadEnd(in, scanned)
+		switch {
+		case end > lim.HeadBytes, end == 0 && len(in) >= lim.HeadBytes:
+			return nil, tooLarge(in, lim.Target)
+		case end > 0:
+			c.idle.Store(false)
+			c.rd.Consume(end)
+			return in[:end], ""
+		}
+		scanned = len(in)
+		if !started {
+			c.idle.Store(true)
+			if c.srv.draining.Load() {
+				return nil, ""
+			}
+		}
+		err := c.rd.Fill()
+		c.idle.Store(false)
+		if err == nil {
+			if !started {
+				started = true
+				c.readDeadline(c.srv.o.HeaderTimeout)
+			}
+			continue
+		}
+		switch {
+		case errors.Is(err, http1.ErrBufferFull):
+			return nil, tooLarge(in, lim.Target)
+		case len(in) == 0:
+			return nil, ""
+		case http1.IsTimeout(err):
+			return nil, ir.ReasonRequestTimeout
+		case err == io.EOF:
+			return nil, ir.ReasonMalformed
+		}
+		return nil, ""
+	}
+}
+
+// tooLarge says what of a head that does not end is too large.
+func tooLarge(in []byte, target int) ir.Reason {
+	for i, b := range in {
+		if b == '\n' {
+			break
+		}
+		if i > target+64 {
+			return ir.ReasonURITooLong
+		}
+	}
+	return ir.ReasonHeaderTooLarge
+}
+
+// parse reads the head and frames the body.
+func (c *conn) parse(head []byte) ir.Reason {
+	err := c.req.Parse(head, c.srv.o.Limits)
+	if err == nil {
+		c.body.RequestBody(&c.req, maxTrailerFields)
+		c.keep = !c.req.Close
+		c.x.head = string(c.req.Method) == "HEAD"
+		return ""
+	}
+	c.srv.o.Logger.Debug("request refused", "client", c.peer, "error", err)
+	switch {
+	case errors.Is(err, http1.ErrTooManyFields), errors.Is(err, http1.ErrHeadTooLarge):
+		return ir.ReasonHeaderTooLarge
+	case errors.Is(err, http1.ErrURITooLong):
+		return ir.ReasonURITooLong
+	case errors.Is(err, http1.ErrVersion):
+		return ir.ReasonVersionUnsupported
+	case errors.Is(err, http1.ErrCoding):
+		return ir.ReasonNotImplemented
+	case errors.Is(err, http1.ErrExpect):
+		return ir.ReasonExpectationFailed
+	}
+	return ir.ReasonMalformed
+}
+
+func (c *conn) readDeadline(d time.Duration)  { c.nc.SetReadDeadline(time.Now().Add(d)) }
+func (c *conn) writeDeadline(d time.Duration) { c.nc.SetWriteDeadline(time.Now().Add(d)) }
+
+// send writes to the client.
+func (c *conn) send(b []byte) error {
+	c.writeDeadline(c.srv.o.SendTimeout)
+	_, err := c.nc.Write(b)
+	return err
+}
+
+// linger closes so that the client can read the last answer: closing with
+// unread bytes would reset the connection and discard it (RFC 9112, 9.6).
+func (c *conn) linger() {
+	if c.body.Done() && len(c.rd.Unread()) == 0 {
+		return
+	}
+	type closeWriter interface{ CloseWrite() error }
+	if w, ok := c.nc.(closeWriter); !ok || w.CloseWrite() != nil {
+		return
+	}
+	if c.nc != net.Conn(c.tcp) {
+		c.tcp.CloseWrite()
+	}
+	c.tcp.SetReadDeadline(time.Now().Add(2 * time.Second))
+	buf := http1.GetBuffer(http1.MediumBuffer)
+	defer http1.PutBuffer(buf)
+	for total := 0; total < 1<<20; {
+		n, err := c.tcp.Read(buf)
+		total += n
+		if err != nil {
+			return
+		}
+	}
+}
+
+// clientState is what the client's socket tells without reading from it.
+type clientState uint8
+
+const (
+	clientThere clientState = iota
+	clientHalfClosed
+	clientGone
+)
+
+// look asks the kernel about the client's side of the connection.
+func (c *conn) look() clientState {
+	raw, err := c.tcp.SyscallConn()
+	if err != nil {
+		return clientGone
+	}
+	state := clientThere
+	err = raw.Control(func(fd uintptr) {
+		p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		if n, err := unix.Poll(p[:], 0); n <= 0 || err != nil {
+			return
+		}
+		switch {
+		case p[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0:
+			state = clientGone
+		case p[0].Revents&unix.POLLRDHUP != 0:
+			state = clientHalfClosed
+		}
+	})
+	if err != nil {
+		return clientGone
+	}
+	return state
+}

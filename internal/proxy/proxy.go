@@ -1,0 +1,103 @@
+// Package proxy is the data plane: it carries requests.
+//
+// It takes an ir.Config (Compile makes a Snapshot of it) and endpoint state
+// through upstream.Manager; its Server owns the sockets and serves the present
+// Snapshot, which is swapped atomically. It knows nothing of Kubernetes.
+//
+// A request travels: server.go (accept) - conn.go (one connection, one
+// goroutine) - request.go (limits, host, route) - forward.go (endpoint, retries)
+// - response.go (the answer) or answer.go (an answer made here).
+package proxy
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+)
+
+// Options are the settings of a Server. Zero durations and sizes mean the
+// defaults, which are ingress-nginx's where it has them.
+type Options struct {
+	Upstream *upstream.Manager
+	Stats    *stats.Registry
+	Log      *accesslog.Logger // nil: no access log
+	Logger   *slog.Logger
+
+	// TrustedProxies may tell the client's address in X-Forwarded-For.
+	TrustedProxies []netip.Prefix
+
+	Limits   http1.Limits // 64 KiB head, 100 fields, 8 KiB target
+	BodySize int64        // largest request body, bytes; 0 means no limit
+	Conns    int          // open client connections at once; 0 means 65536
+
+	HeaderTimeout time.Duration // 60 s: from the first byte of a request to the end of its head
+	IdleTimeout   time.Duration // 75 s: between requests of one connection
+	BodyTimeout   time.Duration // 60 s: between two reads of a request body
+	SendTimeout   time.Duration // 60 s: between two writes to a client
+
+	ConnectTimeout   time.Duration // 5 s: to one endpoint
+	UpstreamRead     time.Duration // 60 s: between two reads from an endpoint
+	UpstreamSend     time.Duration // 60 s: between two writes to an endpoint
+	HandshakeTimeout time.Duration // 10 s: TLS handshake with a client
+
+	// DrainDelay is how long after the start of a stop connections are still
+	// accepted, so that load balancers notice; DrainTimeout how long open
+	// requests may then take.
+	DrainDelay, DrainTimeout time.Duration
+}
+
+const (
+	// tries is how many endpoints at most see one request (ingress-nginx's
+	// proxy-next-upstream-tries).
+	tries = 3
+	// halfCloseGrace is how long a request goes on whose client has ended its
+	// side of the connection: it may only have half-closed, or be gone.
+	halfCloseGrace = 5 * time.Second
+	// watchEvery is how often a request that waits for its endpoint looks at
+	// the client's connection.
+	watchEvery = time.Second
+	// drainable is the largest unread request body that is read and thrown away
+	// to keep a connection, in bytes.
+	drainable = 64 << 10
+	// spliceFrom is the body size from which plain bytes are moved in the kernel.
+	spliceFrom = 128 << 10
+	// maxTrailerFields of a chunked body.
+	maxTrailerFields = 32
+)
+
+func (o *Options) setDefaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&o.HeaderTimeout, 60*time.Second)
+	set(&o.IdleTimeout, 75*time.Second)
+	set(&o.BodyTimeout, 60*time.Second)
+	set(&o.SendTimeout, 60*time.Second)
+	set(&o.ConnectTimeout, 5*time.Second)
+	set(&o.UpstreamRead, 60*time.Second)
+	set(&o.UpstreamSend, 60*time.Second)
+	set(&o.HandshakeTimeout, 10*time.Second)
+	set(&o.DrainTimeout, 30*time.Second)
+	if o.Limits.HeadBytes == 0 {
+		o.Limits.HeadBytes = http1.LargeBuffer
+	}
+	if o.Limits.Fields == 0 {
+		o.Limits.Fields = 100
+	}
+	if o.Limits.Target == 0 {
+		o.Limits.Target = 8 << 10
+	}
+	if o.Conns == 0 {
+		o.Conns = 65536
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}

@@ -1,0 +1,235 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+)
+
+// Server owns the sockets and serves the present Snapshot.
+type Server struct {
+	o        Options
+	snapshot atomic.Pointer[Snapshot]
+	draining atomic.Bool
+
+	mu        sync.Mutex
+	listeners map[ir.BindID]*net.TCPListener
+	conns     map[*conn]struct{}
+	stopped   bool
+
+	accepting sync.WaitGroup
+	serving   sync.WaitGroup
+}
+
+// NewServer makes a Server. Sockets open with the first Apply.
+func NewServer(o Options) *Server {
+	o.setDefaults()
+	return &Server{
+		o:         o,
+		listeners: map[ir.BindID]*net.TCPListener{},
+		conns:     map[*conn]struct{}{},
+	}
+}
+
+// Apply serves the Snapshot from the next request on. Binds that are not open
+// yet are opened first; an error means that one could not be, and then nothing
+// has changed.
+func (s *Server) Apply(snap *Snapshot) error {
+	if err := s.listen(snap.binds); err != nil {
+		return err
+	}
+	first := s.snapshot.Swap(snap) == nil
+	if first {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for id, l := range s.listeners {
+			s.accepting.Go(func() { s.accept(id, l) })
+		}
+	}
+	return nil
+}
+
+// Snapshot is what is being served, nil before the first Apply.
+func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
+
+// Addr is where a Bind listens, for binds whose port the kernel chose.
+func (s *Server) Addr(id ir.BindID) netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.listeners[id]
+	if l == nil {
+		return netip.AddrPort{}
+	}
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// listen opens what is missing. The set of Binds is fixed with the first
+// Snapshot; Ingress never changes it.
+func (s *Server) listen(binds []ir.Bind) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.snapshot.Load() != nil {
+		return nil
+	}
+	lc := net.ListenConfig{KeepAlive: 60 * time.Second}
+	for _, b := range binds {
+		if s.listeners[b.ID] != nil {
+			continue
+		}
+		l, err := lc.Listen(context.Background(), "tcp", bindAddr(b.Addr))
+		if err != nil {
+			for id, l := range s.listeners {
+				l.Close()
+				delete(s.listeners, id)
+			}
+			return fmt.Errorf("cannot listen for %s: %w", b.ID, err)
+		}
+		s.listeners[b.ID] = l.(*net.TCPListener)
+		s.o.Logger.Info("listening", "bind", string(b.ID), "address", l.Addr().String())
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then drains: for DrainDelay connections are still
+// accepted while every answer closes its connection, then the sockets close,
+// idle connections end, and open requests get DrainTimeout. When Run returns
+// no connection and no goroutine is left.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.draining.Store(true)
+	s.o.Logger.Info("draining", "delay", s.o.DrainDelay, "timeout", s.o.DrainTimeout)
+	if s.o.DrainDelay > 0 {
+		time.Sleep(s.o.DrainDelay)
+	}
+	s.mu.Lock()
+	s.stopped = true
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	s.accepting.Wait()
+
+	done := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(done)
+	}()
+	deadline := time.NewTimer(s.o.DrainTimeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.endIdle()
+		select {
+		case <-done:
+			return nil
+		case <-tick.C:
+		case <-deadline.C:
+			n := s.closeAll()
+			<-done
+			s.o.Logger.Warn("drain timeout: open connections were closed", "connections", n)
+			return nil
+		}
+	}
+}
+
+// endIdle wakes connections without a request, which then see that the Server
+// is draining.
+func (s *Server) endIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.idle.Load() {
+			c.tcp.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+}
+
+func (s *Server) closeAll() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.tcp.SetLinger(0)
+		c.tcp.Close()
+	}
+	return len(s.conns)
+}
+
+func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
+	var tlsConfig *tls.Config
+	kind := &s.o.Stats.HTTP
+	if s.snapshot.Load().byBind[id].tls {
+		kind = &s.o.Stats.HTTPS
+		tlsConfig = certs.Config(func() *certs.ServerNames { return s.snapshot.Load().byBind[id].names })
+	}
+	for {
+		tc, err := l.AcceptTCP()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of file descriptors or the like: others must be able to end.
+			s.o.Logger.Error("cannot accept", "bind", string(id), "error", err)
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		c := s.newConn(id, tc, tlsConfig)
+		if !s.remember(c, kind) {
+			tc.SetLinger(0)
+			tc.Close()
+			continue
+		}
+		go func() {
+			defer s.serving.Done()
+			c.serve()
+		}()
+	}
+}
+
+func (s *Server) newConn(id ir.BindID, tc *net.TCPConn, tlsConfig *tls.Config) *conn {
+	c := &conn{srv: s, bind: id, tcp: tc, nc: tc}
+	if a, ok := tc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		c.peer = netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	}
+	c.peerIP = c.peer.Addr().AppendTo(nil)
+	c.trusted = s.trusts(c.peer.Addr())
+	if tlsConfig != nil {
+		c.nc = tls.Server(tc, tlsConfig)
+	}
+	c.rd.Src = c.nc
+	return c
+}
+
+// remember takes the connection into account, or refuses it at the limit.
+func (s *Server) remember(c *conn, kind *stats.Connections) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.o.Conns || s.stopped {
+		kind.Refused.Add(1)
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.serving.Add(1)
+	c.kind = kind
+	kind.Accepted.Add(1)
+	kind.Active.Add(1)
+	return true
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	c.kind.Active.Add(-1)
+}

@@ -1,0 +1,250 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/match"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+)
+
+// Snapshot is a Config compiled for serving. It is immutable but for counters.
+type Snapshot struct {
+	// Generation of the View it was built from.
+	Generation uint64
+	binds      []ir.Bind
+	listeners  map[ir.ListenerID]*listener
+	byBind     map[ir.BindID]*listener // one Listener a Bind, until Gateways share ports
+	backends   []ir.Backend
+	certs      []ir.CertificateID
+}
+
+// listener is what is served on a Bind.
+type listener struct {
+	id        ir.ListenerID
+	tls       bool
+	scheme    string
+	port      string
+	hosts     *match.Hosts[*host]
+	names     *certs.ServerNames // nil without TLS
+	unmatched *stats.Route
+}
+
+// host is one virtual server.
+type host struct {
+	paths  *match.Paths
+	routes []route
+	// misdirected: TLS is refused for this name, so no connection may ask for
+	// it under another one.
+	misdirected bool
+}
+
+// route is an ir.Route with everything looked up.
+type route struct {
+	id                          ir.RouteID
+	namespace, ingress, service string
+	stats                       *stats.Route
+	respond                     *ir.Respond
+	redirect                    *ir.Redirect
+	targets                     []target
+	total                       uint64 // sum of weights
+	next                        *atomic.Uint64
+	connect, read, send         time.Duration
+}
+
+// target is one share of a forward.
+type target struct {
+	weight  uint64
+	backend *upstream.Backend
+	service string
+	port    uint16
+	respond *ir.Respond
+}
+
+// Compiler makes Snapshots. It keeps what outlives them: parsed certificates.
+// It is not safe for concurrent use.
+type Compiler struct {
+	Upstream *upstream.Manager
+	Stats    *stats.Registry
+	certs    *certs.Cache
+	defaults Options
+}
+
+// NewCompiler shares the Server's upstreams, counters and default timeouts.
+func NewCompiler(o Options) *Compiler {
+	o.setDefaults()
+	return &Compiler{Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), defaults: o}
+}
+
+// Compile makes a Snapshot of the Config. A Config that breaks its own rules
+// (a target without its Backend, two Listeners on a Bind) is an error: the
+// caller keeps serving the Snapshot it has.
+func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error) {
+	s := &Snapshot{
+		Generation: generation,
+		binds:      cfg.Binds,
+		listeners:  make(map[ir.ListenerID]*listener, len(cfg.Listeners)),
+		byBind:     make(map[ir.BindID]*listener, len(cfg.Binds)),
+		backends:   cfg.Backends,
+	}
+	backends := make(map[ir.BackendID]ir.Backend, len(cfg.Backends))
+	for _, b := range cfg.Backends {
+		backends[b.ID] = b
+	}
+	hosts := map[*ir.Host]*host{} // a Host shared by HTTP and HTTPS is compiled once
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		cl, err := c.listener(l, cfg, backends, hosts)
+		if err != nil {
+			return nil, err
+		}
+		s.listeners[l.ID] = cl
+		for _, b := range l.Binds {
+			if s.byBind[b] != nil {
+				return nil, fmt.Errorf("cannot compile listener %s: bind %s is taken by %s", l.ID, b, s.byBind[b].id)
+			}
+			s.byBind[b] = cl
+		}
+	}
+	for i := range cfg.Certificates {
+		s.certs = append(s.certs, cfg.Certificates[i].ID)
+	}
+	return s, nil
+}
+
+// Retain forgets what only older Snapshots needed. Call it after the swap.
+func (c *Compiler) Retain(s *Snapshot) {
+	c.Upstream.Retain(s.backends)
+	c.certs.Retain(s.certs...)
+}
+
+func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.BackendID]ir.Backend, memo map[*ir.Host]*host) (*listener, error) {
+	out := &listener{
+		id: l.ID, scheme: "http", port: strconv.Itoa(int(l.Port)),
+		unmatched: c.Stats.Route(stats.RouteLabels{}),
+	}
+	var entries []match.HostEntry[*host]
+	add := func(hs []*ir.Host) error {
+		for _, h := range hs {
+			ch := memo[h]
+			if ch == nil {
+				var err error
+				if ch, err = c.host(h, backends); err != nil {
+					return err
+				}
+				memo[h] = ch
+			}
+			entries = append(entries, match.HostEntry[*host]{Pattern: h.Pattern, Value: ch})
+		}
+		return nil
+	}
+	if l.Protocol == ir.ProtocolHTTPS {
+		out.tls, out.scheme = true, "https"
+		out.names = certs.NewServerNames(l.ServerNames, cfg.Certificates, c.certs)
+		for _, n := range l.ServerNames {
+			if n.Terminate == nil {
+				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: &host{misdirected: true}})
+				continue
+			}
+			if err := add(n.Terminate.Hosts); err != nil {
+				return nil, err
+			}
+		}
+	} else if err := add(l.Hosts); err != nil {
+		return nil, err
+	}
+	out.hosts = match.NewHosts(entries)
+	return out, nil
+}
+
+func (c *Compiler) host(h *ir.Host, backends map[ir.BackendID]ir.Backend) (*host, error) {
+	matches := make([]ir.Match, len(h.Routes))
+	out := &host{routes: make([]route, len(h.Routes))}
+	for i := range h.Routes {
+		r := &h.Routes[i]
+		matches[i] = r.Match
+		if err := c.route(&out.routes[i], r, backends); err != nil {
+			return nil, err
+		}
+	}
+	out.paths = match.NewPaths(matches)
+	return out, nil
+}
+
+func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.Backend) error {
+	out.id, out.namespace = r.ID, r.Origin.Namespace
+	if r.Origin.Kind == "Ingress" {
+		out.ingress = r.Origin.Name
+	}
+	out.respond, out.redirect = r.Action.Respond, r.Action.Redirect
+	if f := r.Action.Forward; f != nil {
+		if err := c.forward(out, f, backends); err != nil {
+			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
+		}
+	}
+	out.stats = c.Stats.Route(stats.RouteLabels{Namespace: out.namespace, Ingress: out.ingress, Service: out.service})
+	return nil
+}
+
+func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]ir.Backend) error {
+	or := func(d, fallback time.Duration) time.Duration {
+		if d == 0 {
+			return fallback
+		}
+		return d
+	}
+	out.connect = or(f.Timeouts.Connect, c.defaults.ConnectTimeout)
+	out.read = or(f.Timeouts.Read, c.defaults.UpstreamRead)
+	out.send = or(f.Timeouts.Send, c.defaults.UpstreamSend)
+	out.next = new(atomic.Uint64)
+	for _, t := range f.Targets {
+		ct := target{weight: uint64(t.Weight), respond: t.Respond}
+		if t.Respond == nil {
+			b, ok := backends[t.Backend]
+			if !ok {
+				return fmt.Errorf("backend %s is not in the Config", t.Backend)
+			}
+			ct.backend, ct.service, ct.port = c.Upstream.Backend(b), b.Service, b.Port
+			if out.service == "" {
+				out.service = b.Service
+			}
+		}
+		out.total += ct.weight
+		out.targets = append(out.targets, ct)
+	}
+	return nil
+}
+
+// target picks a share by weight: a smooth enough sequence, and the only
+// target without any counting when there is one.
+func (r *route) target() *target {
+	if len(r.targets) == 1 {
+		return &r.targets[0]
+	}
+	if r.total == 0 {
+		return nil
+	}
+	n := r.next.Add(1) * 0x9e3779b97f4a7c15 >> 32 * r.total >> 32 // Weyl sequence scaled to the total
+	for i := range r.targets {
+		if t := &r.targets[i]; n < t.weight {
+			return t
+		} else {
+			n -= t.weight
+		}
+	}
+	panic("BUG: weights do not add up")
+}
+
+// bindAddr says what to listen on for a Bind.
+func bindAddr(a netip.AddrPort) string {
+	if a.Addr() == netip.IPv6Unspecified() {
+		return ":" + strconv.Itoa(int(a.Port()))
+	}
+	return a.String()
+}
