@@ -1,3 +1,5 @@
+//go:build kubebin
+
 package main
 
 import (

@@ -1,3 +1,5 @@
+//go:build kubebin
+
 // Kubebin is the control plane of the test cluster in one binary: its first
 // argument names the program to be, the rest are that program's own flags.
 //
@@ -7,6 +9,10 @@
 // One binary instead of many because the programs share nearly all of their
 // code: it is compiled and linked once. A further component is one more line in
 // programs and one more file.
+//
+// It needs the build tag kubebin (package cluster's Build gives it), which keeps
+// ./... small: without it, go test -race ./... and go vet ./... would compile
+// all of Kubernetes once more, in their own way.
 package main
 
 import (

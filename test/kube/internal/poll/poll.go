@@ -14,14 +14,19 @@ import (
 func Until(ctx context.Context, every time.Duration, check func(context.Context) error) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var last error
 	for {
 		err := check(ctx)
 		if err == nil {
 			return nil
 		}
+		// A check cut short by ctx tells nothing; the one before did.
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; last: %v", context.Cause(ctx), err)
+			return fmt.Errorf("%w; last: %v", context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}

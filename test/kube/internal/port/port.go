@@ -2,7 +2,6 @@
 package port
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -76,27 +75,19 @@ func (r *Reservation) Close() error { return unix.Close(r.fd) }
 // the same number in the same moment can get in between.
 func Free(n int) ([]string, error) {
 	const low, high, tries = 20000, 32000, 200
-	found := make(map[string]bool, n)
-	addrs := make([]string, 0, n)
+	var addrs []string
 	for range tries {
-		if len(addrs) == n {
-			return addrs, nil
-		}
 		addr := join(low + rand.IntN(high-low))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
 		}
-		l.Close()
-		if !found[addr] {
-			found[addr] = true
-			addrs = append(addrs, addr)
+		defer l.Close() // all together, so that none is drawn twice
+		if addrs = append(addrs, addr); len(addrs) == n {
+			return addrs, nil
 		}
 	}
-	if len(addrs) == n {
-		return addrs, nil
-	}
-	return nil, errors.New("cannot find free ports on 127.0.0.1")
+	return nil, fmt.Errorf("cannot find %d free ports on 127.0.0.1", n)
 }
 
 func join(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
