@@ -1,0 +1,77 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/tls"
+)
+
+// Config is the server side of TLS for one listener. current gives the names
+// that hold now (nil: none); it is called several times in a handshake, from
+// many goroutines. protocols are the ALPN protocols in order of preference,
+// "http/1.1" when there are none.
+//
+// TLS 1.2 and 1.3 with Go's choice of cipher suites and curves. Session ticket
+// keys are made and rotated by crypto/tls and are those of this Config: they
+// outlive every snapshot. A session is resumed only under the same server name
+// with the same certificates (RFC 6066 section 3); anything else is a full
+// handshake.
+func Config(current func() *ServerNames, protocols ...string) *tls.Config {
+	if len(protocols) == 0 {
+		protocols = []string{"http/1.1"}
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols}
+	// Without any certificate crypto/tls sends unrecognized_name. Without
+	// tickets it resumes nothing: TLS 1.3 would otherwise resume a session and
+	// never ask for a certificate.
+	refusing := &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if n, ok := current().Lookup(hello.ServerName); !ok || n.Refuse != nil {
+			return refusing, nil
+		}
+		return nil, nil // c
+	}
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		n, ok := current().Lookup(hello.ServerName)
+		if !ok || n.Refuse != nil { // since GetConfigForClient
+			return nil, nil
+		}
+		return n.choose(hello)
+	}
+	c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
+		if n, ok := current().Lookup(cs.ServerName); ok {
+			ss.Extra = append(ss.Extra, n.sessionBinding(cs.ServerName))
+		}
+		return c.EncryptTicket(cs, ss)
+	}
+	c.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+		ss, err := c.DecryptTicket(identity, cs)
+		if err != nil || ss == nil {
+			return nil, err
+		}
+		n, ok := current().Lookup(cs.ServerName)
+		if !ok || n.Refuse != nil || !n.made(ss, cs.ServerName) {
+			return nil, nil // a full handshake
+		}
+		return ss, nil
+	}
+	return c
+}
+
+const sessionPrefix = "gatehouse server name\x00"
+
+// sessionBinding is what a session keeps of the name it was made under.
+func (n *ServerName) sessionBinding(sni string) []byte {
+	b := append([]byte(sessionPrefix), n.session[:]...)
+	return append(b, sni...)
+}
+
+// made reports whether the session was made under this name.
+func (n *ServerName) made(ss *tls.SessionState, sni string) bool {
+	want := n.sessionBinding(sni)
+	for _, extra := range ss.Extra {
+		if bytes.Equal(extra, want) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,129 @@
+package certs
+
+import (
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/match"
+)
+
+// ServerName is a compiled ir.ServerName: exactly one of Terminate and Refuse
+// is set.
+type ServerName struct {
+	Pattern   ir.HostPattern
+	Terminate *ir.Terminate
+	Refuse    *ir.Refuse
+	// Index is the place among the names given to NewServerNames.
+	Index int
+
+	certificates []*entry
+	// session identifies pattern and certificates: see sessionBinding.
+	session [16]byte
+}
+
+// ServerNames are the server names of one listener in one snapshot. They are
+// immutable.
+type ServerNames struct {
+	hosts *match.Hosts[*ServerName]
+}
+
+// NewServerNames compiles the names of a listener. certificates holds those
+// that the names refer to, and may hold more; what is parsed comes from, and
+// goes to, the cache. It panics when a name refers to an unknown certificate
+// or has not exactly one of Terminate and Refuse, or when two names have the
+// same pattern.
+func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache *Cache) *ServerNames {
+	byID := make(map[ir.CertificateID]*ir.Certificate, len(certificates))
+	for i := range certificates {
+		byID[certificates[i].ID] = &certificates[i]
+	}
+	entries := make([]match.HostEntry[*ServerName], len(names))
+	for i, n := range names {
+		if (n.Terminate == nil) == (n.Refuse == nil) || n.Terminate != nil && len(n.Terminate.Certificates) == 0 {
+			panic(fmt.Sprintf("BUG: certs.NewServerNames: %s has neither certificates nor a refusal, or both", n.Pattern))
+		}
+		s := &ServerName{Pattern: n.Pattern, Terminate: n.Terminate, Refuse: n.Refuse, Index: i}
+		if n.Terminate != nil {
+			s.bind(n.Terminate.Certificates, byID, cache)
+		}
+		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: s}
+	}
+	return &ServerNames{hosts: match.NewHosts(entries)}
+}
+
+func (n *ServerName) bind(ids []ir.CertificateID, byID map[ir.CertificateID]*ir.Certificate, cache *Cache) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %q", n.Pattern.Kind, n.Pattern.Name)
+	for _, id := range ids {
+		c := byID[id]
+		if c == nil {
+			panic(fmt.Sprintf("BUG: certs.NewServerNames: %s refers to the unknown certificate %s", n.Pattern, id))
+		}
+		n.certificates = append(n.certificates, cache.entry(c))
+		fmt.Fprintf(h, " %q", id)
+	}
+	copy(n.session[:], h.Sum(nil))
+}
+
+// Lookup selects by the server name as the client sent it; empty when it sent
+// none. Case and a trailing dot do not matter, and an IP address counts as
+// none (RFC 6066 section 3). ok is false when the name is malformed or nothing
+// covers it. The receiver may be nil, which covers nothing. It does not
+// allocate.
+func (s *ServerNames) Lookup(sni string) (name *ServerName, ok bool) {
+	if s == nil {
+		return nil, false
+	}
+	var buf [256]byte
+	host, ok := match.NormalizeServerName(buf[:], sni)
+	if !ok {
+		return nil, false
+	}
+	name, _, ok = s.hosts.Lookup(host)
+	return name, ok
+}
+
+// choose picks the certificate for a handshake: one that the client supports,
+// one that names the server before one that does not, one with another key
+// than RSA before RSA (its signatures cost a tenth), the first of equals; when
+// none is supported, the first that can be parsed, so that the client sees
+// which it would have been.
+func (n *ServerName) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	unnamed := *hello // without a name, SupportsCertificate does not compare it
+	unnamed.ServerName = ""
+	var best *tls.Certificate
+	bestRank := -1
+	var broken error
+	for _, e := range n.certificates {
+		c, err := e.certificate()
+		if err != nil {
+			broken = err
+			continue
+		}
+		rank := 0
+		if unnamed.SupportsCertificate(c) == nil {
+			rank = 1
+			if !isRSA(c) {
+				rank++
+			}
+			if hello.SupportsCertificate(c) == nil {
+				rank += 2
+			}
+		}
+		if rank > bestRank {
+			best, bestRank = c, rank
+		}
+	}
+	if best == nil {
+		return nil, broken
+	}
+	return best, nil
+}
+
+func isRSA(c *tls.Certificate) bool {
+	_, ok := c.PrivateKey.(*rsa.PrivateKey)
+	return ok
+}
