@@ -32,7 +32,7 @@ func newBackend(b ir.Backend, s *settings) *Backend {
 	}
 	made.list.Store(new([]*Endpoint))
 	// Replicas that start together must not all begin with the same endpoint.
-	made.turn.Store(rand.Uint32())
+	made.turn.Store(rand.Uint32N(1 << 16))
 	return made
 }
 

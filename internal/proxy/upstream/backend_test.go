@@ -15,12 +15,13 @@ func count(t *testing.T, b *Backend, goroutines, n int) map[string]int {
 	t.Helper()
 	var mu sync.Mutex
 	got := map[string]int{}
+	now := time.Now()
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
 			mine := map[string]int{}
 			for range n {
-				e, ok := b.Pick(nil, time.Now())
+				e, ok := b.Pick(nil, now)
 				if !ok {
 					t.Error("no endpoint")
 					return
@@ -40,10 +41,10 @@ func count(t *testing.T, b *Backend, goroutines, n int) map[string]int {
 
 func TestPickIsEvenUnderConcurrency(t *testing.T) {
 	_, b, _ := newShop(t, Options{}, addrA, addrB, addrC)
-	got := count(t, b, 8, 3000)
+	got := count(t, b, 8, 60000)
 	for _, a := range []string{addrA, addrB, addrC} {
-		if got[a] != 8000 {
-			t.Errorf("%s got %d of 24000 requests, want exactly 8000", a, got[a])
+		if got[a] != 160000 {
+			t.Errorf("%s got %d of 480000 requests, want exactly a third", a, got[a])
 		}
 	}
 }
@@ -262,6 +263,9 @@ func TestBackendIsTheSameUntilRetainDropsIt(t *testing.T) {
 	e.Put(inUse, time.Now())
 	if closes(inUse) != 1 {
 		t.Error("connection of a dropped backend went back to the pool")
+	}
+	if len(m.byKey) != 0 {
+		t.Error("something of a dropped backend is kept")
 	}
 	if m.Backend(shop) == b {
 		t.Error("a dropped backend came back")

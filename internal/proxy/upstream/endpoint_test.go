@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +194,12 @@ func TestEndpointThatLeft(t *testing.T) {
 	if endpointAt(t, b, addrB) == gone {
 		t.Error("an endpoint that left came back as the same object, which closes everything put back")
 	}
+	m.Update(stateOf())
+	for _, a := range []string{addrA, addrC} {
+		if closes(of[a].idle) != 1 {
+			t.Errorf("idle connection of %s is open although the Service is gone", a)
+		}
+	}
 }
 
 func TestRunClosesIdleConnectionsAtItsEnd(t *testing.T) {
@@ -213,5 +221,63 @@ func TestRunClosesIdleConnectionsAtItsEnd(t *testing.T) {
 	endpointAt(t, b, addrB).Put(late, time.Now())
 	if closes(late) != 1 {
 		t.Error("an endpoint made after Run pools connections")
+	}
+}
+
+// TestConnectionsUnderChurn lets exchanges run while endpoints come and go: a
+// connection has one owner at a time and is closed in the end.
+func TestConnectionsUnderChurn(t *testing.T) {
+	m, b, f := newShop(t, Options{MaxIdlePerEndpoint: 3}, addrA, addrB)
+	stop := start(t, m)
+	lists := [][]string{{addrA}, {addrA, addrB, addrC}, {addrB, addrD}, {addrA, addrB}}
+	var done atomic.Bool
+	var churn, exchanges sync.WaitGroup
+	churn.Go(func() {
+		for i := 0; !done.Load(); i++ {
+			m.Update(stateOf(clusterIP(lists[i%len(lists)]...)))
+			m.reap(time.Now())
+		}
+	})
+	for range 4 {
+		exchanges.Go(func() {
+			for i := range 5000 {
+				e, ok := b.Pick(nil, time.Now())
+				if !ok {
+					t.Error("no endpoint although there always is one")
+					return
+				}
+				c, ok := e.Idle(time.Now())
+				if !ok {
+					c = dialOK(t, e)
+				}
+				if c.Endpoint() != e {
+					t.Error("connection to another endpoint")
+				}
+				owners := &c.Conn.(*fakeConn).owners
+				if owners.Add(1) != 1 {
+					t.Error("two exchanges own a connection")
+				}
+				owners.Add(-1)
+				if i%10 == 0 {
+					_ = c.Close()
+				} else {
+					e.Put(c, time.Now())
+				}
+			}
+		})
+	}
+	exchanges.Wait()
+	done.Store(true)
+	churn.Wait()
+	stop()
+	for _, c := range f.conns {
+		if c.closed.Load() != 1 {
+			t.Fatalf("a connection of %d was closed %d times, want once", len(f.conns), c.closed.Load())
+		}
+	}
+	for _, e := range b.endpoints() {
+		if e.Active() != 0 {
+			t.Errorf("%s has %d active connections in the end", e, e.Active())
+		}
 	}
 }

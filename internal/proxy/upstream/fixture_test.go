@@ -54,6 +54,7 @@ type fakeNet struct {
 	mu    sync.Mutex
 	fail  map[string]error // what a connect gives; errSilent: nothing until the deadline
 	dials map[string]int
+	conns []*fakeConn
 }
 
 var (
@@ -92,12 +93,17 @@ func (f *fakeNet) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, erro
 		return nil, err
 	}
 	near, _ := net.Pipe()
-	return &fakeConn{Conn: near}, nil
+	c := &fakeConn{Conn: near}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conns = append(f.conns, c)
+	return c, nil
 }
 
 type fakeConn struct {
 	net.Conn
 	closed atomic.Int32
+	owners atomic.Int32 // for tests that count them
 }
 
 func (c *fakeConn) Close() error {

@@ -22,7 +22,8 @@ type fakeDNS struct {
 	records map[string][]string // no entry: no such host; silentName: no answer
 	asked   []string
 	running int
-	most    int // lookups at the same time
+	most    int           // lookups at the same time
+	linger  time.Duration // after the context's end
 }
 
 const silentName = "silent"
@@ -69,6 +70,7 @@ func (d *fakeDNS) LookupNetIP(ctx context.Context, network, host string) ([]neti
 	}
 	if records[0] == silentName {
 		<-ctx.Done()
+		time.Sleep(d.linger)
 		return nil, ctx.Err()
 	}
 	var out []netip.Addr
@@ -149,6 +151,12 @@ func TestExternalNameKeepsLastGoodAnswer(t *testing.T) {
 		synctest.Wait()
 		if n := d.lookups(); n != 0 {
 			t.Error("still in a hurry after a success")
+		}
+		d.set("db.example.com.")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n := d.lookups(); n != 2 {
+			t.Errorf("%d lookups in the 2 s around a new failure, want the first retry after 1 s", n)
 		}
 	})
 }
@@ -276,6 +284,13 @@ func TestExternalNameThatIsAnAddress(t *testing.T) {
 		if n := d.lookups(); n != 0 {
 			t.Errorf("%d lookups of an address", n)
 		}
+		d.set("db.example.com.", "10.0.0.2")
+		m.Update(stateOf(externalName("db.example.com")))
+		synctest.Wait()
+		m.Update(stateOf(externalName("10.0.0.1")))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		equal(t, "an address again", addressesOf(b), []string{addrA})
 	})
 }
 
@@ -335,17 +350,19 @@ func TestManyNamesAreLookedUpAFewAtATime(t *testing.T) {
 
 func TestRunEndsDuringALookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &fakeDNS{}
+		d := &fakeDNS{linger: time.Second}
 		d.set("slow.example.com.", silentName)
 		m := New(Options{Resolver: d})
 		stop := start(t, m)
+		m.Update(stateOf(clusterIP(addrA)))
+		b := m.Backend(shop)
 		m.Update(stateOf(externalName("slow.example.com")))
-		m.Backend(shop)
 		synctest.Wait()
 		began := time.Now()
 		stop()
-		if time.Since(began) != 0 {
-			t.Error("Run waited for the name server")
+		if took := time.Since(began); took != d.linger {
+			t.Errorf("Run ended after %v, want it to wait for its lookup but not for the answer", took)
 		}
+		equal(t, "a lookup that was broken off is no failure", addressesOf(b), []string{addrA})
 	})
 }
