@@ -1,0 +1,275 @@
+// Package app wires the roles of Gatehouse together. It is the only package
+// that imports everything; it holds no logic of its own but the order in which
+// things start, follow each other and stop.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+
+	"gatehouse.dev/gatehouse/internal/admin"
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy"
+	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
+	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+	"gatehouse.dev/gatehouse/internal/source/files"
+	"gatehouse.dev/gatehouse/internal/source/kube"
+	"gatehouse.dev/gatehouse/internal/translate"
+	"gatehouse.dev/gatehouse/internal/translate/resolve"
+	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+// Gateway is a running `gatehouse serve`.
+type Gateway struct {
+	s   *settings
+	log *slog.Logger
+
+	store    *view.Store
+	source   source
+	upstream *upstream.Manager
+	stats    *stats.Registry
+	access   *accesslog.Logger
+	server   *proxy.Server
+	loop     *loop
+	writer   statusWriter // nil without an API server
+
+	adminListener, healthListener net.Listener
+
+	mu       sync.Mutex
+	draining bool
+}
+
+// source feeds the Store.
+type source interface {
+	Run(ctx context.Context) error
+	Ready() error
+	Verdicts() []verdict.Verdict
+}
+
+// New makes a Gateway and opens its admin sockets. Access log lines go to
+// access. Nothing is served before Run.
+func New(o Options, version string, log *slog.Logger, access io.Writer) (*Gateway, error) {
+	s, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{s: s, log: log, store: view.NewStore(), stats: stats.New()}
+	if g.adminListener, err = listen("admin", s.admin); err != nil {
+		return nil, err
+	}
+	if g.healthListener, err = listen("health", s.health); err != nil {
+		g.close()
+		return nil, err
+	}
+	if err := g.build(version, access); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func listen(what string, a netip.AddrPort) (net.Listener, error) {
+	if !a.IsValid() {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", a.String())
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for --%s-addr: %w", what, err)
+	}
+	return l, nil
+}
+
+func (g *Gateway) close() {
+	for _, l := range []net.Listener{g.adminListener, g.healthListener} {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+func (g *Gateway) build(version string, access io.Writer) error {
+	s := g.s
+	policy := s.addressPolicy()
+	for _, l := range []net.Listener{g.adminListener, g.healthListener} {
+		if l != nil {
+			policy.Denied = append(policy.Denied, l.Addr().(*net.TCPAddr).AddrPort())
+		}
+	}
+	g.upstream = upstream.New(upstream.Options{
+		Addresses: policy, MaxIdlePerEndpoint: s.UpstreamMaxIdle, IdleTimeout: s.UpstreamIdleTimeout, Log: g.log,
+	})
+	if s.format != accesslog.Off {
+		g.access = accesslog.New(access, s.format, 0)
+	}
+	o := proxy.Options{
+		Upstream: g.upstream, Stats: g.stats, Log: g.access, Logger: g.log, TrustedProxies: s.trusted,
+		Limits:   http1.Limits{HeadBytes: s.MaxHeaderBytes, Fields: s.MaxHeaderFields, Target: s.MaxURIBytes},
+		BodySize: s.MaxBodyBytes, Conns: s.MaxConnections,
+		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
+		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
+		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout,
+	}
+	g.server = proxy.NewServer(o)
+	selfSigned, err := certs.SelfSigned(time.Now())
+	if err != nil {
+		return fmt.Errorf("cannot make the default certificate: %w", err)
+	}
+	g.loop = &loop{
+		store: g.store, upstream: g.upstream, server: g.server, compiler: proxy.NewCompiler(o),
+		stats: g.stats, log: g.log,
+		options: translate.Options{
+			HTTPAddr: s.http, HTTPSAddr: s.https,
+			HTTPPort: s.portSeen(s.http, 80), HTTPSPort: s.portSeen(s.https, 443),
+			IngressClass: s.IngressClass, ControllerName: s.ControllerName, AnyClass: s.Manifests != "",
+			DefaultTLSSecret: s.defaultTLS, SelfSigned: selfSigned, Addresses: policy, Certificates: resolve.NewCertificates(),
+		},
+	}
+	if err := g.makeSource(); err != nil {
+		return err
+	}
+	g.loop.source = g.source
+	return nil
+}
+
+// makeSource makes the files source, or the API server's with a status writer.
+func (g *Gateway) makeSource() error {
+	if g.s.Manifests != "" {
+		src := files.New(g.store, files.Options{Root: g.s.Manifests, Log: g.log})
+		if err := src.Load(); err != nil {
+			return err
+		}
+		g.source = fileSource{src}
+		return nil
+	}
+	cfg, err := kube.RestConfig(g.s.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("cannot make the API client: %w", err)
+	}
+	meta, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("cannot make the metadata client: %w", err)
+	}
+	g.source = kubeSource{kube.New(g.store, kube.Options{
+		Client: client, Metadata: meta, Namespaces: g.s.WatchNamespaces, DefaultTLSSecret: g.s.defaultTLS, Log: g.log,
+	})}
+	return nil
+}
+
+// fileSource is ready once Load has returned, which it has.
+type fileSource struct{ *files.Source }
+
+func (fileSource) Ready() error { return nil }
+
+// kubeSource has no verdicts of its own: the API server has validated.
+type kubeSource struct{ *kube.Source }
+
+func (kubeSource) Verdicts() []verdict.Verdict { return nil }
+
+// Run serves until ctx ends, then drains and returns. The control loop goes on
+// until the last request has ended, so that open connections still see
+// endpoints come and go.
+func (g *Gateway) Run(ctx context.Context, version string) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	after, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var running sync.WaitGroup
+	start := func(ctx context.Context, what string, run func(context.Context) error) {
+		running.Go(func() {
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				stop(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	start(after, "upstream", g.upstream.Run)
+	if g.access != nil {
+		// The last lines come with the last connections: it ends after them.
+		start(after, "access log", g.access.Run)
+	}
+	start(after, "source", g.source.Run)
+	start(after, "control loop", g.loop.Run)
+	if g.writer != nil {
+		start(ctx, "status", g.writer.Run)
+	}
+	a := admin.New(g.adminOptions(version))
+	if g.adminListener != nil {
+		start(after, "admin", func(ctx context.Context) error { return admin.Serve(ctx, g.adminListener, a.Admin()) })
+		g.log.Info("listening", "bind", "admin", "address", g.adminListener.Addr().String())
+	}
+	if g.healthListener != nil {
+		start(after, "health", func(ctx context.Context) error { return admin.Serve(ctx, g.healthListener, a.Health()) })
+		g.log.Info("listening", "bind", "health", "address", g.healthListener.Addr().String())
+	}
+	context.AfterFunc(ctx, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.draining = true
+	})
+	err := g.server.Run(ctx)
+	end()
+	running.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+func (g *Gateway) adminOptions(version string) admin.Options {
+	return admin.Options{
+		Stats: g.stats, Log: g.access, Ready: g.Ready, PProf: g.s.PProf, Version: version,
+		Config:   func() *ir.Config { return g.loop.state().config },
+		Report:   func() any { return g.loop.state().report },
+		Verdicts: func() []verdict.Verdict { return g.loop.state().verdicts },
+	}
+}
+
+// Ready says why the Gateway does not serve, nil when it does.
+func (g *Gateway) Ready() error {
+	g.mu.Lock()
+	draining := g.draining
+	g.mu.Unlock()
+	if draining {
+		return errors.New("draining")
+	}
+	if err := g.source.Ready(); err != nil {
+		return err
+	}
+	if g.server.Snapshot() == nil {
+		return errors.New("the first configuration is not serving yet")
+	}
+	return nil
+}
+
+// Addr is where clients are served over HTTP or, with tls, HTTPS.
+func (g *Gateway) Addr(tls bool) netip.AddrPort {
+	if tls {
+		return g.server.Addr(bindHTTPS)
+	}
+	return g.server.Addr(bindHTTP)
+}
+
+// Verdicts are what there is to say about the objects that serve now.
+func (g *Gateway) Verdicts() []verdict.Verdict { return g.loop.state().verdicts }
+
+type statusWriter interface {
+	Run(ctx context.Context) error
+	Update(v *view.View, r *translate.Report)
+}

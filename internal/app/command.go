@@ -1,0 +1,166 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Streams are where commands read and write.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// ErrRejected is what `gatehouse check` ends with when an object is rejected:
+// its output has said everything.
+var ErrRejected = errors.New("rejected objects")
+
+// Command is the whole command line.
+func Command(version string, std Streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gatehouse",
+		Short: "The front door of a Kubernetes cluster",
+		Long: `Gatehouse serves Ingress objects with its own data plane: host, path and
+wildcard routing, TLS, live changes without a reload. The objects come from a
+Kubernetes API server or from a directory of the same manifests.
+
+  gatehouse demo                        see it work: backends and manifests included
+  gatehouse serve --manifests DIR       serve a directory, without a cluster
+  gatehouse serve                       serve the cluster this runs in
+  gatehouse check DIR                   what would be accepted, what not, and why
+
+Every flag can also be given in the environment: --http-addr is
+GATEHOUSE_HTTP_ADDR; lists are separated by commas. A flag wins.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(std.In)
+	root.SetOut(std.Out)
+	root.SetErr(std.Err)
+	root.AddCommand(serveCommand(version, std), demoCommand(version, std), checkCommand(std), versionCommand(version, std))
+	return root
+}
+
+func versionCommand(version string, std Streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(std.Out, "gatehouse %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+func serveCommand(version string, std Streams) *cobra.Command {
+	o := Defaults()
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve Ingress objects from an API server or a directory",
+		Long: `Serve Ingress objects.
+
+With --manifests the objects are read from a directory (recursively; YAML and
+JSON, several documents a file, List objects) that is watched: an edit is
+effective at once, and a broken file is reported while the last good version of
+its objects goes on serving. Otherwise they are read from the API server of the
+cluster this runs in, or of --kubeconfig; if it goes away, the last
+configuration goes on serving.
+
+/readyz on --admin-addr is 200 once everything was read and serves. SIGTERM
+drains: /readyz fails, connections are told to close, open requests get
+--drain-timeout.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.complete(cmd.Flags()); err != nil {
+				return err
+			}
+			log, err := newLogger(std.Err, o.LogLevel)
+			if err != nil {
+				return err
+			}
+			g, err := New(o, version, log, std.Out)
+			if err != nil {
+				return err
+			}
+			return g.Run(cmd.Context(), version)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Manifests, "manifests", "", "directory or file of manifests to serve instead of an API server")
+	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig file of the API server; empty: the cluster this runs in")
+	o.addFlags(f)
+	return cmd
+}
+
+// complete reads the environment for flags that were not given, and settles
+// defaults that hang on others.
+func (o *Options) complete(f *pflag.FlagSet) error {
+	var errs []error
+	f.VisitAll(func(fl *pflag.Flag) {
+		if fl.Changed || fl.Name == "help" {
+			return
+		}
+		name := "GATEHOUSE_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		if v, ok := os.LookupEnv(name); ok {
+			if err := f.Set(fl.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
+			}
+		}
+	})
+	if !f.Changed("allow-local-endpoints") {
+		o.AllowLocalEndpoints = o.Manifests != ""
+	}
+	return errors.Join(errs...)
+}
+
+// addFlags declares what serve and demo share. The names are a contract.
+func (o *Options) addFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVar(&o.HTTPAddr, "http-addr", o.HTTPAddr, "where to serve HTTP; off to disable")
+	f.StringVar(&o.HTTPSAddr, "https-addr", o.HTTPSAddr, "where to serve HTTPS; off to disable")
+	f.StringVar(&o.AdminAddr, "admin-addr", o.AdminAddr, "where to serve /metrics, /healthz, /readyz and /debug; keep it private; off to disable")
+	f.StringVar(&o.HealthAddr, "health-addr", o.HealthAddr, "where to serve /metrics, /healthz and /readyz only; default off")
+	f.BoolVar(&o.PProf, "pprof", o.PProf, "serve /debug/pprof on --admin-addr")
+	f.StringVar(&o.ProxyProtocol, "proxy-protocol", o.ProxyProtocol, "off or require: PROXY protocol from clients, never guessed (require is not built yet)")
+	f.StringVar(&o.IngressClass, "ingress-class", o.IngressClass, "class name that is ours in the annotation kubernetes.io/ingress.class; with --manifests and no IngressClass object every Ingress is served")
+	f.StringVar(&o.ControllerName, "controller-name", o.ControllerName, "spec.controller of the IngressClasses that are ours")
+	f.StringSliceVar(&o.WatchNamespaces, "watch-namespace", nil, "namespace to watch (repeatable); default all")
+	f.StringVar(&o.DefaultTLSSecret, "default-tls-secret", o.DefaultTLSSecret, "namespace/name of the certificate for unknown or absent server names; default self-made")
+	f.StringSliceVar(&o.PublishAddresses, "publish-address", nil, "IP address or host name to write into status.loadBalancer (repeatable)")
+	f.StringVar(&o.PublishService, "publish-service", o.PublishService, "namespace/name of the Service whose addresses are written into status.loadBalancer")
+	f.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "namespace of the Lease by which replicas agree on who writes status")
+	f.StringSliceVar(&o.TrustedProxies, "trusted-proxies", nil, "CIDR of proxies whose X-Forwarded-* are believed (repeatable)")
+	f.BoolVar(&o.AllowLocalEndpoints, "allow-local-endpoints", false, "allow loopback and link-local endpoint addresses (default true with --manifests, false with an API server)")
+	f.StringVar(&o.AccessLog, "access-log", o.AccessLog, "off, json or combined, to standard output")
+	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
+	f.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long open requests and WebSockets may take after SIGTERM")
+	f.DurationVar(&o.DrainDelay, "drain-delay", o.DrainDelay, "how long connections are still accepted after SIGTERM; default 5s with an API server, else 0s")
+	f.IntVar(&o.MaxHeaderBytes, "max-header-bytes", o.MaxHeaderBytes, "largest request head, 1024 to 65536 bytes (431)")
+	f.IntVar(&o.MaxHeaderFields, "max-header-fields", o.MaxHeaderFields, "most header fields in a request (431)")
+	f.IntVar(&o.MaxURIBytes, "max-uri-bytes", o.MaxURIBytes, "longest request target, bytes (414)")
+	f.Int64Var(&o.MaxBodyBytes, "max-body-bytes", o.MaxBodyBytes, "largest request body, bytes (413); 0: no limit")
+	f.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "most client connections at once")
+	f.DurationVar(&o.ClientHeaderTimeout, "client-header-timeout", o.ClientHeaderTimeout, "from the first byte of a request to the end of its head (408)")
+	f.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout, "between two requests of a connection")
+	f.DurationVar(&o.BodyTimeout, "client-body-timeout", o.BodyTimeout, "between two reads of a request body (408)")
+	f.DurationVar(&o.UpstreamConnectTimeout, "upstream-connect-timeout", o.UpstreamConnectTimeout, "connect to one endpoint (504)")
+	f.DurationVar(&o.UpstreamReadTimeout, "upstream-read-timeout", o.UpstreamReadTimeout, "between two reads from an endpoint (504)")
+	f.DurationVar(&o.UpstreamSendTimeout, "upstream-send-timeout", o.UpstreamSendTimeout, "between two writes to an endpoint")
+	f.DurationVar(&o.UpstreamIdleTimeout, "upstream-idle-timeout", o.UpstreamIdleTimeout, "how long an idle connection to an endpoint is kept")
+	f.IntVar(&o.UpstreamMaxIdle, "upstream-max-idle", o.UpstreamMaxIdle, "idle connections kept per endpoint")
+}
+
+func newLogger(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+}

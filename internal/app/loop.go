@@ -1,0 +1,186 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+	"gatehouse.dev/gatehouse/internal/translate"
+	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+// holdOff is how long after a change others are waited for, so that one apply
+// of several objects makes one configuration.
+const holdOff = 3 * time.Millisecond
+
+// resolveWait bounds how long a swap waits for the first answer about the
+// names of new ExternalName backends.
+const resolveWait = 2 * time.Second
+
+// loop is the one direction of the data: View, Config, Snapshot, swap, status.
+type loop struct {
+	store    *view.Store
+	source   source
+	upstream *upstream.Manager
+	compiler *proxy.Compiler
+	server   *proxy.Server
+	writer   statusWriter
+	stats    *stats.Registry
+	log      *slog.Logger
+
+	options   translate.Options
+	endpoints *translate.Endpoints
+	last      atomic.Pointer[applied]
+}
+
+// applied is what serves now, for those who ask.
+type applied struct {
+	view     *view.View
+	config   *ir.Config
+	report   *translate.Report
+	verdicts []verdict.Verdict
+}
+
+func (l *loop) state() *applied {
+	if a := l.last.Load(); a != nil {
+		return a
+	}
+	return &applied{config: &ir.Config{}}
+}
+
+// Run follows the Store until ctx ends. An error is one of the system, such as
+// an address that cannot be bound.
+func (l *loop) Run(ctx context.Context) error {
+	if err := l.waitForSource(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := l.step(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.store.Changed():
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(holdOff):
+		}
+	}
+}
+
+// waitForSource waits until the first picture is whole: serving half of it
+// would answer 404 for the other half.
+func (l *loop) waitForSource(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for l.source.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// step brings what serves up to the present View.
+func (l *loop) step(ctx context.Context) error {
+	v := l.store.View()
+	old := l.last.Load()
+	l.endpoints = translate.Services(v, l.options, l.endpoints)
+	l.upstream.Update(l.endpoints.State)
+	next := &applied{view: v}
+	if old != nil && old.view.Routing == v.Routing {
+		next.config, next.report = old.config, old.report
+	} else if err := l.rebuild(ctx, v, next); err != nil {
+		if old == nil {
+			return err
+		}
+		// The Config broke its own rules: that is our mistake, and what works
+		// goes on.
+		l.log.Error("configuration not applied: the last one goes on serving", "error", err)
+		return nil
+	}
+	next.verdicts = merge(next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts())
+	l.logVerdicts(old, next)
+	l.last.Store(next)
+	l.stats.Config.Generation.Store(v.Generation)
+	l.stats.Config.LastSuccess.Store(time.Now().UnixNano())
+	l.stats.Config.Rejected.Store(int64(rejected(next.verdicts)))
+	if l.writer != nil {
+		report := *next.report
+		report.Verdicts = next.verdicts
+		l.writer.Update(v, &report)
+	}
+	return nil
+}
+
+// rebuild makes and swaps in a new Snapshot.
+func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) error {
+	start := time.Now()
+	next.config, next.report = translate.Build(v, l.options)
+	built := time.Now()
+	snap, err := l.compiler.Compile(next.config, v.Generation)
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, resolveWait)
+	defer cancel()
+	if l.upstream.WaitReady(wait) != nil && ctx.Err() == nil {
+		l.log.Warn("names of some external services are not resolved yet: their routes answer 503")
+	}
+	if err := l.server.Apply(snap); err != nil {
+		return fmt.Errorf("cannot apply the configuration: %w", err)
+	}
+	l.compiler.Retain(snap)
+	l.log.Debug("configuration applied", "generation", v.Generation, "routes", len(next.config.Listeners),
+		"build", built.Sub(start), "compile", time.Since(built))
+	return nil
+}
+
+// logVerdicts tells each new finding once.
+func (l *loop) logVerdicts(old, next *applied) {
+	known := map[string]bool{}
+	if old != nil {
+		if slices.Equal(old.verdicts, next.verdicts) {
+			return
+		}
+		for _, v := range old.verdicts {
+			known[v.String()] = true
+		}
+	}
+	for _, v := range next.verdicts {
+		if text := v.String(); !known[text] {
+			l.log.Warn("verdict", "object", v.Object.String(), "severity", string(v.Severity), "reason", string(v.Reason),
+				"field", v.Field, "message", v.Message, "remedy", v.Remedy)
+		}
+	}
+}
+
+func merge(lists ...[]verdict.Verdict) []verdict.Verdict {
+	out := slices.Concat(lists...)
+	slices.SortFunc(out, verdict.Verdict.Compare)
+	return slices.Compact(out)
+}
+
+// rejected counts objects with at least one rejection.
+func rejected(all []verdict.Verdict) int {
+	n, last := 0, verdict.Ref{}
+	for _, v := range all {
+		if v.Severity == verdict.Rejected && v.Object != last {
+			n, last = n+1, v.Object
+		}
+	}
+	return n
+}

@@ -1,0 +1,172 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
+	"gatehouse.dev/gatehouse/internal/service"
+)
+
+// Options are the settings of `gatehouse serve`, as given by flags.
+type Options struct {
+	Manifests  string // directory or file; empty: an API server
+	Kubeconfig string // empty: in-cluster
+
+	HTTPAddr, HTTPSAddr   string // "" or "off" disables
+	AdminAddr, HealthAddr string
+	PProf                 bool
+	ProxyProtocol         string // "off"; "require" comes with the TLS modes
+
+	IngressClass, ControllerName string
+	WatchNamespaces              []string
+	DefaultTLSSecret             string
+	PublishAddresses             []string
+	PublishService               string
+	TrustedProxies               []string
+	AllowLocalEndpoints          bool
+	AccessLog, LogLevel          string
+	LeaseNamespace               string
+
+	DrainTimeout, DrainDelay                      time.Duration
+	MaxHeaderBytes, MaxHeaderFields, MaxURIBytes  int
+	MaxBodyBytes                                  int64
+	MaxConnections                                int
+	ClientHeaderTimeout, IdleTimeout, BodyTimeout time.Duration
+	UpstreamConnectTimeout, UpstreamReadTimeout   time.Duration
+	UpstreamSendTimeout, UpstreamIdleTimeout      time.Duration
+	UpstreamMaxIdle                               int
+}
+
+// Defaults are the values of flags that are not given.
+func Defaults() Options {
+	return Options{
+		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
+		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller",
+		AccessLog: "json", LogLevel: "info", LeaseNamespace: "gatehouse",
+		DrainTimeout: 30 * time.Second, DrainDelay: -1,
+		MaxHeaderBytes: 64 << 10, MaxHeaderFields: 100, MaxURIBytes: 8 << 10, MaxConnections: 65536,
+		ClientHeaderTimeout: 60 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: 60 * time.Second,
+		UpstreamConnectTimeout: 5 * time.Second, UpstreamReadTimeout: 60 * time.Second,
+		UpstreamSendTimeout: 60 * time.Second, UpstreamIdleTimeout: 60 * time.Second, UpstreamMaxIdle: 320,
+	}
+}
+
+// settings are Options that were read and checked.
+type settings struct {
+	Options
+	http, https, admin, health netip.AddrPort // invalid: off
+	trusted                    []netip.Prefix
+	defaultTLS, publishService types.NamespacedName
+	format                     accesslog.Format
+}
+
+// check reads the Options. The error names the flag and the remedy, all of
+// them when there are several.
+func (o Options) check() (*settings, error) {
+	s := &settings{Options: o}
+	var errs []error
+	addr := func(flag, value string) (a netip.AddrPort) {
+		a, err := parseAddr(value)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--%s %q: %w; give host:port with an IP address, :port, or off", flag, value, err))
+		}
+		return a
+	}
+	s.http, s.https = addr("http-addr", o.HTTPAddr), addr("https-addr", o.HTTPSAddr)
+	s.admin, s.health = addr("admin-addr", o.AdminAddr), addr("health-addr", o.HealthAddr)
+	for _, t := range o.TrustedProxies {
+		p, err := parsePrefix(t)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--trusted-proxies %q: %w; give a CIDR such as 10.0.0.0/8, or an address", t, err))
+		}
+		s.trusted = append(s.trusted, p)
+	}
+	name := func(flag, value string) (n types.NamespacedName) {
+		if value == "" {
+			return n
+		}
+		ns, nm, ok := strings.Cut(value, "/")
+		if !ok || ns == "" || nm == "" || strings.Contains(nm, "/") {
+			errs = append(errs, fmt.Errorf("--%s %q: give namespace/name", flag, value))
+		}
+		return types.NamespacedName{Namespace: ns, Name: nm}
+	}
+	s.defaultTLS = name("default-tls-secret", o.DefaultTLSSecret)
+	s.publishService = name("publish-service", o.PublishService)
+	var err error
+	if s.format, err = accesslog.ParseFormat(o.AccessLog); err != nil {
+		errs = append(errs, fmt.Errorf("--access-log %q: give off, json or combined", o.AccessLog))
+	}
+	switch o.ProxyProtocol {
+	case "off", "":
+	case "require":
+		errs = append(errs, errors.New("--proxy-protocol require: not built yet in this version; use off"))
+	default:
+		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
+	}
+	if o.MaxHeaderBytes < 1024 || o.MaxHeaderBytes > 64<<10 {
+		errs = append(errs, fmt.Errorf("--max-header-bytes %d: give 1024 to 65536", o.MaxHeaderBytes))
+	}
+	if !s.http.IsValid() && !s.https.IsValid() {
+		errs = append(errs, errors.New("--http-addr and --https-addr are both off: there is nothing to serve"))
+	}
+	if s.DrainDelay < 0 {
+		s.DrainDelay = 0
+		if o.Manifests == "" {
+			s.DrainDelay = 5 * time.Second
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+func parseAddr(s string) (netip.AddrPort, error) {
+	if s == "" || s == "off" {
+		return netip.AddrPort{}, nil
+	}
+	if port, ok := strings.CutPrefix(s, ":"); ok {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return netip.AddrPort{}, errors.New("bad port")
+		}
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n)), nil
+	}
+	if host, port, ok := strings.Cut(s, ":"); ok && host == "localhost" {
+		s = "127.0.0.1:" + port
+	}
+	return netip.ParseAddrPort(s)
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// portSeen is the port that clients see for an address: without a cluster they
+// connect to it directly, in a cluster a Service or host port maps 80 and 443.
+func (s *settings) portSeen(a netip.AddrPort, usual uint16) uint16 {
+	if s.Manifests != "" && a.Port() != 0 {
+		return a.Port()
+	}
+	return usual
+}
+
+// Names of the Binds of the Ingress front.
+const (
+	bindHTTP  ir.BindID = "http"
+	bindHTTPS ir.BindID = "https"
+)
+
+func (s *settings) addressPolicy() service.AddressPolicy {
+	return service.AddressPolicy{AllowLocal: s.AllowLocalEndpoints}
+}
