@@ -6,9 +6,9 @@ import (
 )
 
 // Config is the server side of TLS for one listener. current gives the names
-// that hold now (nil: none); it is called several times in a handshake, from
-// many goroutines. protocols are the ALPN protocols in order of preference,
-// "http/1.1" when there are none.
+// that hold now (nil: none); it may be called more than once in a handshake,
+// and from many goroutines. protocols are the ALPN protocols in order of
+// preference, "http/1.1" when there are none.
 //
 // TLS 1.2 and 1.3 with Go's choice of cipher suites and curves. Session ticket
 // keys are made and rotated by crypto/tls and are those of this Config: they
@@ -20,20 +20,10 @@ func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 		protocols = []string{"http/1.1"}
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols}
-	// Without any certificate crypto/tls sends unrecognized_name. Without
-	// tickets it resumes nothing: TLS 1.3 would otherwise resume a session and
-	// never ask for a certificate.
-	refusing := &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
-	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if n, ok := current().Lookup(hello.ServerName); !ok || n.Refuse != nil {
-			return refusing, nil
-		}
-		return nil, nil // c
-	}
 	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		n, ok := current().Lookup(hello.ServerName)
-		if !ok || n.Refuse != nil { // since GetConfigForClient
-			return nil, nil
+		if !ok || n.Refuse != nil {
+			return nil, nil // crypto/tls has no other and sends unrecognized_name
 		}
 		return n.choose(hello)
 	}
@@ -43,6 +33,8 @@ func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 		}
 		return c.EncryptTicket(cs, ss)
 	}
+	// A resumed TLS 1.3 session never asks for a certificate: this is where its
+	// name is looked at.
 	c.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
 		ss, err := c.DecryptTicket(identity, cs)
 		if err != nil || ss == nil {

@@ -270,7 +270,9 @@ func TestRotation(t *testing.T) {
 
 func TestResumption(t *testing.T) {
 	foo := ecdsaCert(t, "foo.example.com", "bar.example.com")
-	table := func() *names { return new(names).terminate("foo.example.com", foo).terminate("bar.example.com", foo) }
+	table := func() *names {
+		return new(names).terminate("foo.example.com", foo).terminate("bar.example.com", foo).terminate("*.bar.com", foo)
+	}
 	for _, base := range []*tls.Config{client("foo.example.com"), client12("foo.example.com")} {
 		// check opens a session under foo, applies the change and comes back.
 		check := func(what string, change func(*front, *tls.Config), resumed bool) {
@@ -289,6 +291,13 @@ func TestResumption(t *testing.T) {
 		check("no change", func(*front, *tls.Config) {}, true)
 		check("same content", func(f *front, _ *tls.Config) { f.swap(table()) }, true)
 		check("another name of the certificate", func(_ *front, c *tls.Config) { c.ServerName = "bar.example.com" }, false)
+		check("another name of the wildcard", func(f *front, c *tls.Config) {
+			c.ServerName = "x.bar.com"
+			if s, err := f.state(c); err != nil || s.DidResume {
+				t.Errorf("from foo to the wildcard: %v, resumed %v", err, s.DidResume)
+			}
+			c.ServerName = "y.bar.com"
+		}, false)
 		check("rotated", func(f *front, _ *tls.Config) {
 			f.swap(new(names).terminate("foo.example.com", ecdsaCert(t, "foo.example.com")))
 		}, false)

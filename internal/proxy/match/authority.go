@@ -102,7 +102,7 @@ func normalizeIPv6(dst, authority []byte) ([]byte, bool) {
 			return nil, false
 		}
 	}
-	if end >= len(authority) || end > maxHost || !isPort(authority[end+1:]) {
+	if end >= len(authority) || !isPort(authority[end+1:]) {
 		return nil, false
 	}
 	// No copy: only the error would keep the string, and it is dropped.

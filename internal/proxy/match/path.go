@@ -82,7 +82,7 @@ func Canonicalize(raw, scratch []byte) (Path, error) {
 // pathScan is what one pass over the raw path finds.
 type pathScan struct {
 	escapes  bool // there are percent escapes
-	dots     bool // there may be dot segments, and removing them changes raw
+	dots     bool // there are dot segments
 	suspects bool // Canonical may be suspicious
 }
 
@@ -122,8 +122,7 @@ func scanPath(raw []byte) (s pathScan, err error) {
 				s.suspects = true
 			case '.', '%':
 				if dotSegment(raw[i+1:], escapedDots) != notDots {
-					// Removing it can make two slashes meet: "/.//b".
-					s.dots, s.suspects = true, true
+					s.dots = true
 				}
 			}
 		case percentByte:

@@ -69,6 +69,10 @@ func TestAmbiguous(t *testing.T) {
 	f(table, "/api//../admin", false) // resolved before it is forwarded
 	f(table, "/api//..%2F..%2Fadmin", true)
 	f(table, "/admin//keys", true)
+	f("=/a/b/c /", "/a//..%2Fb//c", true) // dot segments removed, then merged
+	f("=/b/c /", "/a//..%2Fb//c", true)   // merged, then dot segments removed
+	f("=/a/b//c /", "/a//..%2Fb//c", true)
+	f("=/x /", "/a//..%2Fb//c", false)
 	f(table, "/exact//", false)
 	f(table, "/x/..//admin", true)
 	// Encoded twice is decoded once: text like any other.
