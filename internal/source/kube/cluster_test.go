@@ -88,17 +88,11 @@ func newCluster(t *testing.T, o Options) *cluster {
 
 // guard makes the fake refuse while failing says so, and select by fields.
 func (c *cluster) guard(f *clienttesting.Fake, tracker clienttesting.ObjectTracker) {
-	f.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
-		c.mu.Lock()
-		err := c.failing(a.GetVerb(), a.GetResource().Resource)
-		c.mu.Unlock()
-		return err != nil, nil, err
-	})
 	f.PrependReactor("list", "secrets", func(a clienttesting.Action) (bool, runtime.Object, error) {
-		la := a.(clienttesting.ListActionImpl)
 		if f != &c.api.Fake {
-			return false, nil, nil
+			return false, nil, nil // the metadata fake holds no TLS Secrets
 		}
+		la := a.(clienttesting.ListActionImpl)
 		list, err := tracker.List(a.GetResource(), la.Kind, a.GetNamespace(), la.ListOptions)
 		if err != nil {
 			return true, nil, err
@@ -108,6 +102,12 @@ func (c *cluster) guard(f *clienttesting.Fake, tracker clienttesting.ObjectTrack
 			return !selects(la.ListRestrictions.Fields, &s)
 		})
 		return true, secrets, nil
+	})
+	f.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		c.mu.Lock()
+		err := c.failing(a.GetVerb(), a.GetResource().Resource)
+		c.mu.Unlock()
+		return err != nil, nil, err
 	})
 	f.PrependWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
 		wa := a.(clienttesting.WatchActionImpl)

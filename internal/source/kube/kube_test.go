@@ -139,6 +139,32 @@ func TestWatchClosed(t *testing.T) {
 	})
 }
 
+func TestWatchForbidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, Options{})
+		c.put(ingress("shop", "a", "1"))
+		c.fail(func(verb, resource string) error {
+			if verb == "watch" && resource == "ingresses" {
+				return forbidden(resource)
+			}
+			return nil
+		})
+		defer c.run()()
+		c.ready(true)
+		<-time.After(time.Hour)
+		if n := strings.Count(c.log.String(), "\n"); n > 61 {
+			t.Errorf("%d lines in an hour:\n%.2000s", n, c.log)
+		}
+		if err := c.src.Degraded(); err == nil || !strings.Contains(err.Error(), "cannot watch ingresses: ingresses is forbidden") {
+			t.Errorf("Degraded = %v", err)
+		}
+		c.put(ingress("shop", "a", "2"))
+		within(t, retryMax, func() bool { return mark(c.store.View().Ingresses[0]) == "2" })
+		c.back()
+		within(t, retryMax, func() bool { return c.src.Degraded() == nil })
+	})
+}
+
 func TestStopWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, Options{})

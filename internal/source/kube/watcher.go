@@ -93,7 +93,11 @@ func (w *watcher) list(ctx context.Context, o metav1.ListOptions) (runtime.Objec
 	w.inFlight.RLock()
 	defer w.inFlight.RUnlock()
 	list, err := w.api.list(ctx, o)
-	w.note(ctx, "list", err)
+	if err != nil {
+		w.note(ctx, "list", err)
+	}
+	// A list that succeeds is no recovery yet: the watch after it may be
+	// forbidden, and then every retry would tell of both.
 	return list, err
 }
 
