@@ -11,8 +11,9 @@ const (
 	// maxWrite bounds a single write, so that the counts are true to that
 	// many bytes when the writer stalls for good.
 	maxWrite = 256 << 10
-	// interruptWait is how long a write may take to notice its deadline.
-	interruptWait = 100 * time.Millisecond
+	// interruptWait is how long a write may take to notice its deadline. Most
+	// need no time at all, but a busy machine may let the goroutine wait.
+	interruptWait = 2 * time.Second
 )
 
 var errStalled = errors.New("cannot flush access log: the writer stalls")
@@ -59,9 +60,13 @@ func (f *flusher) flush(buf []byte) {
 	for !f.torn && !f.stalled && len(buf) > 0 {
 		chunk := wholeLines(buf, maxWrite)
 		n := f.write(chunk)
-		f.l.written.Add(countLines(chunk[:n]))
-		f.l.dropped.Add(countLines(chunk[n:]))
+		whole := countLines(chunk[:n])
 		f.torn = n > 0 && chunk[n-1] != '\n'
+		if f.torn && chunk[n] == '\n' {
+			whole++ // only its end is missing, and that comes first next time
+		}
+		f.l.written.Add(whole)
+		f.l.dropped.Add(countLines(chunk) - whole)
 		buf = buf[len(chunk):]
 		if n < len(chunk) {
 			break

@@ -130,8 +130,8 @@ func (l *Logger) Counts() (written, dropped uint64) {
 
 // Run writes lines until ctx ends, then what is left, and closes nothing. It
 // returns an error only if the writer still stalls two seconds after ctx
-// ended; what was not written then counts as dropped, and if the writer has no
-// working SetWriteDeadline the stalled call is left behind.
+// ended; what was not written then counts as dropped, and if SetWriteDeadline
+// does not end the stalled call within two seconds more, it is left behind.
 func (l *Logger) Run(ctx context.Context) error {
 	if l.format == Off {
 		<-ctx.Done()

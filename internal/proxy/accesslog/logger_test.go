@@ -42,11 +42,11 @@ func (s *sink) Write(p []byte) (int, error) {
 	return s.buf.Write(p)
 }
 
-// wholeLinesIn counts the lines that are whole: no beginning of a JSON object
-// is itself valid.
+// wholeLinesIn counts the lines that are whole, if perhaps without their end:
+// no beginning of a JSON object is itself valid.
 func wholeLinesIn(b []byte) (n uint64) {
 	for l := range bytes.Lines(b) {
-		if json.Valid(l) && bytes.HasSuffix(l, []byte("\n")) && len(l) > 1 {
+		if json.Valid(l) {
 			n++
 		}
 	}
@@ -392,8 +392,9 @@ func BenchmarkLog(b *testing.B) {
 	}
 }
 
-// tearing takes the first write up to the middle of its second line.
+// tearing takes the first write only up to some byte of its second line.
 type tearing struct {
+	at   int // counted from the end of the first line, or back from that of the second
 	torn bool
 	buf  bytes.Buffer
 }
@@ -401,7 +402,12 @@ type tearing struct {
 func (w *tearing) Write(p []byte) (int, error) {
 	if !w.torn {
 		w.torn = true
-		p = p[:bytes.IndexByte(p, '\n')+10]
+		first := bytes.IndexByte(p, '\n') + 1
+		if w.at >= 0 {
+			p = p[:first+w.at]
+		} else {
+			p = p[:first+bytes.IndexByte(p[first:], '\n')+1+w.at]
+		}
 		w.buf.Write(p)
 		return len(p), errors.New("no space left on device")
 	}
@@ -409,23 +415,34 @@ func (w *tearing) Write(p []byte) (int, error) {
 }
 
 func TestLineAfterATornOneIsWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &tearing{}
-		l := New(w, JSON, 0)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- l.Run(ctx) }()
-		for range 3 {
+	f := func(at int, wantWritten uint64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			w := &tearing{at: at}
+			l := New(w, JSON, 0)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- l.Run(ctx) }()
+			for range 3 {
+				l.Log(fullEntry())
+			}
+			time.Sleep(time.Second)
 			l.Log(fullEntry())
-		}
-		time.Sleep(time.Second)
-		l.Log(fullEntry())
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if written, dropped := l.Counts(); written != 2 || dropped != 2 || wholeLinesIn(w.buf.Bytes()) != 2 {
-			t.Errorf("written %d, dropped %d, output\n%s", written, dropped, &w.buf)
-		}
-	})
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			written, _ := checkSum(t, l, 4)
+			if written != wantWritten || wholeLinesIn(w.buf.Bytes()) != wantWritten {
+				t.Errorf("torn at %d: written %d, want %d; output\n%s", at, written, wantWritten, &w.buf)
+			}
+			if bytes.Contains(w.buf.Bytes(), []byte("\n\n")) {
+				t.Errorf("torn at %d: empty line in\n%s", at, &w.buf)
+			}
+		})
+	}
+	f(0, 2)  // between two lines
+	f(10, 2) // inside one
+	f(-2, 2) // before its closing brace
+	f(-1, 3) // before its end of line
 }
