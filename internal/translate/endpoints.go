@@ -190,16 +190,14 @@ func (g *gathering) add(addr netip.AddrPort, e service.Endpoint, sp *discoveryv1
 	}
 }
 
-// endpoint reads the conditions: ready and serving are true when unset (API
-// documentation of EndpointConditions), but what is not ready does not serve
-// unless it says so.
+// endpoint reads the conditions. Unset, ready and serving mean true and
+// terminating means false (API documentation of EndpointConditions).
 func endpoint(ep *discoveryv1.Endpoint) service.Endpoint {
-	e := service.Endpoint{Ready: ep.Conditions.Ready == nil || *ep.Conditions.Ready}
-	e.Serving = e.Ready
-	if ep.Conditions.Serving != nil {
-		e.Serving = *ep.Conditions.Serving
+	e := service.Endpoint{
+		Ready:       ep.Conditions.Ready == nil || *ep.Conditions.Ready,
+		Serving:     ep.Conditions.Serving == nil || *ep.Conditions.Serving,
+		Terminating: ep.Conditions.Terminating != nil && *ep.Conditions.Terminating,
 	}
-	e.Terminating = ep.Conditions.Terminating != nil && *ep.Conditions.Terminating
 	if ep.NodeName != nil {
 		e.Node = *ep.NodeName
 	}

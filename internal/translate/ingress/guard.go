@@ -49,6 +49,17 @@ func (l *lowering) annotations() reading {
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		l.knownAnnotation(lookup(name), known[name], &r)
 	}
+	// Those that close first: the bound must never hide why.
+	slices.SortStableFunc(unknown, func(a, b given) int {
+		switch x, y := inGuardFamily(a.name), inGuardFamily(b.name); {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		default:
+			return 1
+		}
+	})
 	for i, g := range unknown {
 		l.unknownAnnotation(g, i < maxUnknown, &r)
 	}

@@ -1,0 +1,363 @@
+package translate
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+// objectsOf reads YAML documents. A document of one line "TLS ns/name rsa|ecdsa
+// name..." is a Secret with a fresh certificate for the names.
+func objectsOf(tb testing.TB, manifests string) []metav1.Object {
+	tb.Helper()
+	var out []metav1.Object
+	for doc := range strings.SplitSeq(manifests, "\n---\n") {
+		doc = strings.TrimSpace(doc)
+		if rest, ok := strings.CutPrefix(doc, "TLS "); ok {
+			out = append(out, tlsSecret(tb, strings.Fields(rest)))
+			continue
+		}
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal([]byte(doc), &kind); err != nil {
+			tb.Fatalf("%v in\n%s", err, doc)
+		}
+		var o metav1.Object
+		switch kind.Kind {
+		case "":
+			continue
+		case "Ingress":
+			o = &networkingv1.Ingress{}
+		case "IngressClass":
+			o = &networkingv1.IngressClass{}
+		case "Service":
+			o = &corev1.Service{}
+		case "EndpointSlice":
+			o = &discoveryv1.EndpointSlice{}
+		case "Secret":
+			o = &corev1.Secret{}
+		default:
+			tb.Fatalf("unknown kind in\n%s", doc)
+		}
+		if err := yaml.UnmarshalStrict([]byte(doc), o); err != nil {
+			tb.Fatalf("%v in\n%s", err, doc)
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func viewOf(tb testing.TB, manifests string) *view.View {
+	tb.Helper()
+	s := view.NewStore()
+	for _, o := range objectsOf(tb, manifests) {
+		s.Set(o)
+	}
+	return s.View()
+}
+
+// keys are made once: RSA keys are slow to find.
+var keys = struct {
+	sync.Once
+	rsa   *rsa.PrivateKey
+	ecdsa *ecdsa.PrivateKey
+}{}
+
+func pemPair(tb testing.TB, kind string, cn string, names []string) (chain, key []byte) {
+	tb.Helper()
+	var err error
+	keys.Do(func() {
+		if keys.rsa, err = rsa.GenerateKey(rand.Reader, 2048); err == nil {
+			keys.ecdsa, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		}
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var signer crypto.Signer = keys.rsa
+	if kind == "ecdsa" {
+		signer = keys.ecdsa
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: cn}, DNSNames: names,
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(signer)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+func tlsSecret(tb testing.TB, words []string) *corev1.Secret {
+	tb.Helper()
+	namespace, name, _ := strings.Cut(words[0], "/")
+	chain, key := pemPair(tb, words[1], "", words[2:])
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Type:       corev1.SecretTypeTLS,
+		Data:       map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
+	}
+}
+
+// testOptions are those of files without a class, with both listeners.
+func testOptions(tb testing.TB) Options {
+	tb.Helper()
+	chain, key := pemPair(tb, "ecdsa", "self-made", nil)
+	return Options{
+		HTTPAddr:       netip.MustParseAddrPort("127.0.0.1:8080"),
+		HTTPSAddr:      netip.MustParseAddrPort("127.0.0.1:8443"),
+		IngressClass:   "gatehouse",
+		ControllerName: "gatehouse.dev/ingress-controller",
+		AnyClass:       true,
+		SelfSigned:     ir.Certificate{ID: "self-made", Chain: chain, Key: key},
+	}
+}
+
+// show writes a Config in lines that tests can state:
+//
+//	http HOST
+//	  KIND VALUE -> BACKEND | STATUS REASON (INGRESS)
+//	https SERVERNAME [CERTIFICATES] | refused REASON
+//	  HOST
+//	    KIND VALUE -> ...
+func show(cfg *ir.Config) string {
+	var b strings.Builder
+	names := map[ir.CertificateID]string{}
+	for _, c := range cfg.Certificates {
+		names[c.ID] = string(c.ID)
+		if c.Origin.Name != "" {
+			names[c.ID] = c.Origin.Namespace + "/" + c.Origin.Name
+		}
+	}
+	shown := map[*ir.Host]bool{}
+	for _, l := range cfg.Listeners {
+		for _, h := range l.Hosts {
+			fmt.Fprintf(&b, "%s %s\n%s", l.ID, h.Pattern, showRoutes(h, "  "))
+			shown[h] = true
+		}
+		for _, n := range l.ServerNames {
+			if n.Refuse != nil {
+				fmt.Fprintf(&b, "%s %s refused %s\n", l.ID, n.Pattern, n.Refuse.Reason)
+				continue
+			}
+			var certs []string
+			for _, id := range n.Terminate.Certificates {
+				certs = append(certs, names[id])
+			}
+			fmt.Fprintf(&b, "%s %s %v\n", l.ID, n.Pattern, certs)
+			for _, h := range n.Terminate.Hosts {
+				if shown[h] {
+					fmt.Fprintf(&b, "  %s as http\n", h.Pattern)
+					continue
+				}
+				fmt.Fprintf(&b, "  %s\n%s", h.Pattern, showRoutes(h, "    "))
+			}
+		}
+	}
+	return b.String()
+}
+
+func showRoutes(h *ir.Host, indent string) string {
+	var b strings.Builder
+	for _, r := range h.Routes {
+		var does string
+		if r.Action.Forward != nil {
+			does = string(r.Action.Forward.Targets[0].Backend)
+		} else {
+			does = fmt.Sprintf("%d %s", r.Action.Respond.Status, r.Action.Respond.Reason)
+		}
+		fmt.Fprintf(&b, "%s%s %s -> %s (%s)\n", indent, r.Match.Path.Kind, r.Match.Path.Value, does, r.Origin.Name)
+	}
+	return b.String()
+}
+
+// showVerdicts gives "Kind ns/name: Severity Reason: field" lines.
+func showVerdicts(list []verdict.Verdict) string {
+	var b strings.Builder
+	for _, v := range list {
+		fmt.Fprintf(&b, "%s: %s %s: %s\n", v.Object, v.Severity, v.Reason, v.Field)
+	}
+	return b.String()
+}
+
+// plain gives the part of show about HTTP.
+func plain(cfg *ir.Config) string {
+	c := *cfg
+	c.Listeners = slices.DeleteFunc(slices.Clone(cfg.Listeners), func(l ir.Listener) bool { return l.ID != httpID })
+	return show(&c)
+}
+
+func secure(cfg *ir.Config) string {
+	all := show(cfg)
+	if i := strings.Index(all, "https "); i >= 0 {
+		return all[i:]
+	}
+	return ""
+}
+
+// unindent removes what the lines have in common, so that tests can state
+// blocks inside code.
+func unindent(s string) string {
+	s = strings.TrimLeft(s, "\n")
+	margin := len(s) - len(strings.TrimLeft(s, "\t "))
+	var out []string
+	for line := range strings.SplitSeq(s, "\n") {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		out = append(out, line[min(margin, len(line)):]+"\n")
+	}
+	return strings.Join(out, "")
+}
+
+func wantText(t *testing.T, what, got, want string) {
+	t.Helper()
+	want = unindent(want)
+	if got != want {
+		t.Errorf("%s:\n%s\nwant:\n%s", what, got, want)
+	}
+}
+
+// checkConfig looks for what every Config must hold to.
+func checkConfig(t *testing.T, cfg *ir.Config) {
+	t.Helper()
+	backends := map[ir.BackendID]bool{}
+	for _, b := range cfg.Backends {
+		backends[b.ID] = true
+	}
+	certs := map[ir.CertificateID]bool{}
+	for _, c := range cfg.Certificates {
+		certs[c.ID] = true
+	}
+	usedBackends, usedCerts := map[ir.BackendID]bool{}, map[ir.CertificateID]bool{}
+	checkHosts := func(hosts []*ir.Host) {
+		for _, h := range hosts {
+			for _, r := range h.Routes {
+				switch a := r.Action; {
+				case (a.Forward != nil) == (a.Respond != nil):
+					t.Errorf("route %s: not exactly one action", r.ID)
+				case a.Forward != nil:
+					usedBackends[a.Forward.Targets[0].Backend] = true
+				}
+			}
+		}
+		if !slices.IsSortedFunc(hosts, func(x, y *ir.Host) int { return x.Pattern.Compare(y.Pattern) }) {
+			t.Error("hosts are not sorted")
+		}
+	}
+	for _, l := range cfg.Listeners {
+		checkHosts(l.Hosts)
+		seen := map[ir.HostPattern]bool{}
+		for _, n := range l.ServerNames {
+			if (n.Terminate == nil) == (n.Refuse == nil) {
+				t.Errorf("server name %s: not exactly one of Terminate and Refuse", n.Pattern)
+			}
+			if n.Refuse != nil {
+				if seen[n.Pattern] {
+					t.Errorf("%s is refused and served", n.Pattern)
+				}
+				seen[n.Pattern] = true
+				continue
+			}
+			checkHosts(n.Terminate.Hosts)
+			for _, h := range n.Terminate.Hosts {
+				if seen[h.Pattern] {
+					t.Errorf("host %s is twice in listener %s", h.Pattern, l.ID)
+				}
+				seen[h.Pattern] = true
+			}
+			for _, id := range n.Terminate.Certificates {
+				usedCerts[id] = true
+			}
+		}
+	}
+	if len(usedBackends) != len(backends) || len(usedCerts) != len(certs) {
+		t.Errorf("%d backends for %d used, %d certificates for %d used", len(backends), len(usedBackends), len(certs), len(usedCerts))
+	}
+	for id := range usedBackends {
+		if !backends[id] {
+			t.Errorf("backend %s is missing", id)
+		}
+	}
+	for id := range usedCerts {
+		if !certs[id] {
+			t.Errorf("certificate %s is missing", id)
+		}
+	}
+}
+
+// object writes an Ingress; id is "name", "ns/name" or "ns/name@year".
+func object(id string, spec string) string {
+	namespace, name, ok := strings.Cut(id, "/")
+	if !ok {
+		namespace, name = "default", id
+	}
+	name, year, ok := strings.Cut(name, "@")
+	if !ok {
+		year = "2020"
+	}
+	return fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {namespace: %q, name: %q, creationTimestamp: %q}\n%s\n---\n",
+		namespace, name, year+"-01-01T00:00:00Z", unindent(spec))
+}
+
+// svc writes a Service with port http=80.
+func svc(names ...string) string {
+	var b strings.Builder
+	for _, n := range names {
+		namespace, name, ok := strings.Cut(n, "/")
+		if !ok {
+			namespace, name = "default", n
+		}
+		fmt.Fprintf(&b, "apiVersion: v1\nkind: Service\nmetadata: {namespace: %q, name: %q}\nspec: {ports: [{name: http, port: 80}]}\n---\n", namespace, name)
+	}
+	return b.String()
+}
+
+// rule writes one rule: host and "Type path service" triples.
+func rule(host string, paths ...string) string {
+	var b strings.Builder
+	if host != "" {
+		fmt.Fprintf(&b, "  - host: %q\n    http:\n      paths:\n", host)
+	} else {
+		b.WriteString("  - http:\n      paths:\n")
+	}
+	for _, p := range paths {
+		w := strings.Fields(p)
+		fmt.Fprintf(&b, "      - {pathType: %s, path: %q, backend: {service: {name: %s, port: {number: 80}}}}\n", w[0], w[1], w[2])
+	}
+	return b.String()
+}
+
+func rules(rules ...string) string { return "spec:\n  rules:\n" + strings.Join(rules, "") }
