@@ -195,8 +195,13 @@ func (c *conn) connect(ep *upstream.Endpoint, r *route, replay, fresh bool) (*up
 
 func connectReason(err error) ir.Reason {
 	var d *upstream.DialError
-	if errors.As(err, &d) && d.Timeout() {
-		return ir.ReasonConnectTimeout
+	if errors.As(err, &d) {
+		switch d.Failure {
+		case upstream.DialTimeout:
+			return ir.ReasonConnectTimeout
+		case upstream.DialLocal:
+			return ir.ReasonOverloaded
+		}
 	}
 	return ir.ReasonConnectFailed
 }

@@ -170,7 +170,12 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 	kind := &s.o.Stats.HTTP
 	if s.snapshot.Load().byBind[id].tls {
 		kind = &s.o.Stats.HTTPS
-		tlsConfig = certs.Config(func() *certs.ServerNames { return s.snapshot.Load().byBind[id].names })
+		tlsConfig = certs.Config(func() *certs.ServerNames {
+			if l := s.snapshot.Load().byBind[id]; l != nil {
+				return l.names
+			}
+			return nil
+		})
 	}
 	for {
 		tc, err := l.AcceptTCP()

@@ -159,6 +159,13 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 	} else if err := add(l.Hosts); err != nil {
 		return nil, err
 	}
+	seen := make(map[ir.HostPattern]bool, len(entries))
+	for _, e := range entries {
+		if seen[e.Pattern] {
+			return nil, fmt.Errorf("cannot compile listener %s: two hosts %s", l.ID, e.Pattern)
+		}
+		seen[e.Pattern] = true
+	}
 	out.hosts = match.NewHosts(entries)
 	return out, nil
 }
