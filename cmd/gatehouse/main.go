@@ -18,6 +18,8 @@ import (
 var version = ""
 
 func main() {
+	// Whoever reads the access log may leave; that is counted, not fatal.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the program at once.

@@ -23,6 +23,7 @@ type Snapshot struct {
 	byBind     map[ir.BindID]*listener // one Listener a Bind, until Gateways share ports
 	backends   []ir.Backend
 	certs      []ir.CertificateID
+	labels     map[stats.RouteLabels]bool
 }
 
 // listener is what is served on a Bind.
@@ -92,6 +93,7 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 		listeners:  make(map[ir.ListenerID]*listener, len(cfg.Listeners)),
 		byBind:     make(map[ir.BindID]*listener, len(cfg.Binds)),
 		backends:   cfg.Backends,
+		labels:     map[stats.RouteLabels]bool{},
 	}
 	backends := make(map[ir.BackendID]ir.Backend, len(cfg.Backends))
 	for _, b := range cfg.Backends {
@@ -112,6 +114,11 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 			s.byBind[b] = cl
 		}
 	}
+	for _, h := range hosts {
+		for i := range h.routes {
+			s.labels[h.routes[i].stats.Labels()] = true
+		}
+	}
 	for i := range cfg.Certificates {
 		s.certs = append(s.certs, cfg.Certificates[i].ID)
 	}
@@ -122,6 +129,7 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 func (c *Compiler) Retain(s *Snapshot) {
 	c.Upstream.Retain(s.backends)
 	c.certs.Retain(s.certs...)
+	c.Stats.Retain(func(l stats.RouteLabels) bool { return s.labels[l] })
 }
 
 func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.BackendID]ir.Backend, memo map[*ir.Host]*host) (*listener, error) {
