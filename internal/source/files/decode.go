@@ -185,6 +185,9 @@ func (p *parser) object(v part, h header) {
 		return
 	}
 	key := k.key(h.namespace, h.name)
+	if h.name == "" {
+		key = objectKey{}
+	}
 	if !exact {
 		field, message := "apiVersion", fmt.Sprintf("%s %s is not read", h.apiVersion, h.kind)
 		remedy := fmt.Sprintf("convert it to %s: kubectl convert --output-version %s -f FILE", k.apiVersion, k.apiVersion)
@@ -194,9 +197,11 @@ func (p *parser) object(v part, h header) {
 		p.invalid(v, key, verdict.Rejected, field, message, remedy)
 		return
 	}
-	if merged := v.repeatedHeader(); merged != "" {
-		p.invalid(v, objectKey{}, verdict.Rejected, merged, "occurs twice in one document",
-			`put a line "---" between two objects`)
+	if merged := v.repeatedHeader(); merged.path != "" {
+		p.reject(objectKey{}, false, verdict.Verdict{Object: verdict.Ref{Kind: "File", Name: p.name},
+			Severity: verdict.Rejected, Reason: verdict.ObjectInvalid, Field: merged.path,
+			Message: "occurs twice in one document", Remedy: `put a line "---" between two objects`,
+			File: p.where(merged.line)})
 		return
 	}
 	obj := k.make()
@@ -206,7 +211,7 @@ func (p *parser) object(v part, h header) {
 		p.invalid(v, key, verdict.Rejected, field, message, "")
 		return
 	}
-	obj.SetNamespace(key.namespace)
+	obj.SetNamespace(k.key(h.namespace, h.name).namespace)
 	setDefaults(obj)
 	if faults := validate(obj); len(faults) > 0 {
 		for _, f := range faults {
@@ -227,11 +232,13 @@ func (p *parser) warn(v part, key objectKey, obj metav1.Object, odd []error) {
 		if fe, ok := err.(kjson.FieldError); ok {
 			field = fe.FieldPath()
 		}
-		message, remedy := "unknown field; it has no effect", "remove it or correct its name or place"
 		if strings.HasPrefix(err.Error(), "duplicate") {
-			message, remedy = "occurs twice; the last one holds", "remove one"
+			if v.doc.repeated == nil {
+				v.doc.repeated = v.doc.findRepeated()
+			}
+			continue
 		}
-		p.invalid(v, key, verdict.Warning, field, message, remedy)
+		p.invalid(v, key, verdict.Warning, field, "unknown field; it has no effect", "remove it or correct its name or place")
 	}
 	for _, r := range v.doc.repeated {
 		if v.path != "" && !inside(r.path, v.path) {
@@ -353,37 +360,40 @@ func readHeader(v part) (h header, field, message string) {
 
 // repeatedHeader gives the field, if there is one, that shows that two objects
 // stand in one document without a marker between them.
-func (v part) repeatedHeader() string {
-	for _, f := range []string{"apiVersion", "kind", "metadata"} {
-		for _, r := range v.doc.repeated {
-			if r.path == child(v.path, f) {
-				return f
-			}
+func (v part) repeatedHeader() (found place) {
+	note := func(p place) bool {
+		field := p.path
+		if v.path != "" {
+			field = strings.TrimPrefix(p.path, v.path+".")
 		}
+		if found.path == "" && (field == "apiVersion" || field == "kind" || field == "metadata") {
+			found = place{field, p.line}
+		}
+		return found.path == ""
 	}
-	if v.doc.yaml == nil {
-		seen, twice := map[string]bool{}, ""
-		walkJSON(v.json, func(path string, _ int) bool {
-			if seen[path] && twice == "" && (path == "apiVersion" || path == "kind" || path == "metadata") {
-				twice = path
-			}
-			seen[path] = true
-			return false
-		})
-		return twice
+	if v.doc.yaml != nil {
+		for _, r := range v.doc.repeated {
+			note(r)
+		}
+		return found
 	}
-	return ""
+	seen := map[string]bool{}
+	v.doc.walk(func(p place) bool {
+		if seen[p.path] {
+			note(p)
+		}
+		seen[p.path] = true
+		return found.path == "" && inside(v.path, p.path) || p.path == v.path
+	})
+	return found
 }
 
 // typeFault says which field the decoder could not take, and why.
 func typeFault(raw []byte, err error) (field, message string) {
 	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		field = pathAt(raw, te.Offset)
-		for field != "" && withoutIndexes(field) != te.Field {
-			field = field[:max(0, strings.LastIndexAny(field, ".["))]
-		}
-		if field == "" {
-			field = firstPath(raw, te)
+		if plain := withoutIndexes(field); plain != te.Field && !inside(plain, te.Field) {
+			field = firstPath(raw, te) // the offset is that of a decoder within
 		}
 		return field, fmt.Sprintf("is %s where %s is expected", article(te.Value), goKind(te.Type))
 	}

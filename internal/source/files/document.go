@@ -30,8 +30,8 @@ type document struct {
 	text []byte // the JSON as it stands in the file
 	base int    // lines of the file before yaml or text
 	node *yamlnode.Node
-	// repeated are the mapping keys that occur twice, YAML only: the decoder of
-	// JSON finds its own.
+	// repeated are the mapping keys that occur twice; those of JSON are only
+	// looked for when the decoder has found some.
 	repeated []place
 }
 
