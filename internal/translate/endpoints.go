@@ -57,7 +57,7 @@ func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
 	next := 0 // both lists are sorted: walk them together
 	for i, svc := range v.Services {
 		es := v.EndpointSlices(svc.Namespace, svc.Name)
-		for next < len(old) && old[next].before(svc) {
+		for next < len(old) && old[next].service != svc && old[next].before(svc) {
 			next++
 		}
 		if next < len(old) && old[next].service == svc && sameSlices(old[next].slices, es) {

@@ -1,0 +1,210 @@
+package ingress
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/annotations.md")
+
+const annotationsDoc = "../../../docs/annotations.md"
+
+// TestTable: the table is what ingress-nginx 1.15 lists in annotations-risk.md,
+// 136 names, and is in order.
+func TestTable(t *testing.T) {
+	risks := map[Risk]int{}
+	for i, a := range table {
+		if i > 0 && table[i-1].Name >= a.Name {
+			t.Errorf("%s is out of order", a.Name)
+		}
+		if a.Removed == "" {
+			risks[a.Risk]++
+		}
+		if a.Doc == "" || a.Group == "" || a.Scope != Location && a.Scope != Whole {
+			t.Errorf("%s is incomplete", a.Name)
+		}
+		if len(a.Name) >= maxNearest {
+			t.Errorf("%s is too long for nearest", a.Name)
+		}
+		for _, alias := range a.Aliases {
+			if !slices.Contains(aliases, [2]string{alias, a.Name}) {
+				t.Errorf("alias %s is not found", alias)
+			}
+		}
+		if got := lookup(a.Name); got == nil || got.Name != a.Name {
+			t.Errorf("lookup(%q) = %v", a.Name, got)
+		}
+	}
+	want := map[Risk]int{Low: 76, Medium: 45, High: 10, Critical: 5}
+	if !maps.Equal(risks, want) {
+		t.Errorf("risks %v, want %v", risks, want)
+	}
+	for _, a := range aliases {
+		row := lookup(a[0])
+		if row == nil || !slices.Contains(row.Aliases, a[0]) {
+			t.Errorf("alias %s leads to %v", a[0], row)
+		}
+	}
+	for _, m := range misnomers {
+		if lookup(m[0]) != nil || lookup(m[1]) == nil {
+			t.Errorf("misnomer %v", m)
+		}
+	}
+	if lookup("") != nil || lookup("zzz") != nil || lookup("rate-limit") != nil {
+		t.Error("a name that does not exist is found")
+	}
+}
+
+// TestGuardsAreMarked: by the families that protect, so that a new row cannot
+// be forgotten; and the rest, so that a new guard is decided upon.
+func TestGuardsAreMarked(t *testing.T) {
+	others := map[string]bool{
+		"enable-global-auth": true, "enable-modsecurity": true, "enable-owasp-core-rules": true, "satisfy": true, "ssl-passthrough": true,
+		"global-rate-limit": true, "global-rate-limit-window": true, "global-rate-limit-key": true, "global-rate-limit-ignored-cidrs": true,
+	}
+	for _, a := range table {
+		if want := inGuardFamily(a.Name) || others[a.Name]; a.Guard != want {
+			t.Errorf("%s: guard %v, want %v", a.Name, a.Guard, want)
+		}
+		if a.Risk == Critical && !a.Guard {
+			t.Errorf("%s is critical and no guard", a.Name)
+		}
+	}
+}
+
+func TestIdle(t *testing.T) {
+	f := func(i Idle, value string, want bool) {
+		t.Helper()
+		if got := i.Holds(value); got != want {
+			t.Errorf("%q holds %q: %v, want %v", i, value, got, want)
+		}
+	}
+	f(never, "", false)
+	f(ifFalse, "false", true)
+	f(ifFalse, " F ", true)
+	f(ifFalse, "true", false)
+	f(ifFalse, "", false)
+	f(ifFalse, "off", false)
+	f(ifTrue, "true", true)
+	f(ifTrue, "false", false)
+	f(ifTrue, "x", false)
+	f(ifBlank, " \n", true)
+	f(ifBlank, "#", false)
+	f(ifEveryone, "0.0.0.0/0,::/0", true)
+	f(ifEveryone, " ::/0 , 10.0.0.0/8, 0.0.0.0/0", true)
+	f(ifEveryone, "0.0.0.0/0", false)
+	f(ifEveryone, "::/0", false)
+	f("off", "off", true)
+	f("off", "on", false)
+	f("0", "0", true)
+	f("0", "-1", false)
+}
+
+func TestDistance(t *testing.T) {
+	f := func(a, b string, want int) {
+		t.Helper()
+		if got := distance(a, b); got != want {
+			t.Errorf("distance(%q, %q) = %d, want %d", a, b, got, want)
+		}
+		if got := distance(b, a); got != want {
+			t.Errorf("distance(%q, %q) = %d, want %d", b, a, got, want)
+		}
+	}
+	f("", "", 0)
+	f("", "abc", 3)
+	f("abc", "abc", 0)
+	f("abc", "acb", 1)
+	f("abc", "abd", 1)
+	f("kitten", "sitting", 3)
+	f("auth-ulr", "auth-url", 1)
+}
+
+// TestAnnotationsDoc keeps docs/annotations.md equal to the table. Run with
+// -update to write it.
+func TestAnnotationsDoc(t *testing.T) {
+	want := annotationsMarkdown()
+	if *update {
+		if err := os.WriteFile(annotationsDoc, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(annotationsDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/annotations.md is not what the table says: run go test ./internal/translate/ingress -update")
+	}
+}
+
+func annotationsMarkdown() string {
+	var b strings.Builder
+	b.WriteString(`# Annotations
+
+<!-- Written by "go test ./internal/translate/ingress -update" from the table in internal/translate/ingress/table.go: do not edit. -->
+
+Gatehouse knows every annotation of ingress-nginx 1.15, under two prefixes:
+` + "`" + PrefixNginx + "` and `" + PrefixOwn + "`" + `. Where both set the same one,
+` + "`" + PrefixOwn + "`" + ` wins; a name wins over its alias.
+
+This release enforces none of them yet. What that means:
+
+- **Guards** protect something. An Ingress that carries one stays closed: all its paths, its default backend
+  included, answer 503, with the verdict GuardUnsupported. It keeps its claim on them, so that no younger Ingress
+  opens them. A name that does not exist but looks like a guard's (` + guardFamilyText() + `) closes too.
+- Every **other** annotation has no effect, with the verdict AnnotationUnsupported. An Ingress with
+  ` + "`canary: \"true\"`" + ` claims nothing: all requests go to the main Ingress, as with a weight of 0.
+- A name that does not exist is the verdict AnnotationUnknown, with the name that was probably meant.
+- The value in the column "no effect" asks for nothing that is not so already: it makes no verdict and closes nothing.
+
+Scope and risk are those of ingress-nginx: whether its own paths or the whole host are governed, and how much harm a
+value can do there.
+`)
+	groups := map[string][]Annotation{}
+	for _, a := range table {
+		groups[a.Group] = append(groups[a.Group], a)
+	}
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(groups)), func(g string) bool { return g == "Removed" })
+	for _, g := range append(names, "Removed") {
+		fmt.Fprintf(&b, "\n## %s\n\n", g)
+		if g == "Removed" {
+			b.WriteString("No longer in ingress-nginx 1.15, but still in manifests.\n\n")
+		}
+		b.WriteString("| Annotation | Scope | Risk | Guard | No effect | Status | Meaning |\n|---|---|---|---|---|---|---|\n")
+		for _, a := range groups[g] {
+			name := "`" + a.Name + "`"
+			for _, alias := range a.Aliases {
+				name += ", alias `" + alias + "`"
+			}
+			guard, idle := "", ""
+			if a.Guard {
+				guard = "yes"
+			}
+			switch a.Idle {
+			case never:
+			case ifBlank:
+				idle = "blank"
+			default:
+				idle = "`" + string(a.Idle) + "`"
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | unsupported | %s |\n", name, a.Scope, a.Risk, guard, idle, a.Doc)
+		}
+	}
+	return b.String()
+}
+
+func guardFamilyText() string {
+	var all []string
+	for _, p := range guardFamilies.prefixes {
+		all = append(all, "`"+p+"…`")
+	}
+	for _, s := range guardFamilies.suffixes {
+		all = append(all, "`…"+s+"`")
+	}
+	return strings.Join(all, ", ")
+}
