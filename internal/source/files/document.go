@@ -291,7 +291,8 @@ func guessKey(text []byte) objectKey {
 	got := map[string]string{}
 	section, indent := "", -1
 	for l := range bytes.Lines(text) {
-		if t := bytes.TrimSpace(l); len(t) == 0 || t[0] == '#' {
+		l = bytes.TrimRight(l, " \t\r\n")
+		if t := bytes.TrimLeft(l, " "); len(t) == 0 || t[0] == '#' {
 			continue
 		}
 		depth := len(l) - len(bytes.TrimLeft(l, " "))
