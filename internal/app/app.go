@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 	"gatehouse.dev/gatehouse/internal/source/files"
 	"gatehouse.dev/gatehouse/internal/source/kube"
+	"gatehouse.dev/gatehouse/internal/status"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
@@ -45,7 +47,7 @@ type Gateway struct {
 	access   *accesslog.Logger
 	server   *proxy.Server
 	loop     *loop
-	writer   statusWriter // nil without an API server
+	writer   *status.Writer // nil without an API server
 
 	adminListener, healthListener net.Listener
 
@@ -106,7 +108,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	policy := s.addressPolicy()
 	for _, l := range []net.Listener{g.adminListener, g.healthListener} {
 		if l != nil {
-			policy.Denied = append(policy.Denied, l.Addr().(*net.TCPAddr).AddrPort())
+			policy.Denied = append(policy.Denied, ownAddresses(l.Addr().(*net.TCPAddr).AddrPort())...)
 		}
 	}
 	g.upstream = upstream.New(upstream.Options{
@@ -145,6 +147,22 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	return nil
 }
 
+// ownAddresses are all addresses at which a listener can be reached: for a
+// wildcard address those of every interface.
+func ownAddresses(a netip.AddrPort) []netip.AddrPort {
+	own := []netip.AddrPort{a}
+	if !a.Addr().IsUnspecified() {
+		return own
+	}
+	addrs, _ := net.InterfaceAddrs()
+	for _, n := range addrs {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			own = append(own, netip.AddrPortFrom(p.Addr().Unmap(), a.Port()))
+		}
+	}
+	return own
+}
+
 // makeSource makes the files source, or the API server's with a status writer.
 func (g *Gateway) makeSource() error {
 	if g.s.Manifests != "" {
@@ -170,8 +188,25 @@ func (g *Gateway) makeSource() error {
 	g.source = kubeSource{kube.New(g.store, kube.Options{
 		Client: client, Metadata: meta, Namespaces: g.s.WatchNamespaces, DefaultTLSSecret: g.s.defaultTLS, Log: g.log,
 	})}
+	// A client of its own: other requests must not delay the Lease's renewal.
+	writing, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("cannot make the API client: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("cannot tell this replica apart: %w", err)
+	}
+	g.writer = status.NewWriter(status.Options{
+		Client: writing, Identity: fmt.Sprintf("%s_%d", host, os.Getpid()), Namespace: g.s.LeaseNamespace, LeaseName: leaseName,
+		Log: g.log, PublishAddresses: g.s.PublishAddresses, PublishService: g.s.publishService, ControllerName: g.s.ControllerName,
+	})
+	g.loop.writer = g.writer
 	return nil
 }
+
+// leaseName is the Lease by which replicas agree on who writes status.
+const leaseName = "gatehouse-leader"
 
 // fileSource is ready once Load has returned, which it has.
 type fileSource struct{ *files.Source }
@@ -268,8 +303,3 @@ func (g *Gateway) Addr(tls bool) netip.AddrPort {
 
 // Verdicts are what there is to say about the objects that serve now.
 func (g *Gateway) Verdicts() []verdict.Verdict { return g.loop.state().verdicts }
-
-type statusWriter interface {
-	Run(ctx context.Context) error
-	Update(v *view.View, r *translate.Report)
-}

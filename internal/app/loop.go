@@ -12,6 +12,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+	"gatehouse.dev/gatehouse/internal/status"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -32,7 +33,7 @@ type loop struct {
 	upstream *upstream.Manager
 	compiler *proxy.Compiler
 	server   *proxy.Server
-	writer   statusWriter
+	writer   *status.Writer
 	stats    *stats.Registry
 	log      *slog.Logger
 

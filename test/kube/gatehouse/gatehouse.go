@@ -70,27 +70,32 @@ type Process struct {
 // it anew when sources changed. $GATEHOUSE_TEST_BINARY is returned as it is.
 func Build(t testing.TB, flags ...string) string {
 	t.Helper()
-	if path := os.Getenv(binaryEnv); path != "" {
-		return path
-	}
-	module, err := cluster.ModuleDir(t.Context())
+	path, err := BuildBinary(t.Context(), flags...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return path
+}
+
+// BuildBinary is Build for a TestMain.
+func BuildBinary(ctx context.Context, flags ...string) (string, error) {
+	if path := os.Getenv(binaryEnv); path != "" {
+		return path, nil
+	}
+	module, err := cluster.ModuleDir(ctx)
+	if err != nil {
+		return "", err
 	}
 	flags = append([]string{"-buildvcs=false"}, flags...)
 	if raceEnabled && !slices.Contains(flags, "-race") {
 		flags = append(flags, "-race")
 	}
-	path, err := gobuild.Current(t.Context(), gobuild.Target{
+	return gobuild.Current(ctx, gobuild.Target{
 		Name:    "gatehouse",
 		Dir:     filepath.Join(module, "..", ".."),
 		Package: "./cmd/gatehouse",
 		Flags:   flags,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // Start is Run with a command line only, and waits until the process is ready,
