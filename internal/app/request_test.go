@@ -1,0 +1,369 @@
+package app
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// request is one line of the section "requests" of a scenario:
+//
+//	METHOD scheme://authority/target [word...] -> STATUS [backend] [word...]
+//
+// The target is sent byte for byte, the authority as Host and, without its
+// port, as the TLS server name. Words with blanks are quoted: h="X-Foo: a b".
+//
+// Words of the request: h="Name: value" (repeatable), host=TEXT (another Host
+// than the URL's), sni=NAME or sni=none, body=TEXT, tls=1.2, keys=rsa or
+// keys=ecdsa (TLS 1.2 with ciphers for such certificates only), proto=1.0,
+// times=N (so many requests; all must be as expected).
+//
+// Words of the answer: the backend by name ("a|b": each of them at least once,
+// and no other), reason=CODE (of an answer made here), cert=NAME (of
+// the section "certs", or default), alert=NAME instead of the status (the
+// handshake fails with it), h="Name: value" of the answer, no-h=Name, body=TEXT
+// that it contains; what the backend got: got="Name: value", no-got=Name,
+// got-target=TEXT, got-host=TEXT, got-body=BYTES.
+type request struct {
+	line                                       string
+	method, scheme, authority, target, version string
+	headers                                    []string
+	host, sni, body, keys                      string
+	sniSet, tls12                              bool
+	times                                      int
+	want                                       []string // words of the answer
+}
+
+func parseRequest(line string) (*request, error) {
+	left, right, ok := strings.Cut(line, " -> ")
+	if !ok {
+		return nil, fmt.Errorf("%q: no \" -> \" before what is expected", line)
+	}
+	words, err := splitWords(left)
+	if err != nil {
+		return nil, err
+	}
+	if len(words) < 2 {
+		return nil, fmt.Errorf("%q: give a method and a URL", line)
+	}
+	r := &request{line: line, method: words[0], version: "HTTP/1.1", times: 1}
+	var rest string
+	r.scheme, rest, ok = strings.Cut(words[1], "://")
+	i := strings.IndexByte(rest, '/')
+	if !ok || i < 0 || r.scheme != "http" && r.scheme != "https" {
+		return nil, fmt.Errorf("%q: give a URL as http://host/ or https://host/", line)
+	}
+	r.authority, r.target = rest[:i], rest[i:]
+	r.host = r.authority
+	for _, w := range words[2:] {
+		if err := r.word(w); err != nil {
+			return nil, fmt.Errorf("%q: %w", line, err)
+		}
+	}
+	if !r.sniSet {
+		r.sni = r.authority
+		if h, _, err := net.SplitHostPort(r.authority); err == nil {
+			r.sni = h
+		}
+	}
+	if r.want, err = splitWords(right); err == nil && len(r.want) == 0 {
+		err = fmt.Errorf("%q: nothing is expected", line)
+	}
+	return r, err
+}
+
+func (r *request) word(w string) (err error) {
+	key, value, _ := strings.Cut(w, "=")
+	switch key {
+	case "h":
+		r.headers = append(r.headers, value)
+	case "host":
+		r.host = value
+	case "sni":
+		r.sni, r.sniSet = value, true
+		if value == "none" {
+			r.sni = ""
+		}
+	case "body":
+		r.body = value
+	case "tls":
+		r.tls12 = value == "1.2"
+	case "keys":
+		r.keys, r.tls12 = value, true
+	case "proto":
+		r.version = "HTTP/" + value
+	case "times":
+		r.times, err = strconv.Atoi(value)
+	default:
+		err = fmt.Errorf("unknown word %q", w)
+	}
+	return err
+}
+
+// splitWords splits at blanks outside of double quotes, which it removes.
+func splitWords(s string) ([]string, error) {
+	var out []string
+	var word strings.Builder
+	quoted, some := false, false
+	for _, c := range s {
+		switch {
+		case c == '"':
+			quoted, some = !quoted, true
+		case c == ' ' && !quoted:
+			if some {
+				out = append(out, word.String())
+			}
+			word.Reset()
+			some = false
+		default:
+			word.WriteRune(c)
+			some = true
+		}
+	}
+	if quoted {
+		return nil, fmt.Errorf("%q: a quote is not closed", s)
+	}
+	if some {
+		out = append(out, word.String())
+	}
+	return out, nil
+}
+
+// result is what came of one request.
+type result struct {
+	alert  string // of the handshake
+	cert   string
+	status int
+	header http.Header
+	body   string
+	echo   *echo // of a backend
+}
+
+// backend that answered, or "".
+func (r *result) backend() string {
+	if r.echo == nil {
+		return ""
+	}
+	return r.echo.Backend
+}
+
+// reason of an answer made by the gateway.
+func (r *result) reason() string {
+	words := strings.Fields(r.body)
+	if r.echo != nil || len(words) == 0 {
+		return ""
+	}
+	return words[len(words)-1]
+}
+
+// client sends requests to a Gateway.
+type client struct {
+	g  *Gateway
+	ca *authority
+}
+
+// send makes the request on a connection of its own.
+func (c *client) send(r *request) (*result, error) {
+	conn, err := net.Dial("tcp", c.g.Addr(r.scheme == "https").String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	res := &result{}
+	if r.scheme == "https" {
+		tc := tls.Client(conn, r.tlsConfig())
+		if err := tc.Handshake(); err != nil {
+			_, alert, ok := strings.Cut(err.Error(), "remote error: tls: ")
+			if !ok {
+				return nil, err
+			}
+			res.alert = strings.ReplaceAll(alert, " ", "_")
+			return res, nil
+		}
+		res.cert = c.ca.nameOf(tc.ConnectionState().PeerCertificates[0].Raw)
+		conn = tc
+	}
+	if _, err := io.WriteString(conn, r.bytes()); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: r.method})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	res.status, res.header, res.body = resp.StatusCode, resp.Header, string(body)
+	if name := resp.Header.Get("X-Backend"); name != "" {
+		res.echo = &echo{Backend: name}
+		if r.method != http.MethodHead {
+			err = json.Unmarshal(body, res.echo)
+		}
+	}
+	return res, err
+}
+
+func (r *request) tlsConfig() *tls.Config {
+	// Which certificate it is matters here, not whether the client trusts it.
+	cfg := &tls.Config{ServerName: r.sni, InsecureSkipVerify: true}
+	if r.tls12 {
+		cfg.MaxVersion = tls.VersionTLS12
+	}
+	switch r.keys {
+	case "rsa":
+		cfg.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	case "ecdsa":
+		cfg.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+	}
+	return cfg
+}
+
+func (r *request) bytes() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s\r\n", r.method, r.target, r.version)
+	if r.host != "none" {
+		fmt.Fprintf(&b, "Host: %s\r\n", r.host)
+	}
+	for _, h := range r.headers {
+		b.WriteString(h + "\r\n")
+	}
+	if r.body != "" {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(r.body))
+	}
+	b.WriteString("\r\n" + r.body)
+	return b.String()
+}
+
+// run sends the request as often as asked and gives what is not as expected,
+// and the answer's words as they should have been expected.
+func (c *client) run(t testing.TB, r *request) (wrong []string, words []string) {
+	t.Helper()
+	seen := map[string]bool{}
+	for range r.times {
+		res, err := c.send(r)
+		if err != nil {
+			return []string{err.Error()}, r.want
+		}
+		seen[res.backend()] = true
+		wrong = append(wrong, r.check(res)...)
+		words = r.words(res, seen)
+	}
+	return append(wrong, r.checkSeen(seen)...), words
+}
+
+// isBackend reports whether the word at the position names the backend.
+func (r *request) isBackend(i int) bool { return i == 1 && !strings.Contains(r.want[i], "=") }
+
+// checkSeen compares the backends that answered with those expected.
+func (r *request) checkSeen(seen map[string]bool) []string {
+	want := ""
+	if len(r.want) > 1 && r.isBackend(1) {
+		want = r.want[1]
+	}
+	if got := strings.Join(slices.Sorted(maps.Keys(seen)), "|"); got != want {
+		return []string{fmt.Sprintf("answered by %q, want %q", got, want)}
+	}
+	return nil
+}
+
+// check compares an answer with what is expected of it, but for the backend.
+func (r *request) check(res *result) (wrong []string) {
+	fail := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	equal := func(what, got, want string) {
+		if got != want {
+			fail("%s %q, want %q", what, got, want)
+		}
+	}
+	got := res.echo
+	if got == nil {
+		got = &echo{}
+	}
+	reason := ""
+	for i, w := range r.want {
+		key, value, _ := strings.Cut(w, "=")
+		switch {
+		case i == 0 && key == "alert":
+			equal("alert", res.alert, value)
+			if res.alert == "" {
+				fail("the handshake succeeded with certificate %q", res.cert)
+			}
+		case i == 0:
+			equal("status", strconv.Itoa(res.status), w)
+		case r.isBackend(i):
+		case key == "reason":
+			reason = value
+		case key == "cert":
+			equal("certificate", res.cert, value)
+		case key == "h", key == "got":
+			name, text, _ := strings.Cut(value, ": ")
+			h := res.header
+			if key == "got" {
+				h = got.Header
+			}
+			equal(key+" "+name, strings.Join(h.Values(name), ", "), text)
+		case key == "no-h", key == "no-got":
+			h := res.header
+			if key == "no-got" {
+				h = got.Header
+			}
+			equal(key+" "+value, strings.Join(h.Values(value), ", "), "")
+		case key == "body":
+			if !strings.Contains(res.body, value) {
+				fail("body %q lacks %q", res.body, value)
+			}
+		case key == "got-target":
+			equal(key, got.Target, value)
+		case key == "got-host":
+			equal(key, got.Host, value)
+		case key == "got-body":
+			equal(key, strconv.FormatInt(got.Body, 10), value)
+		default:
+			fail("unknown word %q", w)
+		}
+	}
+	if res.alert == "" && r.method != http.MethodHead {
+		equal("reason", res.reason(), reason)
+	}
+	return wrong
+}
+
+// words writes the expectation anew from what came, for -update.
+func (r *request) words(res *result, seen map[string]bool) []string {
+	if res.alert != "" {
+		return []string{"alert=" + res.alert}
+	}
+	out := []string{strconv.Itoa(res.status)}
+	if b := strings.Join(slices.Sorted(maps.Keys(seen)), "|"); b != "" {
+		out = append(out, b)
+	}
+	if reason := res.reason(); reason != "" {
+		out = append(out, "reason="+reason)
+	}
+	if res.cert != "" {
+		out = append(out, "cert="+res.cert)
+	}
+	for i, w := range r.want {
+		key, _, _ := strings.Cut(w, "=")
+		if i == 0 || r.isBackend(i) || key == "reason" || key == "cert" {
+			continue
+		}
+		if strings.Contains(w, " ") {
+			w = strings.Replace(w, "=", `="`, 1) + `"`
+		}
+		out = append(out, w)
+	}
+	return out
+}
