@@ -59,9 +59,7 @@ func (c *conn) answerStatus(status int, reason ir.Reason, extra string) {
 		c.keep = false
 		return
 	}
-	if c.keep && !c.skipBody() {
-		c.keep = false
-	}
+	c.keep = c.keep && c.skippable()
 	var line [96]byte
 	text := strconv.AppendInt(line[:0], int64(status), 10)
 	text = append(text, ' ')
@@ -115,20 +113,33 @@ func (c *conn) appendConnection(b []byte) []byte {
 	return b
 }
 
-// skipBody reads a small unread body, so that the connection can be kept.
-func (c *conn) skipBody() bool {
+// skippable drops what is at hand of a body that nobody wants, and reports
+// whether so little is left that skipRest can make the connection fit for
+// another request. It does not read: the head is still in the buffer.
+func (c *conn) skippable() bool {
+	for !c.body.Done() {
+		if c.x.bodyBusy || c.req.Expect {
+			return false // who knows whether the body will be sent
+		}
+		data, err := c.body.Buffered(&c.rd)
+		if err != nil {
+			return false
+		}
+		if len(data) == 0 && !c.body.Done() {
+			left := c.body.Left()
+			return left >= 0 && left <= drainable
+		}
+	}
+	return true
+}
+
+// skipRest reads the rest of a body that was found skippable.
+func (c *conn) skipRest() bool {
 	if c.body.Done() {
 		return true
 	}
-	if c.req.Expect || c.x.bodyBusy {
-		return false
-	}
-	start := c.body.Size
+	c.readDeadline(c.srv.o.BodyTimeout)
 	for !c.body.Done() {
-		if c.body.Size-start > drainable || c.body.Left() > drainable {
-			return false
-		}
-		c.readDeadline(c.srv.o.BodyTimeout)
 		if _, err := c.body.Next(&c.rd); err != nil {
 			return false
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -40,10 +41,19 @@ type conn struct {
 	path []byte       // scratch of the canonical path, reused
 	x    exchange
 	keep bool // serve another request after this one
-	kind *stats.Connections
-	// idle: no request is under way, so that draining may end the connection.
-	idle atomic.Bool
+	// abort: the connection must end in a reset, since its last answer has no
+	// other way to show that it was cut off.
+	abort bool
+	kind  *stats.Connections
+	phase atomic.Int32 // phaseBusy and so on
 }
+
+// The phases of a connection, for draining.
+const (
+	phaseBusy  = iota // a request is under way, or a handshake
+	phaseIdle         // waiting for the first byte of a request
+	phaseWoken        // was idle; its read deadline has been or is being set to the past
+)
 
 func (c *conn) serve() {
 	defer c.close()
@@ -52,7 +62,7 @@ func (c *conn) serve() {
 	}
 	for c.readRequest() {
 		c.exchange()
-		if !c.keep {
+		if !c.keep || !c.skipRest() {
 			c.linger()
 			return
 		}
@@ -61,6 +71,11 @@ func (c *conn) serve() {
 }
 
 func (c *conn) close() {
+	if c.abort {
+		// Before TLS can say that all is well (close_notify).
+		c.tcp.SetLinger(0)
+		c.tcp.Close()
+	}
 	c.nc.Close()
 	c.rd.Release()
 	c.up.Release()
@@ -96,16 +111,21 @@ func (c *conn) readRequest() bool {
 	if head == nil && reason == "" {
 		return false
 	}
-	c.x.start = time.Now()
+	if c.x.start.IsZero() {
+		c.x.start = time.Now()
+	}
 	c.out = http1.GetBuffer(http1.MediumBuffer)[:0]
 	c.keep = true
 	c.x.ln = c.srv.snapshot.Load().byBind[c.bind]
 	if reason == "" {
 		reason = c.parse(head)
+	} else {
+		c.req.Reset() // its slices are the last request's, in a buffer long reused
 	}
 	if reason != "" {
 		c.keep = false
-		c.x.route = nil
+		c.x.client = c.peer // whatever the fields say
+		c.makeRequestID()
 		c.answer(reason)
 		c.finish()
 		c.linger()
@@ -118,12 +138,8 @@ func (c *conn) readRequest() bool {
 // reason why there is none; neither when the connection just ended.
 func (c *conn) readHead() ([]byte, ir.Reason) {
 	lim := c.srv.o.Limits
-	scanned, started := 0, len(c.rd.Unread()) > 0
-	deadline := c.srv.o.IdleTimeout
-	if started {
-		deadline = c.srv.o.HeaderTimeout
-	}
-	c.readDeadline(deadline)
+	scanned := 0
+	c.readDeadline(c.srv.o.IdleTimeout)
 	for {
 		in := c.rd.Unread()
 		for len(in) >= 2 && in[0] == '\r' && in[1] == '\n' { // RFC 9112, 2.2
@@ -135,38 +151,58 @@ func (c *conn) readHead() ([]byte, ir.Reason) {
 		case end > lim.HeadBytes, end == 0 && len(in) >= lim.HeadBytes:
 			return nil, tooLarge(in, lim.Target)
 		case end > 0:
-			c.idle.Store(false)
 			c.rd.Consume(end)
 			return in[:end], ""
 		}
 		scanned = len(in)
-		if !started {
-			c.idle.Store(true)
-			if c.srv.draining.Load() {
+		if err := c.readMore(len(in) == 0); err != nil {
+			switch {
+			case errors.Is(err, http1.ErrBufferFull):
+				return nil, tooLarge(in, lim.Target)
+			case len(in) == 0:
 				return nil, ""
+			case http1.IsTimeout(err):
+				return nil, ir.ReasonRequestTimeout
+			case err == io.EOF:
+				return nil, ir.ReasonMalformed
 			}
-		}
-		err := c.rd.Fill()
-		c.idle.Store(false)
-		if err == nil {
-			if !started {
-				started = true
-				c.readDeadline(c.srv.o.HeaderTimeout)
-			}
-			continue
-		}
-		switch {
-		case errors.Is(err, http1.ErrBufferFull):
-			return nil, tooLarge(in, lim.Target)
-		case len(in) == 0:
 			return nil, ""
-		case http1.IsTimeout(err):
-			return nil, ir.ReasonRequestTimeout
-		case err == io.EOF:
-			return nil, ir.ReasonMalformed
 		}
-		return nil, ""
 	}
+}
+
+// readMore reads more of a head, or its first bytes.
+func (c *conn) readMore(idle bool) error {
+	if idle {
+		return c.awaitRequest()
+	}
+	if c.x.start.IsZero() {
+		c.x.start = time.Now()
+		c.nc.SetReadDeadline(c.x.start.Add(c.srv.o.HeaderTimeout))
+	}
+	return c.rd.Fill()
+}
+
+// awaitRequest reads the first bytes of a request. Draining ends the wait, but
+// never a request that has arrived.
+func (c *conn) awaitRequest() error {
+	c.phase.Store(phaseIdle)
+	var err error = os.ErrDeadlineExceeded
+	if !c.srv.ending.Load() {
+		err = c.rd.Fill()
+	}
+	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
+		// Woken by endIdle, which may not have set the deadline yet: it must
+		// not strike later, in the middle of the request.
+		c.srv.mu.Lock()
+		c.srv.mu.Unlock() //nolint:staticcheck // only to wait
+		c.phase.Store(phaseBusy)
+	}
+	if http1.IsTimeout(err) && c.srv.ending.Load() && c.pending() {
+		c.readDeadline(c.srv.o.HeaderTimeout)
+		return c.rd.Fill()
+	}
+	return err
 }
 
 // tooLarge says what of a head that does not end is too large.
@@ -211,17 +247,39 @@ func (c *conn) readDeadline(d time.Duration)  { c.nc.SetReadDeadline(time.Now().
 func (c *conn) writeDeadline(d time.Duration) { c.nc.SetWriteDeadline(time.Now().Add(d)) }
 
 // send writes to the client.
-func (c *conn) send(b []byte) error {
-	c.writeDeadline(c.srv.o.SendTimeout)
-	_, err := c.nc.Write(b)
-	return err
+func (c *conn) send(b []byte) error { return writeAll(c.nc, b, c.srv.o.SendTimeout) }
+
+// writeAll writes with a timeout between two steps, not on the whole: a slow
+// reader is welcome as long as it reads.
+func writeAll(w net.Conn, b []byte, timeout time.Duration) error {
+	for {
+		w.SetWriteDeadline(time.Now().Add(timeout))
+		n, err := w.Write(b)
+		if err == nil || n == 0 || !http1.IsTimeout(err) {
+			return err
+		}
+		if _, plain := w.(*net.TCPConn); !plain {
+			return err // crypto/tls cannot go on after a timeout
+		}
+		b = b[n:]
+	}
 }
+
+// Bounds of linger: how long it waits for more, how long and how much in all.
+const (
+	lingerWait  = 2 * time.Second
+	lingerTime  = 10 * time.Second
+	lingerBytes = 64 << 20
+)
 
 // linger closes so that the client can read the last answer: closing with
 // unread bytes would reset the connection and discard it (RFC 9112, 9.6).
 func (c *conn) linger() {
-	if c.body.Done() && len(c.rd.Unread()) == 0 {
+	if c.abort {
 		return
+	}
+	if c.req.Close && c.body.Done() && len(c.rd.Unread()) == 0 && !c.pending() {
+		return // the client expects the end and sends nothing more
 	}
 	type closeWriter interface{ CloseWrite() error }
 	if w, ok := c.nc.(closeWriter); !ok || w.CloseWrite() != nil {
@@ -230,16 +288,36 @@ func (c *conn) linger() {
 	if c.nc != net.Conn(c.tcp) {
 		c.tcp.CloseWrite()
 	}
-	c.tcp.SetReadDeadline(time.Now().Add(2 * time.Second))
 	buf := http1.GetBuffer(http1.MediumBuffer)
 	defer http1.PutBuffer(buf)
-	for total := 0; total < 1<<20; {
+	end := time.Now().Add(lingerTime)
+	for total := 0; total < lingerBytes; {
+		deadline := time.Now().Add(lingerWait)
+		if deadline.After(end) {
+			deadline = end
+		}
+		c.tcp.SetReadDeadline(deadline)
 		n, err := c.tcp.Read(buf)
 		total += n
 		if err != nil {
 			return
 		}
 	}
+}
+
+// pending reports whether the client has sent bytes that nobody has read.
+func (c *conn) pending() bool {
+	raw, err := c.tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	some := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		some = err == nil && n > 0
+	})
+	return err == nil && some
 }
 
 // clientState is what the client's socket tells without reading from it.

@@ -32,16 +32,16 @@ func (c *conn) forward(r *route) {
 		c.answerStatus(t.respond.Status, t.respond.Reason, "")
 		return
 	}
-	whole, err := c.buildRequest()
-	if err != nil {
+	whole, reason := c.buildRequest()
+	if reason != "" {
 		c.keep = false
-		c.answer(ir.ReasonMalformed)
+		c.answer(reason)
 		return
 	}
 	x.upStart = time.Now()
 	uc, p, reason := c.attempt(r, t.backend, whole)
+	x.upDuration = time.Since(x.upStart) // of all attempts
 	if reason != "" {
-		x.upDuration = time.Since(x.upStart)
 		c.answer(reason)
 		return
 	}
@@ -51,7 +51,7 @@ func (c *conn) forward(r *route) {
 // buildRequest puts the upstream's head and the body bytes that were read
 // already into c.out. It reports whether that is the whole request, which can
 // then be sent again.
-func (c *conn) buildRequest() (whole bool, err error) {
+func (c *conn) buildRequest() (whole bool, reason ir.Reason) {
 	req := &c.req
 	b := append(c.out[:0], req.Method...)
 	b = append(b, ' ')
@@ -79,7 +79,7 @@ func (c *conn) buildRequest() (whole bool, err error) {
 	}
 	if !req.HasBody() {
 		c.out = append(b, "\r\n"...)
-		return true, nil
+		return true, ""
 	}
 	if req.Expect && len(c.rd.Unread()) == 0 {
 		b = append(b, "Expect: 100-continue\r\n"...)
@@ -88,7 +88,10 @@ func (c *conn) buildRequest() (whole bool, err error) {
 	for !c.body.Done() && len(b) < http1.LargeBuffer {
 		data, err := c.body.Buffered(&c.rd)
 		if err != nil {
-			return false, err
+			return false, ir.ReasonMalformed
+		}
+		if max := c.srv.o.BodySize; max > 0 && c.body.Size > max {
+			return false, ir.ReasonBodyTooLarge
 		}
 		if len(data) == 0 && !c.body.Done() {
 			break
@@ -96,7 +99,7 @@ func (c *conn) buildRequest() (whole bool, err error) {
 		b = c.appendPayload(b, data, &c.body, req.Chunked)
 	}
 	c.out = b
-	return c.body.Done(), nil
+	return c.body.Done(), ""
 }
 
 // appendPayload frames a run of payload, and the end of the body with it.
@@ -186,7 +189,7 @@ func (c *conn) connect(ep *upstream.Endpoint, r *route, replay, fresh bool) (*up
 		}
 		uc.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.connect)
+	ctx, cancel := context.WithTimeout(c.srv.ctx, r.connect)
 	defer cancel()
 	uc, err := ep.Dial(ctx)
 	count(&c.srv.o.Stats.Upstream.Connects, err == nil)
@@ -211,6 +214,9 @@ func connectReason(err error) ir.Reason {
 func (c *conn) sendRequest(uc *upstream.Conn, r *route, whole bool) (p *pump, sent bool, err error) {
 	uc.SetWriteDeadline(time.Now().Add(r.send))
 	n, err := uc.Write(c.out)
+	if n > 0 && http1.IsTimeout(err) {
+		err = writeAll(uc.Conn, c.out[n:], r.send)
+	}
 	if err != nil {
 		return nil, n > 0, err
 	}
@@ -287,39 +293,48 @@ func (c *conn) sendInterim() error {
 	return c.send(append(b, "\r\n"...))
 }
 
-// readAnswerHead waits for a whole head. It looks after the client now and
-// then, since nothing reads from it meanwhile.
+// readAnswerHead waits for a whole head.
 func (c *conn) readAnswerHead(uc *upstream.Conn, r *route, p *pump) ([]byte, error) {
-	waited, scanned := time.Duration(0), 0
+	scanned := 0
 	for {
 		in := c.up.Unread()
 		if end := http1.HeadEnd(in, scanned); end > 0 {
 			return in[:end], nil
 		}
 		scanned = len(in)
-		slice := min(watchEvery, r.read-waited)
-		uc.SetReadDeadline(time.Now().Add(slice))
-		err := c.up.Fill()
-		switch {
-		case err == nil:
-			waited, c.x.heard = 0, true
-		case !http1.IsTimeout(err):
+		if err := c.fillAnswer(uc, r, p); err != nil {
 			if err == io.EOF && len(in) > 0 {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, err
-		case p != nil && !p.ended():
+		}
+		c.x.heard = true
+	}
+}
+
+// fillAnswer reads more of the answer, for the route's read timeout at most.
+// It looks after the client now and then, since nothing reads from it
+// meanwhile.
+func (c *conn) fillAnswer(uc *upstream.Conn, r *route, p *pump) error {
+	for waited := time.Duration(0); ; {
+		slice := min(c.srv.o.watch, r.read-waited)
+		uc.SetReadDeadline(time.Now().Add(slice))
+		err := c.up.Fill()
+		if err == nil || !http1.IsTimeout(err) {
+			return err
+		}
+		if p != nil && !p.ended() {
 			// The request is still being sent: the endpoint's time has not begun.
 			if p.failed() {
-				return nil, errClientGone
+				return errClientGone
 			}
-		default:
-			if waited += slice; waited >= r.read {
-				return nil, err
-			}
-			if c.clientLeft() {
-				return nil, errClientGone
-			}
+			continue
+		}
+		if waited += slice; waited >= r.read {
+			return err
+		}
+		if c.clientLeft() {
+			return errClientGone
 		}
 	}
 }
@@ -333,7 +348,7 @@ func (c *conn) clientLeft() bool {
 		if c.x.halfClosed.IsZero() {
 			c.x.halfClosed = time.Now()
 		}
-		return time.Since(c.x.halfClosed) >= halfCloseGrace
+		return time.Since(c.x.halfClosed) >= c.srv.o.halfClose
 	}
 	return false
 }

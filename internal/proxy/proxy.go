@@ -49,20 +49,21 @@ type Options struct {
 	// accepted, so that load balancers notice; DrainTimeout how long open
 	// requests may then take.
 	DrainDelay, DrainTimeout time.Duration
+
+	// halfClose (5 s) is how long a request goes on whose client has ended its
+	// side of the connection: it may only have half-closed, or be gone.
+	halfClose time.Duration
+	// watch (1 s) is how often a request that waits for its endpoint looks at
+	// the client's connection.
+	watch time.Duration
 }
 
 const (
 	// tries is how many endpoints at most see one request (ingress-nginx's
 	// proxy-next-upstream-tries).
 	tries = 3
-	// halfCloseGrace is how long a request goes on whose client has ended its
-	// side of the connection: it may only have half-closed, or be gone.
-	halfCloseGrace = 5 * time.Second
-	// watchEvery is how often a request that waits for its endpoint looks at
-	// the client's connection.
-	watchEvery = time.Second
-	// drainable is the largest unread request body that is read and thrown away
-	// to keep a connection, in bytes.
+	// drainable is the largest unread rest of a request body that is read and
+	// thrown away to keep a connection, in bytes.
 	drainable = 64 << 10
 	// spliceFrom is the body size from which plain bytes are moved in the kernel.
 	spliceFrom = 128 << 10
@@ -85,6 +86,8 @@ func (o *Options) setDefaults() {
 	set(&o.UpstreamSend, 60*time.Second)
 	set(&o.HandshakeTimeout, 10*time.Second)
 	set(&o.DrainTimeout, 30*time.Second)
+	set(&o.halfClose, 5*time.Second)
+	set(&o.watch, time.Second)
 	if o.Limits.HeadBytes == 0 {
 		o.Limits.HeadBytes = http1.LargeBuffer
 	}

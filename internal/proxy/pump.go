@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -19,10 +20,11 @@ type pump struct {
 	done chan struct{}
 	// last: the end of the body is about to be written, so that an answer that
 	// is seen now is not an early one.
-	last   atomic.Bool
-	broken atomic.Bool // the client's side failed
-	err    error       // after done
-	client bool        // err came from the client's side
+	last    atomic.Bool
+	broken  atomic.Bool // the client's side failed
+	stopped atomic.Bool // nobody wants the rest; deadlines are in the past
+	err     error       // after done
+	client  bool        // err came from the client's side
 }
 
 // startPump detaches the head from the reader's buffer and starts the pump.
@@ -44,14 +46,13 @@ func (p *pump) run(c *conn, r *route) {
 		out = http1.GetBuffer(http1.LargeBuffer)[:0]
 		defer func() { http1.PutBuffer(out) }()
 	}
-	limit := c.srv.o.BodySize
 	for !c.body.Done() {
-		c.readDeadline(c.srv.o.BodyTimeout)
-		data, err := c.body.Next(&c.rd)
-		if err == nil && limit > 0 && c.body.Size > limit {
-			err = errBodyTooLarge
-		}
+		data, err := p.read(c)
 		if err != nil {
+			if p.stopped.Load() {
+				p.err = err
+				return
+			}
 			p.err, p.client = err, true
 			p.broken.Store(true)
 			// The endpoint must not take a cut body for a whole one, and the
@@ -69,13 +70,40 @@ func (p *pump) run(c *conn, r *route) {
 		if len(data) == 0 {
 			continue
 		}
-		p.uc.SetWriteDeadline(time.Now().Add(r.send))
-		if _, err := p.uc.Write(data); err != nil {
-			p.err = err
+		if p.err = p.write(data, r.send); p.err != nil {
 			return
 		}
 	}
 	p.last.Store(true)
+}
+
+// read gives the next run of the body. A stop that came before the deadline
+// was set is seen here; one that comes later overrides the deadline.
+func (p *pump) read(c *conn) ([]byte, error) {
+	c.readDeadline(c.srv.o.BodyTimeout)
+	if p.stopped.Load() {
+		return nil, os.ErrDeadlineExceeded
+	}
+	data, err := c.body.Next(&c.rd)
+	if limit := c.srv.o.BodySize; err == nil && limit > 0 && c.body.Size > limit {
+		err = errBodyTooLarge
+	}
+	return data, err
+}
+
+// write is writeAll, but ends when the pump is stopped.
+func (p *pump) write(b []byte, timeout time.Duration) error {
+	for {
+		p.uc.SetWriteDeadline(time.Now().Add(timeout))
+		if p.stopped.Load() {
+			return os.ErrDeadlineExceeded
+		}
+		n, err := p.uc.Write(b)
+		if err == nil || n == 0 || !http1.IsTimeout(err) {
+			return err
+		}
+		b = b[n:]
+	}
 }
 
 var errBodyTooLarge = errors.New("request body too large")
@@ -93,20 +121,33 @@ func (p *pump) ended() bool {
 // failed reports whether the client's side of the body failed.
 func (p *pump) failed() bool { return p.broken.Load() }
 
+// lastWrite is how long an answered request may still take to write its end.
+const lastWrite = time.Second
+
 // stop ends the pump and says what became of the client's side: the reason for
-// the answer, or none when the client is not to blame.
+// the answer, or none when the client is not to blame. The connection to the
+// client can go on only when the body was read to its end.
 func (p *pump) stop(c *conn) ir.Reason {
-	ended := p.ended()
-	if !ended {
+	if p.last.Load() && !p.ended() {
+		// The endpoint answered while the end of the body was on its way.
+		t := time.NewTimer(lastWrite)
+		select {
+		case <-p.done:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+	if !p.ended() {
+		p.stopped.Store(true)
 		c.nc.SetReadDeadline(time.Unix(1, 0))
 		p.uc.SetWriteDeadline(time.Unix(1, 0))
 	}
 	<-p.done
 	c.x.bodyBusy = false
-	if !ended || p.err != nil {
+	if !c.body.Done() {
 		c.keep = false
 	}
-	if !p.client || !ended {
+	if !p.client {
 		return ""
 	}
 	switch {

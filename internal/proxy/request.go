@@ -148,12 +148,18 @@ func (c *conn) identify() {
 	x := &c.x
 	x.client = c.peer
 	if c.trusted {
+		c.req.JoinForwardedFor()
 		x.client = c.srv.realClient(c.peer, c.req.ForwardedFor)
 	}
 	if validRequestID(c.req.RequestID) {
 		x.requestID = c.req.RequestID
 		return
 	}
+	c.makeRequestID()
+}
+
+func (c *conn) makeRequestID() {
+	x := &c.x
 	const digits = "0123456789abcdef"
 	for i := 0; i < len(x.requestIDs); i += 16 {
 		n := rand.Uint64()

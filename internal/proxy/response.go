@@ -16,7 +16,6 @@ import (
 // becomes of both connections.
 func (c *conn) relay(r *route, uc *upstream.Conn, p *pump) {
 	x, res := &c.x, &c.res
-	x.upDuration = time.Since(x.upStart)
 	x.status = res.Status
 	if res.Status == 101 {
 		c.tunnel(r, uc)
@@ -26,13 +25,17 @@ func (c *conn) relay(r *route, uc *upstream.Conn, p *pump) {
 	// An answer before the end of the request: neither connection can be used
 	// again, since nobody knows how much of the request was read.
 	early := p != nil && !p.last.Load()
-	if early || c.srv.draining.Load() {
+	// After an upgrade that was refused, what the client sent in the hope of it
+	// could be taken for a request.
+	if early || c.srv.draining.Load() || c.req.Upgrade != nil {
 		c.keep = false
 	}
 	chunk := c.frame()
-	err := c.sendAnswer(r, uc, chunk)
+	err := c.sendAnswer(r, uc, p, chunk)
 	if p != nil {
-		p.stop(c)
+		if reason := p.stop(c); reason != "" && err != nil {
+			x.reason = reason // why the answer broke off
+		}
 	}
 	switch {
 	case err != nil:
@@ -42,10 +45,6 @@ func (c *conn) relay(r *route, uc *upstream.Conn, p *pump) {
 		uc.Close()
 	default:
 		uc.Endpoint().Put(uc, time.Now())
-	}
-	if c.req.Upgrade != nil && len(c.rd.Unread()) > 0 {
-		// Sent in the hope of an upgrade that was refused: not a request.
-		c.keep = false
 	}
 	c.up.Release()
 }
@@ -67,7 +66,7 @@ func (c *conn) frame() (chunk bool) {
 }
 
 // sendAnswer writes the head with what was read of the body, then the rest.
-func (c *conn) sendAnswer(r *route, uc *upstream.Conn, chunk bool) error {
+func (c *conn) sendAnswer(r *route, uc *upstream.Conn, p *pump, chunk bool) error {
 	res := &c.res
 	b := append(c.out[:0], "HTTP/1.1 "...)
 	b = append(b, res.StatusText...)
@@ -99,30 +98,37 @@ func (c *conn) sendAnswer(r *route, uc *upstream.Conn, chunk bool) error {
 	if c.ans.Done() {
 		return nil
 	}
-	return c.sendRest(r, uc, chunk)
+	return c.sendRest(r, uc, p, chunk)
 }
 
 // sendRest streams the rest of the answer's body: what arrives is passed on at
-// once.
-func (c *conn) sendRest(r *route, uc *upstream.Conn, chunk bool) error {
+// once, all that one read gave in one write.
+func (c *conn) sendRest(r *route, uc *upstream.Conn, p *pump, chunk bool) error {
 	if !chunk && c.ans.Left() >= spliceFrom {
 		if err := c.splice(r, uc); err != nil || c.ans.Done() {
 			return err
 		}
 	}
-	c.up.Grow(http1.LargeBuffer)
+	if chunk {
+		c.growOut(http1.LargeBuffer)
+	} else {
+		c.up.Grow(http1.LargeBuffer)
+	}
 	for !c.ans.Done() {
-		uc.SetReadDeadline(time.Now().Add(r.read))
-		data, err := c.ans.Next(&c.up)
+		data, err := c.nextPayload(chunk)
 		if err != nil {
 			return c.cut(err)
 		}
-		if chunk {
-			c.out = c.appendPayload(c.out[:0], data, &c.ans, true)
-			data = c.out
-		}
 		if len(data) == 0 {
-			continue
+			if err := c.ans.Ended(c.fillAnswer(uc, r, p)); err != nil {
+				return c.cut(err)
+			}
+			if !c.ans.Done() {
+				continue
+			}
+			if data, _ = c.nextPayload(chunk); len(data) == 0 {
+				return nil
+			}
 		}
 		if err := c.send(data); err != nil {
 			c.x.reason = ir.ReasonClientGone
@@ -131,6 +137,38 @@ func (c *conn) sendRest(r *route, uc *upstream.Conn, chunk bool) error {
 		c.x.bytesOut += int64(len(data))
 	}
 	return nil
+}
+
+// nextPayload gives what was read of the answer's body and not yet sent, framed
+// for the client. Once the end of the connection has ended the body it gives
+// the last chunk.
+func (c *conn) nextPayload(chunk bool) ([]byte, error) {
+	if !chunk {
+		return c.ans.Buffered(&c.up)
+	}
+	b := c.out[:0]
+	for {
+		ended := c.ans.Done()
+		data, err := c.ans.Buffered(&c.up)
+		if err != nil {
+			return nil, err
+		}
+		if len(data) > 0 || c.ans.Done() {
+			b = c.appendPayload(b, data, &c.ans, true)
+		}
+		if len(data) == 0 || c.ans.Done() || ended {
+			c.out = b
+			return b, nil
+		}
+	}
+}
+
+// growOut makes room for larger messages in c.out, whose content is done with.
+func (c *conn) growOut(n int) {
+	if cap(c.out) < n {
+		putBuffer(c.out)
+		c.out = http1.GetBuffer(n)[:0]
+	}
 }
 
 // spliceStep is how much is spliced under one pair of deadlines, in bytes: a
@@ -144,25 +182,44 @@ func (c *conn) splice(r *route, uc *upstream.Conn) error {
 		return nil
 	}
 	lr := io.LimitedReader{R: from}
-	for c.ans.Left() > 0 {
+	send := c.srv.o.SendTimeout
+	for waited := time.Duration(0); c.ans.Left() > 0; {
 		lr.N = min(c.ans.Left(), spliceStep)
+		slice := min(c.srv.o.watch, r.read-waited, send/2)
 		now := time.Now()
-		from.SetReadDeadline(now.Add(r.read))
-		c.tcp.SetWriteDeadline(now.Add(c.srv.o.SendTimeout))
+		from.SetReadDeadline(now.Add(slice))
+		c.tcp.SetWriteDeadline(now.Add(send))
 		n, err := c.tcp.ReadFrom(&lr)
 		c.ans.Skip(n)
 		c.x.bytesOut += n
+		waited += slice
+		if n > 0 {
+			waited = 0
+		}
 		switch {
-		case err != nil && isReset(err):
-			c.x.reason = ir.ReasonClientGone
-			return err
-		case err != nil:
-			return c.cut(err)
-		case n == 0:
+		case err == nil && n == 0:
 			return c.cut(io.ErrUnexpectedEOF)
+		case err == nil:
+		case !http1.IsTimeout(err):
+			return c.cut(c.spliceError(err))
+		case time.Since(now) >= send: // and not the read deadline, which is half of it at most
+			return c.cut(errClientGone)
+		case waited >= r.read:
+			return c.cut(err)
+		case c.clientLeft():
+			return c.cut(errClientGone)
 		}
 	}
 	return nil
+}
+
+// spliceError tells which side an error of splice came from, which it does not
+// say itself.
+func (c *conn) spliceError(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) || c.look() == clientGone {
+		return errClientGone
+	}
+	return err
 }
 
 // cut records that the endpoint broke off its answer.
@@ -172,11 +229,15 @@ func (c *conn) cut(err error) error {
 		c.answer(ir.ReasonBadGateway)
 		return err
 	}
+	if errors.Is(err, errClientGone) {
+		c.x.reason = ir.ReasonClientGone
+		return err
+	}
 	c.x.reason = ir.ReasonUpstreamCut
 	// With a length or chunks the client sees that something is missing;
 	// a body that ends with the connection needs a reset to tell.
 	if c.req.HTTP10 && (c.res.Chunked || c.res.Length < 0) {
-		c.tcp.SetLinger(0)
+		c.abort = true
 	}
 	return err
 }

@@ -20,7 +20,12 @@ import (
 type Server struct {
 	o        Options
 	snapshot atomic.Pointer[Snapshot]
-	draining atomic.Bool
+	draining atomic.Bool // answers close their connection
+	ending   atomic.Bool // idle connections end too
+
+	// ctx ends when connections are closed by force, and with it their dials.
+	ctx    context.Context
+	cancel context.CancelFunc
 
 	mu        sync.Mutex
 	listeners map[ir.BindID]*net.TCPListener
@@ -34,8 +39,9 @@ type Server struct {
 // NewServer makes a Server. Sockets open with the first Apply.
 func NewServer(o Options) *Server {
 	o.setDefaults()
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Server{
-		o:         o,
+		o: o, ctx: ctx, cancel: cancel,
 		listeners: map[ir.BindID]*net.TCPListener{},
 		conns:     map[*conn]struct{}{},
 	}
@@ -118,6 +124,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.accepting.Wait()
+	s.ending.Store(true)
+	defer s.cancel()
 
 	done := make(chan struct{})
 	go func() {
@@ -149,18 +157,19 @@ func (s *Server) endIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if c.idle.Load() {
+		if c.phase.CompareAndSwap(phaseIdle, phaseWoken) {
 			c.tcp.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
 }
 
 func (s *Server) closeAll() int {
+	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		c.tcp.SetLinger(0)
-		c.tcp.Close()
+		c.tcp.Close() // who waits for an endpoint sees it within Options.watch
 	}
 	return len(s.conns)
 }

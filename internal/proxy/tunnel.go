@@ -17,7 +17,7 @@ func (c *conn) tunnel(r *route, uc *upstream.Conn) {
 	c.keep = false
 	defer uc.Close()
 	defer c.up.Release()
-	if len(c.rd.Unread()) > 0 {
+	if len(c.rd.Unread()) > 0 || c.pending() {
 		// The client did not wait for the answer: what it sent was meant for a
 		// protocol that had not been agreed on.
 		c.x.upStatus, c.x.status = 0, 0
@@ -67,10 +67,16 @@ func (t *tunnel) copy(dst, src net.Conn) (total int64) {
 	defer http1.PutBuffer(buf)
 	for {
 		src.SetReadDeadline(t.start.Add(time.Duration(t.moved.Load()) + t.idle))
+		if t.broken.Load() { // before the deadline was set; later it is overridden
+			return total
+		}
 		n, err := src.Read(buf)
 		if n > 0 {
 			t.moved.Store(int64(time.Since(t.start)))
 			dst.SetWriteDeadline(time.Now().Add(t.idle))
+			if t.broken.Load() {
+				return total
+			}
 			if _, werr := dst.Write(buf[:n]); werr != nil {
 				t.end(dst, src)
 				return total

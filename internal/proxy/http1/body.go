@@ -117,13 +117,14 @@ func (b *Body) Next(r *Reader) ([]byte, error) {
 			return data, err
 		}
 		if err := r.Fill(); err != nil {
-			return nil, b.ended(err)
+			return nil, b.Ended(err)
 		}
 	}
 }
 
-// ended says what the end of the connection means for the body.
-func (b *Body) ended(err error) error {
+// Ended takes the error of a read and says what it means for the body: nil when
+// the end of the connection is the body's, io.ErrUnexpectedEOF when it is cut.
+func (b *Body) Ended(err error) error {
 	if err != io.EOF {
 		return err
 	}

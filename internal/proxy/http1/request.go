@@ -42,7 +42,12 @@ type Request struct {
 	// Values of single fields, nil when absent or (RequestID) given twice.
 	ForwardedFor, ForwardedProto, ForwardedHost, ForwardedPort []byte
 	RequestID, Referer, UserAgent                              []byte
+	// forwardedLines counts the X-Forwarded-For lines; ForwardedFor is the last.
+	forwardedLines int
 }
+
+// Reset forgets the request. Until the next Parse nothing refers to a buffer.
+func (r *Request) Reset() { *r = Request{Head: Head{Fields: r.Fields[:0]}} }
 
 // HasBody reports whether body bytes follow the head.
 func (r *Request) HasBody() bool { return r.Chunked || r.Length > 0 }
@@ -80,7 +85,7 @@ func HeadEnd(buf []byte, scanned int) int {
 // refers to buf. Fields that must not go to another hop are marked Drop:
 // connection options, aliases and identity fields; the caller adds its own.
 func (r *Request) Parse(buf []byte, lim Limits) error {
-	*r = Request{Head: Head{Fields: r.Fields[:0]}}
+	r.Reset()
 	at, err := r.parseStartLine(buf, lim)
 	if err != nil {
 		return err
@@ -209,7 +214,7 @@ func validTarget(t []byte) bool {
 
 // interpret reads the fields that frame, route and identify.
 func (r *Request) interpret() error {
-	var host, transfer, length, expect int
+	var host, transfer, length, expect, ids int
 	var upgrade, hostValue []byte
 	closeAsked, keepAlive, wantsUpgrade := false, false, false
 	for i := range r.Fields {
@@ -269,7 +274,10 @@ func (r *Request) interpret() error {
 			}
 		case FieldRequestID:
 			f.Drop = true
-			r.RequestID = v
+			if r.RequestID = v; ids > 0 {
+				r.RequestID = nil
+			}
+			ids++
 		case FieldReferer:
 			r.Referer = v
 		case FieldUserAgent:
@@ -291,13 +299,13 @@ func (r *Request) interpret() error {
 	return nil
 }
 
-// keepForwarded remembers what a trusted proxy may have said. A list over
-// several lines cannot be given as one slice: then the last line counts, which
-// is the nearest proxy's.
+// keepForwarded remembers what a trusted proxy may have said. Of several lines
+// the last counts, which is the nearest proxy's; see also JoinForwardedFor.
 func (r *Request) keepForwarded(id FieldID, v []byte) {
 	switch id {
 	case FieldForwarded:
 		r.ForwardedFor = v
+		r.forwardedLines++
 	case FieldProto:
 		r.ForwardedProto = v
 	case FieldFwdHost:
@@ -305,6 +313,27 @@ func (r *Request) keepForwarded(id FieldID, v []byte) {
 	case FieldFwdPort:
 		r.ForwardedPort = v
 	}
+}
+
+// JoinForwardedFor makes ForwardedFor the whole list when it is spread over
+// several lines (RFC 9110, section 5.3). It allocates then, so call it only for
+// a client whose word counts.
+func (r *Request) JoinForwardedFor() {
+	if r.forwardedLines < 2 {
+		return
+	}
+	var all []byte
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.ID != FieldForwarded || f.valueStart == f.valueEnd {
+			continue
+		}
+		if len(all) > 0 {
+			all = append(all, ", "...)
+		}
+		all = append(all, r.Value(f)...)
+	}
+	r.ForwardedFor, r.forwardedLines = all, 1
 }
 
 func (r *Request) setAuthority(count int, host []byte) error {

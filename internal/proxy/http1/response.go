@@ -104,8 +104,15 @@ func (r *Response) interpret(head bool) error {
 		return errTransfer
 	}
 	r.NoBody = head || r.Status < 200 || r.Status == 204 || r.Status == 304
-	if (r.Status < 200 || r.Status == 204) && (transfer > 0 || r.Length > 0) {
+	misframed := (r.Status < 200 || r.Status == 204) && (transfer > 0 || r.Length > 0)
+	if misframed && r.Status != 204 {
 		return errTransfer
+	}
+	if misframed {
+		// There are servers that frame a 204. It has no body all the same (RFC
+		// 9112, section 6.3), but whether they send one is anybody's guess.
+		r.DropLength()
+		closeAsked = true
 	}
 	r.Close = closeAsked || (r.HTTP10 && !keepAlive) || (!r.NoBody && !r.Chunked && r.Length < 0)
 	if r.Status != 101 {
