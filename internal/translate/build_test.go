@@ -14,6 +14,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
+	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
 )
 
@@ -121,6 +122,14 @@ func TestReport(t *testing.T) {
 		if x.Message == "" || x.Remedy == "" {
 			t.Errorf("a verdict without message or remedy: %+v", x)
 		}
+	}
+}
+
+func TestSortVerdicts(t *testing.T) {
+	v := func(field string) verdict.Verdict { return verdict.Verdict{Field: field} }
+	got := sortVerdicts([]verdict.Verdict{v("b"), v("a")}, nil, []verdict.Verdict{v("b"), v("c")})
+	if want := []verdict.Verdict{v("a"), v("b"), v("c")}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -365,9 +365,15 @@ func TestBorrowedRoutesAreBounded(t *testing.T) {
 		good = append(good, "g"+strings.Repeat("x", i%50)+strings.Repeat("y", i/50)+".com")
 		bad = append(bad, "b"+strings.Repeat("x", i%50)+strings.Repeat("y", i/50)+".com")
 	}
-	cfg, _ := Build(viewOf(t, svc("a")+"TLS default/one ecdsa one.com\n---\n"+
-		object("shop", rules(rule("", paths...))+tlsSpec(tls("one", good...), tls("gone", bad...)))), testOptions(t))
+	v, o := viewOf(t, svc("a")+"TLS default/one ecdsa one.com\n---\n"+
+		object("shop", rules(rule("", paths...))+tlsSpec(tls("one", good...), tls("gone", bad...)))), testOptions(t)
+	cfg, _ := Build(v, o)
 	checkConfig(t, cfg)
+	for range 3 {
+		if again, _ := Build(v, o); show(again) != show(cfg) {
+			t.Fatal("it is another name's turn each time")
+		}
+	}
 	total, closed := 0, 0
 	for _, l := range cfg.Listeners {
 		for _, h := range l.Hosts {
@@ -488,4 +494,26 @@ func TestCertificatesAreRemembered(t *testing.T) {
 	if !strings.Contains(secure(fifth), "https one.com refused") {
 		t.Errorf("a deleted Secret still serves:\n%s", secure(fifth))
 	}
+}
+
+// TestEqualCertificates: content that stands in several Secrets is one
+// certificate, of the first of them.
+func TestEqualCertificates(t *testing.T) {
+	s := view.NewStore()
+	for _, x := range objectsOf(t, svc("a")+"TLS default/b ecdsa one.com two.com\n---\n"+
+		object("shop", rules(rule("one.com", "Prefix / a"), rule("two.com", "Prefix / a"))+tlsSpec(tls("b", "one.com"), tls("a", "two.com")))) {
+		s.Set(x)
+	}
+	same := s.View().Secret("default", "b").DeepCopy()
+	same.Name = "a"
+	s.Set(same)
+	cfg, _ := Build(s.View(), testOptions(t))
+	checkConfig(t, cfg)
+	wantText(t, "config", secure(cfg), `
+	https one.com [default/a]
+	  one.com as http
+	https two.com [default/a]
+	  two.com as http
+	https * [self-made]
+	`)
 }
