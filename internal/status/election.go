@@ -1,0 +1,95 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// A leader that vanishes is replaced after LeaseDuration; one that cannot
+// renew stops after RenewDeadline; candidates look every RetryPeriod.
+const (
+	LeaseDuration = 15 * time.Second
+	RenewDeadline = 10 * time.Second
+	RetryPeriod   = 2 * time.Second
+)
+
+// elect takes part in elections until ctx ends, and sends the context of every
+// term that is won.
+func (w *Writer) elect(ctx context.Context, terms chan<- context.Context) {
+	for ctx.Err() == nil {
+		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+			Name:            w.o.LeaseName,
+			Lock:            w.lock(),
+			LeaseDuration:   LeaseDuration,
+			RenewDeadline:   RenewDeadline,
+			RetryPeriod:     RetryPeriod,
+			ReleaseOnCancel: true,
+			Callbacks: leaderelection.LeaderCallbacks{
+				OnStartedLeading: func(elected context.Context) {
+					select {
+					case terms <- elected:
+					case <-elected.Done():
+					}
+				},
+				OnStoppedLeading: func() {}, // the term's context has ended
+			},
+		})
+		if err != nil {
+			panic(fmt.Sprintf("BUG: status: leader election: %v", err))
+		}
+		elector.Run(ctx)
+	}
+}
+
+func (w *Writer) lock() resourcelock.Interface {
+	return &watchedLock{w: w, Interface: &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: w.o.Namespace, Name: w.o.LeaseName},
+		Client:     w.o.Client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: w.o.Identity},
+	}}
+}
+
+// watchedLock tells the log when the Lease cannot be read or written: without
+// it nobody would learn that no replica may lead.
+type watchedLock struct {
+	resourcelock.Interface
+	w *Writer
+}
+
+// Get reads the Lease.
+func (l *watchedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := l.Interface.Get(ctx)
+	return record, raw, l.note(ctx, err)
+}
+
+// Create makes the Lease.
+func (l *watchedLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return l.note(ctx, l.Interface.Create(ctx, r))
+}
+
+// Update writes the Lease.
+func (l *watchedLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return l.note(ctx, l.Interface.Update(ctx, r))
+}
+
+func (l *watchedLock) note(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		if l.w.lease.Over() {
+			l.w.log.Info("lease can be used again", "lease", l.Describe())
+		}
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), ctx.Err() != nil:
+		// Part of every election.
+	default:
+		if l.w.lease.Due(err.Error(), time.Now()) {
+			l.w.log.Warn("cannot use lease, retrying", "lease", l.Describe(), "error", err, "retry", RetryPeriod)
+		}
+	}
+	return err
+}
