@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
@@ -148,14 +152,27 @@ func (e *edge) dial() *client {
 	}
 	e.t.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(20 * time.Second))
-	return &client{t: e.t, Conn: nc.(*net.TCPConn), r: bufio.NewReader(nc)}
+	return &client{t: e.t, Conn: nc, tcp: nc.(*net.TCPConn), r: bufio.NewReader(nc)}
+}
+
+// dialTLS opens a client connection with TLS of the version given.
+func (e *edge) dialTLS(version uint16) *client {
+	e.t.Helper()
+	nc, err := net.Dial("tcp", e.srv.Addr("https").String())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	tc := tls.Client(nc, &tls.Config{ServerName: "example.com", InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
+	e.t.Cleanup(func() { tc.Close() })
+	tc.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{t: e.t, Conn: tc, tcp: nc.(*net.TCPConn), r: bufio.NewReader(tc)}
 }
 
 // client is a raw HTTP client that never retries.
 type client struct {
-	t *testing.T
-	*net.TCPConn
-	Conn *net.TCPConn
+	t    *testing.T
+	Conn net.Conn
+	tcp  *net.TCPConn // under Conn, or the same
 	r    *bufio.Reader
 }
 
@@ -186,6 +203,39 @@ func (c *client) closed() {
 	if b, err := io.ReadAll(c.r); len(b) > 0 || (err != nil && !strings.Contains(err.Error(), "reset")) {
 		c.t.Fatalf("connection not closed: %q, %v", b, err)
 	}
+}
+
+// ask sends a request on a connection of its own, and gives the answer.
+func (e *edge) ask(req string) (*http.Response, string) {
+	e.t.Helper()
+	c := e.dial()
+	defer c.Conn.Close()
+	return c.roundTrip(req)
+}
+
+// logs ends the Server and gives the lines of its access log.
+func (e *edge) logs() []map[string]any {
+	e.t.Helper()
+	e.stop()
+	var all []map[string]any
+	for line := range strings.Lines(e.logged.String()) {
+		m := map[string]any{}
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			e.t.Fatalf("bad log line %q: %v", line, err)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// lastLog is the last line that logs gives.
+func (e *edge) lastLog() map[string]any {
+	e.t.Helper()
+	all := e.logs()
+	if len(all) == 0 {
+		e.t.Fatal("nothing was logged")
+	}
+	return all[len(all)-1]
 }
 
 func (c *client) roundTrip(req string) (*http.Response, string) {
@@ -249,6 +299,30 @@ func (b *backend) count() int {
 	return b.conns
 }
 
+// recorder keeps every byte that reaches the backend. answer is sent once for
+// each read, if not empty.
+type recorder struct {
+	*backend
+	got lines
+}
+
+func newRecorder(t *testing.T, answer string) *recorder {
+	t.Helper()
+	rec := &recorder{}
+	rec.backend = newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := r.Read(buf)
+			rec.got.Write(buf[:n])
+			if err != nil {
+				return
+			}
+			io.WriteString(c, answer)
+		}
+	})
+	return rec
+}
+
 // readHead reads up to the empty line, as text.
 func readHead(r *bufio.Reader) (string, error) {
 	var b strings.Builder
@@ -285,6 +359,9 @@ func echo(t *testing.T) netip.AddrPort {
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().(*net.TCPAddr).AddrPort()
 }
+
+// TestMain fails when a goroutine is left behind by any test.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // wait polls a condition that another goroutine brings about.
 func wait(t *testing.T, what string, ok func() bool) {

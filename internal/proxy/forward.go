@@ -12,10 +12,6 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
-// probeAfter is how long a connection may have been idle before it is probed
-// even for a request that could be repeated.
-const probeAfter = 50 * time.Millisecond
-
 // maxInterim is how many 1xx answers an endpoint may send before the answer.
 const maxInterim = 16
 
@@ -141,7 +137,7 @@ func (c *conn) attempt(r *route, b *upstream.Backend, whole bool) (*upstream.Con
 			}
 		}
 		x.endpoint = ep.Addr()
-		uc, err := c.connect(ep, r, replay, same != nil)
+		uc, err := c.connect(ep, r, same != nil)
 		same = nil
 		x.attempts++
 		if x.attempts > 1 {
@@ -176,15 +172,16 @@ func (c *conn) attempt(r *route, b *upstream.Backend, whole bool) (*upstream.Con
 	return nil, nil, reason
 }
 
-// connect takes an idle connection or makes one. A request that cannot be
-// repeated gets no connection that might have ended.
-func (c *conn) connect(ep *upstream.Endpoint, r *route, replay, fresh bool) (*upstream.Conn, error) {
+// connect takes an idle connection or makes one. An idle connection is always
+// probed: not only may it have ended, but bytes that came after its last answer
+// would be taken for the next one, which may be somebody else's.
+func (c *conn) connect(ep *upstream.Endpoint, r *route, fresh bool) (*upstream.Conn, error) {
 	for !fresh {
 		uc, ok := ep.Idle(c.x.upStart)
 		if !ok {
 			break
 		}
-		if replay && c.x.upStart.Sub(uc.IdleSince()) < probeAfter || uc.Alive() {
+		if uc.Alive() {
 			return uc, nil
 		}
 		uc.Close()
