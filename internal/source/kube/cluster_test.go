@@ -50,7 +50,7 @@ type cluster struct {
 	meta  *metadatafake.FakeMetadataClient
 	store *view.Store
 	src   *Source
-	log   *bytes.Buffer
+	log   *lockedBuffer
 
 	mu      sync.Mutex
 	failing func(verb, resource string) error
@@ -68,13 +68,13 @@ func newCluster(t *testing.T, o Options) *cluster {
 		api:     fake.NewSimpleClientset(),
 		meta:    metadatafake.NewSimpleMetadataClient(scheme),
 		store:   view.NewStore(),
-		log:     &bytes.Buffer{},
+		log:     &lockedBuffer{},
 		failing: func(string, string) error { return nil },
 	}
 	c.guard(&c.api.Fake, c.api.Tracker())
 	c.guard(&c.meta.Fake, c.meta.Tracker())
 	o.Client, o.Metadata = c.api, c.meta
-	o.Log = slog.New(slog.NewTextHandler(&lockedWriter{w: c.log}, nil))
+	o.Log = slog.New(slog.NewTextHandler(c.log, nil))
 	c.src = New(c.store, o)
 	get := c.src.secrets.get
 	c.src.secrets.get = func(ctx context.Context, k types.NamespacedName) (*corev1.Secret, error) {
@@ -309,6 +309,13 @@ func (c *cluster) ready(want bool) {
 	}
 }
 
+// getCount is the number of GETs since the last call of fetched.
+func (c *cluster) getCount() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.gets)
+}
+
 // fetched compares the GETs since the last call.
 func (c *cluster) fetched(want ...string) {
 	c.t.Helper()
@@ -366,15 +373,21 @@ func fakeScheme() *runtime.Scheme {
 	return s
 }
 
-type lockedWriter struct {
+type lockedBuffer struct {
 	mu sync.Mutex
-	w  *bytes.Buffer
+	b  bytes.Buffer
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
+func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(p)
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // within fails unless ok becomes true within d of the bubble's time.
