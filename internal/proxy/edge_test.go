@@ -197,12 +197,13 @@ func (c *client) read(method string) (*http.Response, string) {
 	return res, string(b)
 }
 
-// closed asserts that the connection ends without another byte.
+// closed asserts that the connection ends without another byte, and ends it.
 func (c *client) closed() {
 	c.t.Helper()
 	if b, err := io.ReadAll(c.r); len(b) > 0 || (err != nil && !strings.Contains(err.Error(), "reset")) {
 		c.t.Fatalf("connection not closed: %q, %v", b, err)
 	}
+	c.Conn.Close()
 }
 
 // ask sends a request on a connection of its own, and gives the answer.
