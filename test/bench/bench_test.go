@@ -1,0 +1,40 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	o, err := parse(nil)
+	if err != nil || len(o.peers) != 4 || len(o.workloads) != 1 || o.settings.Rounds != 5 {
+		t.Fatalf("defaults: %+v, %v", o, err)
+	}
+	o, err = parse([]string{"-quick", "-peers", "gatehouse,nginx", "-workloads", "none"})
+	if err != nil || len(o.peers) != 2 || o.peers[0].Name != "gatehouse" || len(o.workloads) != 0 || o.settings.Rounds != 3 {
+		t.Errorf("given: %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("accepted %q", args)
+		}
+	}
+}
+
+func TestParseApply(t *testing.T) {
+	const out = `goos: linux
+BenchmarkApply
+BenchmarkApply-2   	     100	  31000000 ns/op	        61.50 max-ms	         5.250 p50-ms	        40.00 p99-ms
+PASS
+`
+	c, err := parseApply(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.N != 100 || c.P50 != 5250*time.Microsecond || c.P99 != 40*time.Millisecond || c.Max != 61500*time.Microsecond {
+		t.Errorf("got %+v", c)
+	}
+	if _, err := parseApply("FAIL\n"); err == nil {
+		t.Error("figures out of nothing")
+	}
+}

@@ -1,0 +1,130 @@
+package result
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOf(t *testing.T) {
+	f := func(in []float64, want Stats) {
+		t.Helper()
+		if got := Of(in); got != want {
+			t.Errorf("Of(%v) = %v, want %v", in, got, want)
+		}
+	}
+	f([]float64{3}, Stats{1, 3, 3, 3})
+	f([]float64{3, 1, 2}, Stats{3, 2, 1, 3})
+	f([]float64{4, 1, 2, 10}, Stats{4, 3, 1, 10})
+	if got := Of(nil); got.N != 0 || !math.IsNaN(got.Median) {
+		t.Errorf("Of(nil) = %v", got)
+	}
+	in := []float64{3, 1}
+	if Of(in); in[0] != 3 {
+		t.Error("the values were sorted in place")
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	var d []time.Duration
+	for i := range 100 {
+		d = append(d, time.Duration(100-i))
+	}
+	for q, want := range map[float64]time.Duration{0: 1, 0.5: 50, 0.99: 99, 1: 100} {
+		if got := Quantile(d, q); got != want {
+			t.Errorf("Quantile %v is %d, want %d", q, got, want)
+		}
+	}
+	if Quantile(nil, 0.5) != 0 {
+		t.Error("a quantile of nothing")
+	}
+}
+
+// rounds: a is the reference; b is twice as dear in every set, though both
+// differ from set to set.
+func rounds() []Round {
+	r := func(set int, peer string, cpu float64, dropped string) Round {
+		return Round{Set: set, Workload: "w", Peer: peer, Requests: 1e6, Seconds: 2, CPU: cpu, P50: 1000, P99: cpu * 100, Dropped: dropped}
+	}
+	return []Round{
+		r(0, "a", 10, ""), r(0, "b", 20, ""),
+		r(1, "a", 30, ""), r(1, "b", 90, "foreign work"), r(1, "b", 60, ""),
+		r(2, "a", 50, ""), r(2, "b", 100, "failed"),
+		r(3, "a", 5, "foreign work"), r(3, "b", 7, ""),
+		{Set: 0, Workload: "other", Peer: "b", Requests: 1, Seconds: 1, CPU: 1},
+	}
+}
+
+func TestRatios(t *testing.T) {
+	f := func(peer, ref string, m Metric, want ...float64) {
+		t.Helper()
+		if got := Ratios(rounds(), "w", peer, ref, m); !slices.Equal(got, want) {
+			t.Errorf("%s of %s to %s: %v, want %v", m.Name, peer, ref, got, want)
+		}
+	}
+	// Sets without a good round of both give nothing.
+	f("b", "a", CPUPerRequest, 2, 2)
+	f("a", "b", CPUPerRequest, 0.5, 0.5)
+	f("b", "a", PerSecond, 1, 1)
+	f("a", "a", CPUPerRequest, 1, 1, 1)
+	f("none", "a", CPUPerRequest)
+	if got := Values(rounds(), "w", "b", CPUPerRequest); !slices.Equal(got, []float64{20, 60, 7}) {
+		t.Errorf("values are %v", got)
+	}
+	if a, all := Dropped(rounds(), "w", "a"), Dropped(rounds(), "w", ""); a != 1 || all != 3 {
+		t.Errorf("dropped %d of a, %d in all", a, all)
+	}
+}
+
+func report() *Report {
+	return &Report{
+		Peers:    []Peer{{"a", "1.0", "as it comes"}, {"b", "2.0", ""}},
+		Work:     []Workload{{"w", "Small answers", 1.2}},
+		Rounds:   rounds(),
+		Changes:  []Change{{"a file", 1000, 50, 5 * time.Millisecond, 250 * time.Millisecond, time.Second, 200 * time.Millisecond}},
+		Settings: Settings{Rounds: 4, Length: time.Second, MaxForeign: 0.08, Ours: "b"},
+	}
+}
+
+func TestTable(t *testing.T) {
+	got := report().Table(report().Work[0])
+	for _, want := range []string{
+		"| a | ", "| b | ", "20.00 µs", "2.00x", "(range)", "2.00–2.00", "500,000", "1.00 ms",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(got), "\n")
+	if len(lines) != 4 || len([]rune(lines[0])) != len([]rune(lines[3])) || !strings.HasPrefix(lines[1], "|:--") {
+		t.Errorf("not a table:\n%s", got)
+	}
+}
+
+func TestLosses(t *testing.T) {
+	r := report()
+	if got := strings.Join(r.Losses(r.Work[0]), "\n"); !strings.Contains(got, "CPU per request is 2.00x a's") || strings.Contains(got, "per second") {
+		t.Errorf("losses are %q", got)
+	}
+	if got := r.Verdict(r.Work[0]); !strings.Contains(got, "MISSED: 2.00x") {
+		t.Errorf("verdict is %q", got)
+	}
+	r.Settings.Ours = "a"
+	if got := r.Losses(r.Work[0]); len(got) != 0 {
+		t.Errorf("losses of the better are %q", got)
+	}
+}
+
+func TestDocument(t *testing.T) {
+	got, err := report().Document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"## Small answers", "Rounds dropped: 3 of 10", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x a's"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}

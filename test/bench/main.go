@@ -1,0 +1,168 @@
+// Command bench measures what a request costs in Gatehouse and in other
+// proxies, side by side on this machine, and how long a change of the
+// configuration takes to reach clients. It takes the repository it lies in and
+// Debian's packages of the others, and gives tables, JSON and
+// docs/PERFORMANCE.md. All traffic stays on 127.0.0.1, everything it starts
+// ends with it, and it changes nothing about the machine.
+//
+// Peers are rows in internal/peer, workloads rows in workload.go.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"gatehouse.dev/gatehouse/test/bench/internal/machine"
+	"gatehouse.dev/gatehouse/test/bench/internal/peer"
+	"gatehouse.dev/gatehouse/test/bench/internal/result"
+)
+
+// most bounds the whole run, whatever its flags.
+const most = time.Hour
+
+func main() {
+	if known, err := role(os.Args[1:]); known {
+		exit(err)
+	}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	}
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		ctx, cancel := context.WithTimeout(ctx, most)
+		defer cancel()
+		err = run(ctx, o)
+	}
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// options are the flags.
+type options struct {
+	settings       result.Settings
+	peers          []peer.Peer
+	workloads      []workload
+	apply          string
+	changes, sites int
+	json, document string
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{settings: result.Settings{Ours: peer.Gatehouse}}
+	var peers, works []string
+	for _, p := range peer.Peers {
+		peers = append(peers, p.Name)
+	}
+	for _, w := range workloads {
+		works = append(works, w.Name)
+	}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	quick := f.Bool("quick", false, "three short rounds and 20 changes: under a minute, for a first look")
+	f.IntVar(&o.settings.Rounds, "rounds", 5, "rounds of each peer")
+	f.DurationVar(&o.settings.Length, "length", 3*time.Second, "of a round")
+	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
+	f.Float64Var(&o.settings.MaxForeign, "max-foreign", 0.08, "share of the proxy's core that others may use before a round is dropped")
+	p := f.String("peers", strings.Join(peers, ","), "peers to measure; the first is the reference")
+	w := f.String("workloads", strings.Join(works, ","), "workloads to measure; none for none")
+	f.StringVar(&o.apply, "apply", "files", "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none")
+	f.IntVar(&o.changes, "changes", 100, "changes to time")
+	f.IntVar(&o.sites, "ingresses", 1000, "Ingresses present while changes are timed")
+	f.StringVar(&o.json, "json", "", "file for everything that was measured")
+	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if *quick {
+		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 300*time.Millisecond, 20
+	}
+	if err := o.pick(*p, *w); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case !slices.Contains([]string{"files", "api", "all", "none"}, o.apply):
+		return nil, fmt.Errorf("-apply %q: give files, api, all or none", o.apply)
+	case o.settings.Rounds < 1, o.settings.Length <= 0, o.changes < 1, o.sites < 1:
+		return nil, errors.New("-rounds, -length, -changes and -ingresses must be positive")
+	}
+	return o, nil
+}
+
+// pick finds the rows by their names.
+func (o *options) pick(peers, works string) error {
+	for name := range strings.SplitSeq(peers, ",") {
+		i := slices.IndexFunc(peer.Peers, func(p peer.Peer) bool { return p.Name == name })
+		if i < 0 {
+			return fmt.Errorf("-peers: there is no %q", name)
+		}
+		o.peers = append(o.peers, peer.Peers[i])
+	}
+	if works == "none" {
+		return nil
+	}
+	for name := range strings.SplitSeq(works, ",") {
+		i := slices.IndexFunc(workloads, func(w workload) bool { return w.Name == name })
+		if i < 0 {
+			return fmt.Errorf("-workloads: there is no %q", name)
+		}
+		o.workloads = append(o.workloads, workloads[i])
+	}
+	return nil
+}
+
+// output writes what was asked for.
+func (o *options) output(r *result.Report) error {
+	for _, w := range r.Work {
+		fmt.Printf("\n%s\n\n%s\n%s\n%s\n", w.Title, r.Table(w), r.Against(w), r.Verdict(w))
+	}
+	if len(r.Changes) > 0 {
+		fmt.Printf("\nFrom a change to the first changed answer\n\n%s", r.ChangeTable())
+	}
+	if o.json != "" {
+		text, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.json, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if o.document != "" {
+		text, err := r.Document()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(o.document, []byte(text), 0o644)
+	}
+	return nil
+}
+
+// facts describe the machine.
+func facts() []result.Fact {
+	d := machine.Describe()
+	return []result.Fact{
+		{Name: "CPU", Value: fmt.Sprintf("%s, %d online", d.CPU, d.CPUs)},
+		{Name: "memory", Value: fmt.Sprintf("%d MiB", d.MemoryMB)},
+		{Name: "kernel", Value: d.Kernel},
+		{Name: "system", Value: d.System},
+	}
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"gatehouse.dev/gatehouse/test/bench/internal/backend"
+	"gatehouse.dev/gatehouse/test/bench/internal/child"
+	"gatehouse.dev/gatehouse/test/bench/internal/reverseproxy"
+)
+
+// role runs one of the programs that the benchmark starts of itself; the first
+// argument names it.
+func role(args []string) (known bool, err error) {
+	if len(args) == 0 {
+		return false, nil
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	switch args[0] {
+	case "backend": // BYTES; the listener is inherited
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return true, fmt.Errorf("backend: %w", err)
+		}
+		l, err := net.FileListener(os.NewFile(3, "listener"))
+		if err != nil {
+			return true, fmt.Errorf("backend: %w", err)
+		}
+		return true, backend.Serve(ctx, l, backend.Body(n))
+	case "reverseproxy": // ADDR BACKEND PATTERN...
+		l, err := net.Listen("tcp", args[1])
+		if err != nil {
+			return true, err
+		}
+		return true, reverseproxy.Serve(ctx, l, args[2], args[3:])
+	}
+	return false, nil
+}
+
+// startBackend runs the backend on the CPU and returns its address.
+func startBackend(self, dir string, cpu, bytes int) (*child.Process, string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot start the backend: %w", err)
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot start the backend: %w", err)
+	}
+	defer f.Close()
+	p, err := child.Start(child.Spec{
+		Name: "backend", Path: self, Args: []string{"backend", strconv.Itoa(bytes)}, Env: []string{"GOMAXPROCS=1"},
+		Log: filepath.Join(dir, "backend.log"), CPUs: []int{cpu}, Files: []*os.File{f},
+	})
+	return p, l.Addr().String(), err
+}

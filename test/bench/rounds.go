@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"gatehouse.dev/gatehouse/test/bench/internal/load"
+	"gatehouse.dev/gatehouse/test/bench/internal/machine"
+	"gatehouse.dev/gatehouse/test/bench/internal/peer"
+	"gatehouse.dev/gatehouse/test/bench/internal/result"
+)
+
+// rounds measures one workload with all peers in turn.
+type rounds struct {
+	settings result.Settings
+	workload workload
+	peers    []*peer.Running
+	cpu      int // the proxies'
+	load     load.Config
+	out      io.Writer // progress
+	// repeats is how many rounds may still be repeated; what is dropped after
+	// that stays missing.
+	repeats int
+	all     []result.Round
+}
+
+// run goes round the peers until each set is measured. A round that does not
+// count is repeated at once, so that it stays beside those of its set.
+func (r *rounds) run(ctx context.Context) error {
+	for set := range r.settings.Rounds {
+		for _, p := range r.peers {
+			for {
+				round, err := r.one(ctx, p)
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err != nil {
+					round.Dropped = "failed: " + err.Error()
+				}
+				round.Set, round.Workload, round.Peer = set, r.workload.Name, p.Peer.Name
+				r.all = append(r.all, round)
+				r.say(&round)
+				if err := p.Exited(); err != nil {
+					return err
+				}
+				if round.Dropped == "" || r.repeats == 0 {
+					break
+				}
+				r.repeats--
+			}
+		}
+	}
+	return nil
+}
+
+func (r *rounds) say(round *result.Round) {
+	if round.Dropped != "" {
+		fmt.Fprintf(r.out, "%s round %d %-10s dropped: %s\n", round.Workload, round.Set+1, round.Peer, round.Dropped)
+		return
+	}
+	fmt.Fprintf(r.out, "%s round %d %-10s %7.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  foreign %4.1f %%\n",
+		round.Workload, round.Set+1, round.Peer, result.CPUPerRequest.Of(*round), result.PerSecond.Of(*round),
+		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.Foreign)
+}
+
+// one measures one round. Its CPU times are those between the two edges of the
+// load's measured time.
+func (r *rounds) one(ctx context.Context, p *peer.Running) (result.Round, error) {
+	var own, busy [2]time.Duration
+	edges := 0
+	edge := func() (err error) {
+		if own[edges], err = p.CPU(); err != nil {
+			return err
+		}
+		busy[edges], err = machine.Busy(r.cpu)
+		edges++
+		return err
+	}
+	cfg := r.load
+	cfg.Addr, cfg.WarmUp, cfg.Length = p.Addr, r.settings.WarmUp, r.settings.Length
+	res, err := load.Run(ctx, cfg, edge)
+	if err != nil {
+		return result.Round{}, err
+	}
+	cpu := own[1] - own[0]
+	round := result.Round{
+		Requests: res.Requests, Seconds: res.Elapsed.Seconds(), CPU: cpu.Seconds(),
+		P50:     float64(res.Latency.Quantile(0.5).Nanoseconds()) / 1e3,
+		P99:     float64(res.Latency.Quantile(0.99).Nanoseconds()) / 1e3,
+		Foreign: max(0, (busy[1]-busy[0]-cpu).Seconds()/res.Elapsed.Seconds()),
+	}
+	switch {
+	case res.Requests == 0:
+		round.Dropped = "no answers"
+	case round.Foreign > r.settings.MaxForeign:
+		round.Dropped = fmt.Sprintf("others used %.0f %% of the proxy's core", 100*round.Foreign)
+	}
+	return round, nil
+}
