@@ -60,12 +60,13 @@ type Listener struct {
 }
 
 // ServerName is what the TLS server name indication selects. Exactly one of
-// Terminate and Refuse is set. The pattern HostAny is for handshakes without
-// a server name and for names that no other pattern covers.
+// Terminate, Passthrough and Refuse is set. The pattern HostAny is for
+// handshakes without a server name and for names that no other pattern covers.
 type ServerName struct {
-	Pattern   HostPattern
-	Terminate *Terminate
-	Refuse    *Refuse
+	Pattern     HostPattern
+	Terminate   *Terminate
+	Passthrough *Passthrough
+	Refuse      *Refuse
 }
 
 // Terminate ends TLS here. Only it owns hosts and routes.
@@ -73,9 +74,36 @@ type Terminate struct {
 	// Certificates to choose from by what the client supports, at least one,
 	// in order of preference.
 	Certificates []CertificateID
+	// ClientAuth asks clients for a certificate; nil: none is asked for.
+	ClientAuth *ClientAuth
+	// CipherSuites allowed with TLS 1.2, by their IANA numbers, in no order;
+	// empty: the default. TLS 1.3 suites are not selectable.
+	CipherSuites []uint16
+	// HSTS is the Strict-Transport-Security of answers over TLS; empty: none.
+	HSTS string
 	// Hosts that belong to this server name, sorted by Pattern. A Host may be
 	// shared (the same pointer) with an HTTP Listener.
 	Hosts []*Host
+}
+
+// Passthrough carries the connection to a backend as it is: TLS ends there. It
+// owns no hosts, so that no route can promise what is not enforced.
+type Passthrough struct {
+	Forward Forward
+}
+
+// ClientAuth is what a handshake asks of clients. It records; whether a missing
+// or bad certificate is an answer 400 is for each Route (ClientCert).
+type ClientAuth struct {
+	// ID is derived from all the rest: a TLS session is never resumed under
+	// another one.
+	ID string
+	// CAs and CRL are PEM; without CAs any certificate is recorded (nginx's
+	// optional_no_ca).
+	CAs, CRL []byte
+	// Depth is how many intermediate certificates are allowed, at least 1 as
+	// nginx counts (verify_depth).
+	Depth int
 }
 
 // Refuse ends the handshake with the alert unrecognized_name, so that neither
@@ -117,13 +145,15 @@ type Host struct {
 // affinity key on it.
 type RouteID string
 
-// Route is flattened: match, security, action. Its effective values are all
-// here; the data plane never merges.
+// Route is flattened: match, security, filters, action. Its effective values
+// are all here; the data plane never merges.
 type Route struct {
-	ID     RouteID
-	Origin Origin
-	Match  Match
-	Action Action
+	ID       RouteID
+	Origin   Origin
+	Match    Match
+	Security Security
+	Filters  Filters
+	Action   Action
 }
 
 // Match says which requests a Route takes.
@@ -139,9 +169,11 @@ const (
 	PathExact   PathKind = "Exact"   // byte for byte
 	PathElement PathKind = "Element" // Ingress Prefix: element by element, a trailing slash in Value is ignored
 	PathString  PathKind = "String"  // Ingress ImplementationSpecific: plain string prefix
+	PathRegex   PathKind = "Regex"   // RE2, case-insensitive, from the beginning of the path (ingress-nginx use-regex)
 )
 
-// PathMatch selects by the canonical path. Value begins with a slash.
+// PathMatch selects by the canonical path. Value begins with a slash; of a
+// Regex it is the expression, without "^".
 type PathMatch struct {
 	Kind  PathKind
 	Value string
@@ -158,6 +190,15 @@ type Action struct {
 type Forward struct {
 	Targets  []Target // at least one
 	Timeouts Timeouts
+	Retry    Retry
+}
+
+// Retry bounds how a request is tried again on another endpoint. The zero value
+// means the data plane's default.
+type Retry struct {
+	Off     bool          // never
+	Tries   int           // endpoints asked at most; 0: the default, 3
+	Timeout time.Duration // no new try after this; 0: no bound
 }
 
 // Timeouts bound single waits, never the whole of a stream. Zero means no
@@ -178,10 +219,14 @@ type Target struct {
 
 // Redirect answers with a Location. Empty parts keep the request's own.
 type Redirect struct {
-	Status int // 301, 302, 303, 307, 308
-	Scheme string
-	Host   string
-	Port   uint16
+	Status int // 300 to 308
+	// Location is the whole of it; the other parts are then empty. In it
+	// "$request_uri" stands for path and query as the client sent them.
+	Location string
+	Scheme   string
+	Host     string
+	Port     uint16 // 0: the scheme's own
+	Path     string // replaces path and query
 }
 
 // Respond is an answer made here.
@@ -191,7 +236,8 @@ type Respond struct {
 }
 
 // BackendID names a Backend and survives edits: health, balancing state and
-// connections key on it. It is "namespace/name:port".
+// connections key on it. It is "namespace/name:port", with "#" and a short hash
+// of the settings behind it when they are not the plain ones.
 type BackendID string
 
 // Backend is a port of a Service as a target.
@@ -204,6 +250,14 @@ type Backend struct {
 	Port      uint16
 	// Protocol spoken with the endpoints.
 	Protocol BackendProtocol
+	// TLS re-encrypts towards the endpoints (bridging); nil: cleartext.
+	TLS *BackendTLS
+	// ClusterIP sends to the Service's own address instead of its endpoints
+	// (ingress-nginx service-upstream).
+	ClusterIP bool
+	// ProxyProtocol begins each connection with a PROXY header of this version;
+	// 0: none.
+	ProxyProtocol int
 }
 
 // BackendProtocol is what is spoken with endpoints.
@@ -212,4 +266,28 @@ type BackendProtocol string
 // The protocols of a Backend.
 const (
 	BackendHTTP1 BackendProtocol = "HTTP/1.1"
+	BackendHTTP2 BackendProtocol = "HTTP/2" // prior knowledge, or ALPN under TLS
+	BackendTCP   BackendProtocol = "TCP"    // bytes, for Passthrough
 )
+
+// BackendTLS is how TLS is spoken with endpoints. Once Verify is set nothing
+// falls back to unverified or plain.
+type BackendTLS struct {
+	// Verify the endpoint's certificate against CAs (PEM; empty: the system's).
+	Verify bool
+	CAs    []byte
+	CRL    []byte
+	// Depth of intermediate certificates allowed; 0: no bound of its own.
+	Depth int
+	// ServerName is sent as SNI; empty: none is sent.
+	ServerName string
+	// VerifyName must be among the certificate's names; empty: the Service's
+	// "name.namespace.svc" as proxy_ssl_name's default.
+	VerifyName string
+	// Certificate is shown when the endpoint asks for one; empty: none.
+	Certificate CertificateID
+	// MinVersion and MaxVersion are TLS version numbers; 0: Go's default.
+	MinVersion, MaxVersion uint16
+	// CipherSuites allowed with TLS 1.2; empty: the default.
+	CipherSuites []uint16
+}

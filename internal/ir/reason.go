@@ -33,6 +33,13 @@ const (
 	ReasonOverloaded         Reason = "Overloaded"         // 503: a limit of Gatehouse itself
 	ReasonUpstreamTimeout    Reason = "UpstreamTimeout"    // 504: the endpoint did not answer in time
 	ReasonVersionUnsupported Reason = "VersionUnsupported" // 505
+	ReasonForbiddenIP        Reason = "ForbiddenIP"        // 403: the client's address is not allowed
+	ReasonUnauthorized       Reason = "Unauthorized"       // 401: no or wrong credentials
+	ReasonClientCertMissing  Reason = "ClientCertMissing"  // 400: no client certificate
+	ReasonClientCertInvalid  Reason = "ClientCertInvalid"  // 400: not signed by the CA, expired or revoked
+	ReasonClientCertName     Reason = "ClientCertName"     // 403: the common name does not match
+	ReasonUpstreamTLS        Reason = "UpstreamTLS"        // 502: no TLS with the endpoint
+	ReasonUpstreamTLSVerify  Reason = "UpstreamTLSVerify"  // 502: the endpoint's certificate is not trusted or not for the name
 	ReasonClientGone         Reason = "ClientGone"         // 499 in the log: the client hung up first
 	ReasonUpstreamCut        Reason = "UpstreamCut"        // the answer broke off after its head was sent
 )
@@ -44,6 +51,8 @@ func Reasons() []Reason {
 		ReasonMalformed, ReasonAmbiguousPath, ReasonNoRoute, ReasonMethodNotAllowed, ReasonRequestTimeout,
 		ReasonBodyTooLarge, ReasonURITooLong, ReasonExpectationFailed, ReasonMisdirected, ReasonHeaderTooLarge,
 		ReasonNotImplemented, ReasonBadGateway, ReasonConnectFailed, ReasonConnectTimeout, ReasonNoEndpoints,
-		ReasonOverloaded, ReasonUpstreamTimeout, ReasonVersionUnsupported, ReasonClientGone, ReasonUpstreamCut,
+		ReasonOverloaded, ReasonUpstreamTimeout, ReasonVersionUnsupported, ReasonForbiddenIP,
+		ReasonUnauthorized, ReasonClientCertMissing, ReasonClientCertInvalid, ReasonClientCertName, ReasonUpstreamTLS,
+		ReasonUpstreamTLSVerify, ReasonClientGone, ReasonUpstreamCut,
 	}
 }

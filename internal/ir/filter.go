@@ -1,0 +1,36 @@
+package ir
+
+// Filters change a request on its way to the endpoint, or its answer on the way
+// back. The zero value changes nothing; the order is fixed in the data plane.
+type Filters struct {
+	// Rewrite replaces the path.
+	Rewrite *Rewrite
+	// Host replaces the Host field towards the endpoint (upstream-vhost).
+	Host string
+	// Prefix is sent as X-Forwarded-Prefix; empty: none.
+	Prefix string
+	// MaxBody is the largest request body, in bytes: 413. 0: the data plane's
+	// limit; -1: none.
+	MaxBody int64
+	// HTTP10 speaks HTTP/1.0 with the endpoint (proxy-http-version).
+	HTTP10 bool
+	// Errors replaces answers of the endpoint by status.
+	Errors *ErrorPages
+}
+
+// Rewrite replaces the whole path when Pattern matches the canonical path
+// (RE2, case-insensitive, from its beginning). In Replacement $1 to $9 are the
+// captures. The query stays.
+type Rewrite struct {
+	Pattern     string
+	Replacement string
+}
+
+// ErrorPages asks another backend for the page of answers with these statuses
+// (ingress-nginx custom-http-errors): a GET for "/" with X-Code, X-Format,
+// X-Original-URI, X-Namespace, X-Ingress-Name, X-Service-Name, X-Service-Port
+// and X-Request-ID.
+type ErrorPages struct {
+	Statuses []int // sorted
+	Backend  BackendID
+}
