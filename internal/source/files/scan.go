@@ -22,6 +22,7 @@ type tree struct {
 	// failed are paths that could not be looked at: what was known at and below
 	// them is to be kept.
 	failed  []string
+	root    os.FileInfo // nil if it cannot be looked at
 	rootErr error
 }
 
@@ -34,6 +35,15 @@ type found struct {
 
 func (t *tree) unknown(path string) bool {
 	return slices.ContainsFunc(t.failed, func(dir string) bool { return under(path, dir) })
+}
+
+// sameRoot reports whether the root is still the one that was looked at.
+func (t *tree) sameRoot(path string) bool {
+	if t.root == nil {
+		return true
+	}
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, t.root)
 }
 
 func (t *tree) fail(path string, err error) {
@@ -55,6 +65,7 @@ type walk struct {
 func (s *Source) scan(onDir func(real string)) tree {
 	w := &walk{limits: s.limits, onDir: onDir}
 	info, err := os.Stat(s.o.Root)
+	w.root = info
 	switch {
 	case err != nil:
 		w.rootErr = err

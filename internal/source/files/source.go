@@ -227,6 +227,10 @@ func (s *Source) update(t tree) (again bool) {
 			next[f.path] = got
 		}
 	}
+	if !t.sameRoot(s.o.Root) {
+		// Replaced or taken away meanwhile: that files are gone means nothing.
+		again, unstable = true, true
+	}
 	if unstable && s.held < holdRounds {
 		s.held++
 		return true
@@ -261,18 +265,6 @@ func (s *Source) read(f found) (*file, waiting) {
 	if old.current(f.info) {
 		return old, waitNot
 	}
-	if f.info.Size() == 0 && len(old.last()) > 0 {
-		// Most likely somebody is about to write.
-		if old.emptySince.IsZero() {
-			old.emptySince = time.Now()
-		}
-		if time.Since(old.emptySince) < 50*s.o.Debounce {
-			return old, waitFile
-		}
-	}
-	if age := time.Since(f.info.ModTime()); age >= 0 && age < s.o.Debounce {
-		return old, waitAll
-	}
 	now := time.Now()
 	data, info, err := readStable(f.path, s.limits.fileBytes)
 	switch {
@@ -282,6 +274,19 @@ func (s *Source) read(f found) (*file, waiting) {
 		return nil, waitNot
 	case err != nil:
 		return broken(f.path, err, old), waitNot
+	}
+	// What follows judges by what was read, not by what the scan had seen.
+	if len(data) == 0 && len(old.last()) > 0 {
+		// Most likely somebody is about to write.
+		if old.emptySince.IsZero() {
+			old.emptySince = now
+		}
+		if now.Sub(old.emptySince) < 50*s.o.Debounce {
+			return old, waitFile
+		}
+	}
+	if age := now.Sub(info.ModTime()); age >= -s.o.Debounce && age < s.o.Debounce {
+		return old, waitAll
 	}
 	sum := sha256.Sum256(data)
 	if old != nil && old.info != nil && old.hash == sum {
