@@ -20,7 +20,7 @@ const apiTarget = 200 * time.Millisecond
 // the module test/kube, which has Kubernetes among its dependencies.
 func (b *bench) applyAPI(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkApply$", "-timeout", "30m",
-		"-benchtime", strconv.Itoa(b.changes)+"x", "./applylatency", "-ingresses", strconv.Itoa(b.sites))
+		"-benchtime", strconv.Itoa(b.changes)+"x", "./integration", "-ingresses", strconv.Itoa(b.sites))
 	cmd.Dir = filepath.Join(b.root, "test", "kube")
 	cmd.Env = append(os.Environ(), "GATEHOUSE_TEST_BINARY="+b.binary)
 	// Interrupted, it ends what it started.

@@ -1,7 +1,7 @@
 // Package applied measures how long a change takes to reach clients. It takes
 // the gatehouse binary, and gives the times from a change of one Ingress to the
 // first answer that shows it, with many Ingresses present. Here the objects are
-// files; test/kube/applylatency does the same through a real API server.
+// files; test/kube has the same as a benchmark through a real API server.
 package applied
 
 import (
@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gatehouse.dev/gatehouse/test/bench/internal/backend"
@@ -22,10 +23,11 @@ import (
 )
 
 const (
-	warmUps  = 3                     // changes that are not counted
-	between  = 25 * time.Millisecond // changes, so that each meets a quiet proxy
-	ask      = 200 * time.Microsecond
-	patience = 10 * time.Second // for one change
+	manifests = "manifests"
+	warmUps   = 3                     // changes that are not counted
+	between   = 25 * time.Millisecond // changes, so that each meets a quiet proxy
+	ask       = 200 * time.Microsecond
+	patience  = 10 * time.Second // for one change
 )
 
 // Options of Files.
@@ -50,12 +52,12 @@ func Files(ctx context.Context, o Options) ([]time.Duration, error) {
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 		go backend.Serve(ctx, l, bodies[i]) // until cancel
 	}
-	manifests := filepath.Join(o.Dir, "manifests")
-	if err := os.Mkdir(manifests, 0o755); err != nil {
+	dir := filepath.Join(o.Dir, manifests)
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
 	for i := range o.Ingresses {
-		if err := write(o.Dir, manifests, i, ports[0]); err != nil {
+		if err := o.write(i, ports, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -65,7 +67,7 @@ func Files(ctx context.Context, o Options) ([]time.Duration, error) {
 	}
 	p, err := child.Start(child.Spec{
 		Name: "gatehouse", Path: o.Binary, Log: filepath.Join(o.Dir, "log"),
-		Args: []string{"serve", "--manifests", manifests, "--http-addr", addr, "--https-addr", "off", "--admin-addr", "off", "--access-log", "off"},
+		Args: []string{"serve", "--manifests", dir, "--http-addr", addr, "--https-addr", "off", "--admin-addr", "off", "--access-log", "off"},
 	})
 	if err != nil {
 		return nil, err
@@ -78,7 +80,7 @@ func Files(ctx context.Context, o Options) ([]time.Duration, error) {
 	}
 	var all []time.Duration
 	for n := 1; n <= warmUps+o.Changes; n++ {
-		if err := write(o.Dir, manifests, o.Ingresses/2, ports[n%2]); err != nil {
+		if err := o.write(o.Ingresses/2, ports, n%2); err != nil {
 			return nil, err
 		}
 		took, err := c.await(ctx, bodies[n%2], p.Exited)
@@ -97,10 +99,11 @@ var bodies = [2][]byte{[]byte("before"), []byte("behind")}
 
 func host(i int) string { return fmt.Sprintf("site%d.bench.example", i) }
 
-// write puts an Ingress, whose backend listens on the port, in place at once.
-// Both the Ingress and what is behind it change: the Service has another name.
-func write(dir, manifests string, i, port int) error {
-	text := fmt.Sprintf(`apiVersion: networking.k8s.io/v1
+// write puts site i in place at once: an Ingress that uses one of two Services,
+// and both of those. What an edit changes is the Ingress alone.
+func (o *Options) write(i int, ports [2]int, use int) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, `apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: site%[1]d, namespace: bench}
 spec:
@@ -111,25 +114,32 @@ spec:
           - {path: /api, pathType: Prefix, backend: {service: {name: site%[1]d-%[3]d, port: {number: 80}}}}
           - {path: /shop/cart, pathType: Prefix, backend: {service: {name: site%[1]d-%[3]d, port: {number: 80}}}}
           - {path: /, pathType: Exact, backend: {service: {name: site%[1]d-%[3]d, port: {number: 80}}}}
----
+`, i, host(i), use)
+	services := 1
+	if i == o.Ingresses/2 {
+		services = 2
+	}
+	for n := range services {
+		fmt.Fprintf(&b, `---
 apiVersion: v1
 kind: Service
-metadata: {name: site%[1]d-%[3]d, namespace: bench}
+metadata: {name: site%[1]d-%[2]d, namespace: bench}
 spec:
   ports: [{name: http, port: 80}]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: site%[1]d-%[3]d, namespace: bench, labels: {kubernetes.io/service-name: site%[1]d-%[3]d}}
+metadata: {name: site%[1]d-%[2]d, namespace: bench, labels: {kubernetes.io/service-name: site%[1]d-%[2]d}}
 addressType: IPv4
 ports: [{name: http, port: %[3]d}]
 endpoints: [{addresses: [127.0.0.1]}]
-`, i, host(i), port)
-	tmp := filepath.Join(dir, "next.yaml")
-	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
-		return err
+`, i, n, ports[n])
 	}
-	return os.Rename(tmp, filepath.Join(manifests, fmt.Sprintf("site%d.yaml", i)))
+	tmp := filepath.Join(o.Dir, "next.yaml")
+	if err := os.WriteFile(tmp, []byte(b.String()), 0o644); err != nil {
+		return fmt.Errorf("cannot write a manifest: %w", err)
+	}
+	return os.Rename(tmp, filepath.Join(o.Dir, manifests, fmt.Sprintf("site%d.yaml", i)))
 }
 
 func freeAddr() (string, error) {

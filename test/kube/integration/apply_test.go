@@ -1,4 +1,4 @@
-package applylatency
+package integration
 
 import (
 	"bufio"
@@ -24,61 +24,65 @@ import (
 	"gatehouse.dev/gatehouse/test/kube/gatehouse"
 )
 
-var ingresses = flag.Int("ingresses", 1000, "Ingresses present, each with a Service and an EndpointSlice")
+var applyIngresses = flag.Int("ingresses", 1000, "Ingresses present in BenchmarkApply, each with a Service and an EndpointSlice")
 
 const (
-	namespace = "bench"
-	warmUps   = 3 // changes that are not counted
-	writers   = 8 // that make the objects
-	// between two changes, so that each meets a quiet controller.
-	between  = 25 * time.Millisecond
-	patience = 30 * time.Second
+	applyNamespace = "bench"
+	applyWarmUps   = 3 // changes that are not counted
+	applyWriters   = 8 // that make the objects
+	// applyPause lets each change meet a quiet controller.
+	applyPause    = 25 * time.Millisecond
+	applyPatience = 30 * time.Second
 )
 
-// The backends' answers.
-var bodies = [2]string{"before", "behind"}
+// applyBodies are the backends' answers.
+var applyBodies = [2]string{"before", "behind"}
 
-// BenchmarkApply changes one Ingress's backend, each change one operation. The
-// figures are p50-ms, p99-ms and max-ms; ns/op means nothing.
+// BenchmarkApply measures how long a change made through the API server takes
+// to reach clients: from the return of the API call to the first answer that
+// shows it, with many Ingresses present. Each operation changes one Ingress's
+// backend. The figures are p50-ms, p99-ms and max-ms; ns/op means nothing.
+// The module test/bench runs it and puts the figures into its tables.
+//
+//	go test -run '^$' -bench Apply -benchtime 100x ./integration
 func BenchmarkApply(b *testing.B) {
-	c := cluster.New(b)
-	client, err := kubernetes.NewForConfig(c.Admin().Config())
+	client, err := kubernetes.NewForConfig(shared.Admin().Config())
 	if err != nil {
 		b.Fatal(err)
 	}
 	var ports [2]int32
 	for i := range ports {
-		ports[i] = serve(b, bodies[i])
+		ports[i] = serveBody(b, applyBodies[i])
 	}
-	create(b, client, ports)
-	p := gatehouse.Start(b, "serve", "--kubeconfig", c.Admin().Kubeconfig, "--allow-local-endpoints",
-		"--access-log=off", "--publish-address=192.0.2.1", "--lease-namespace="+namespace, "--drain-delay=0s")
-	asker := &asker{addr: p.HTTPAddr, host: host(*ingresses / 2)}
+	createSites(b, client, ports)
+	p := gatehouse.Start(b, "serve", "--kubeconfig", shared.Admin().Kubeconfig,
+		"--access-log=off", "--publish-address=192.0.2.1", "--lease-namespace="+applyNamespace, "--drain-delay=0s")
+	asker := &asker{addr: p.HTTPAddr, host: siteHost(*applyIngresses / 2)}
 	b.Cleanup(asker.close)
-	ing, err := client.NetworkingV1().Ingresses(namespace).Get(b.Context(), name(*ingresses/2), metav1.GetOptions{})
+	ing, err := client.NetworkingV1().Ingresses(applyNamespace).Get(b.Context(), siteName(*applyIngresses/2), metav1.GetOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := asker.await(bodies[0]); err != nil {
+	if _, err := asker.await(applyBodies[0]); err != nil {
 		b.Fatal(err)
 	}
 	ing.ResourceVersion = "" // the status may have been written since
 	n := 0
 	change := func() time.Duration {
 		n++
-		ing.Spec = spec(*ingresses/2, n%2)
-		if _, err := client.NetworkingV1().Ingresses(namespace).Update(b.Context(), ing, metav1.UpdateOptions{}); err != nil {
+		ing.Spec = siteSpec(*applyIngresses/2, n%2)
+		if _, err := client.NetworkingV1().Ingresses(applyNamespace).Update(b.Context(), ing, metav1.UpdateOptions{}); err != nil {
 			b.Fatal(err)
 		}
-		took, err := asker.await(bodies[n%2])
+		took, err := asker.await(applyBodies[n%2])
 		if err != nil {
 			b.Fatal(err)
 		}
-		time.Sleep(between)
+		time.Sleep(applyPause)
 		return took
 	}
 	awaitStatus(b, client)
-	for range warmUps {
+	for range applyWarmUps {
 		change()
 	}
 	var all []time.Duration
@@ -91,14 +95,14 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// serve is a backend that answers everything with the body, until b ends.
-func serve(b *testing.B, body string) int32 {
+// serveBody is a backend that answers everything with the body, until b ends.
+func serveBody(b *testing.B, body string) int32 {
 	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", backendIPs[0]+":0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	srv := &http.Server{ReadHeaderTimeout: applyPatience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, body)
 	})}
 	done := make(chan struct{})
@@ -113,21 +117,21 @@ func serve(b *testing.B, body string) int32 {
 	return int32(l.Addr().(*net.TCPAddr).Port)
 }
 
-func name(i int) string { return fmt.Sprintf("site%d", i) }
-func host(i int) string { return name(i) + ".bench.example" }
+func siteName(i int) string { return fmt.Sprintf("site%d", i) }
+func siteHost(i int) string { return siteName(i) + ".bench.example" }
 
-// serviceName is one of the two Services of the Ingress that is changed.
-func serviceName(i, backend int) string { return fmt.Sprintf("site%d-%d", i, backend) }
+// siteService is one of the two Services of the Ingress that is changed.
+func siteService(i, backend int) string { return fmt.Sprintf("site%d-%d", i, backend) }
 
-// spec of an Ingress with three paths, all to one of the two backends.
-func spec(i, backend int) networkingv1.IngressSpec {
+// siteSpec is the spec of an Ingress with three paths, all to one of the two backends.
+func siteSpec(i, backend int) networkingv1.IngressSpec {
 	to := networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
-		Name: serviceName(i, backend), Port: networkingv1.ServiceBackendPort{Number: 80},
+		Name: siteService(i, backend), Port: networkingv1.ServiceBackendPort{Number: 80},
 	}}
 	prefix, exact, class := networkingv1.PathTypePrefix, networkingv1.PathTypeExact, "gatehouse"
 	return networkingv1.IngressSpec{
 		IngressClassName: &class,
-		Rules: []networkingv1.IngressRule{{Host: host(i), IngressRuleValue: networkingv1.IngressRuleValue{
+		Rules: []networkingv1.IngressRule{{Host: siteHost(i), IngressRuleValue: networkingv1.IngressRuleValue{
 			HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{
 				{Path: "/api", PathType: &prefix, Backend: to},
 				{Path: "/shop/cart", PathType: &prefix, Backend: to},
@@ -137,11 +141,11 @@ func spec(i, backend int) networkingv1.IngressSpec {
 	}
 }
 
-// create makes all objects, several at a time.
-func create(b *testing.B, client kubernetes.Interface, ports [2]int32) {
+// createSites makes all objects, several at a time.
+func createSites(b *testing.B, client kubernetes.Interface, ports [2]int32) {
 	b.Helper()
 	ctx := b.Context()
-	meta := metav1.ObjectMeta{Name: namespace}
+	meta := metav1.ObjectMeta{Name: applyNamespace}
 	if _, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: meta}, metav1.CreateOptions{}); err != nil {
 		b.Fatal(err)
 	}
@@ -153,9 +157,9 @@ func create(b *testing.B, client kubernetes.Interface, ports [2]int32) {
 		b.Fatal(err)
 	}
 	var writing sync.WaitGroup
-	for w := range writers {
+	for w := range applyWriters {
 		writing.Go(func() {
-			for i := w; i < *ingresses; i += writers {
+			for i := w; i < *applyIngresses; i += applyWriters {
 				if err := createSite(ctx, client, i, ports); err != nil {
 					b.Error(err)
 					return
@@ -172,13 +176,13 @@ func create(b *testing.B, client kubernetes.Interface, ports [2]int32) {
 // createSite makes an Ingress and its Service; the one that is changed has two.
 func createSite(ctx context.Context, client kubernetes.Interface, i int, ports [2]int32) error {
 	backends := 1
-	if i == *ingresses/2 {
+	if i == *applyIngresses/2 {
 		backends = 2
 	}
 	for n := range backends {
-		meta := metav1.ObjectMeta{Name: serviceName(i, n), Namespace: namespace}
+		meta := metav1.ObjectMeta{Name: siteService(i, n), Namespace: applyNamespace}
 		svc := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}}
-		if _, err := client.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{}); err != nil {
+		if _, err := client.CoreV1().Services(applyNamespace).Create(ctx, svc, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 		port, portName := ports[n], "http"
@@ -186,14 +190,14 @@ func createSite(ctx context.Context, client kubernetes.Interface, i int, ports [
 		slice := &discoveryv1.EndpointSlice{
 			ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4,
 			Ports:     []discoveryv1.EndpointPort{{Name: &portName, Port: &port}},
-			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"127.0.0.1"}}},
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{backendIPs[0]}}},
 		}
-		if _, err := client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
+		if _, err := client.DiscoveryV1().EndpointSlices(applyNamespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
-	ing := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Name: name(i), Namespace: namespace}, Spec: spec(i, 0)}
-	_, err := client.NetworkingV1().Ingresses(namespace).Create(ctx, ing, metav1.CreateOptions{})
+	ing := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Name: siteName(i), Namespace: applyNamespace}, Spec: siteSpec(i, 0)}
+	_, err := client.NetworkingV1().Ingresses(applyNamespace).Create(ctx, ing, metav1.CreateOptions{})
 	return err
 }
 
@@ -202,7 +206,7 @@ func createSite(ctx context.Context, client kubernetes.Interface, i int, ports [
 func awaitStatus(b *testing.B, client kubernetes.Interface) {
 	b.Helper()
 	err := cluster.Eventually(b.Context(), 5*time.Minute, func(ctx context.Context) error {
-		list, err := client.NetworkingV1().Ingresses(namespace).List(ctx, metav1.ListOptions{})
+		list, err := client.NetworkingV1().Ingresses(applyNamespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
@@ -240,8 +244,8 @@ func (a *asker) await(body string) (time.Duration, error) {
 			return 0, fmt.Errorf("a request failed during a change: %w", err)
 		case got == body:
 			return took, nil
-		case took > patience:
-			return 0, fmt.Errorf("the change was not seen in %v", patience)
+		case took > applyPatience:
+			return 0, fmt.Errorf("the change was not seen in %v", applyPatience)
 		}
 		time.Sleep(200 * time.Microsecond)
 	}
@@ -255,7 +259,7 @@ func (a *asker) ask() (string, error) {
 		}
 		a.nc, a.rd = nc, bufio.NewReader(nc)
 	}
-	a.nc.SetDeadline(time.Now().Add(patience))
+	a.nc.SetDeadline(time.Now().Add(applyPatience))
 	if _, err := io.WriteString(a.nc, "GET /api/x HTTP/1.1\r\nHost: "+a.host+"\r\n\r\n"); err != nil {
 		return "", err
 	}
