@@ -23,7 +23,7 @@ func parseV2(buf []byte) (h Header, n int, need bool, err error) {
 	if string(buf[:k]) != signature[:k] {
 		return Header{}, 0, false, ErrMissing
 	}
-	if len(buf) > 12 && (buf[12]>>4 != 2) {
+	if len(buf) > 12 && (buf[12]>>4 != 2 || buf[12]&15 > 1) {
 		return Header{}, 0, false, ErrMalformed
 	}
 	if len(buf) < fixedV2 {
