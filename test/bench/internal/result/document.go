@@ -15,7 +15,7 @@ func (r *Report) Document() (string, error) {
 	t, err := template.New("performance.md").Funcs(template.FuncMap{
 		"percent": func(v float64) string { return fmt.Sprintf("%.0f %%", v*100) },
 		"dropped": func(w Workload) int { return Dropped(r.Rounds, w.Name, "") },
-		"ran":     func() int { return len(r.Rounds) },
+		"ran":     func(w Workload) int { return ran(r.Rounds, w.Name) },
 	}).Parse(performance)
 	if err != nil {
 		return "", err

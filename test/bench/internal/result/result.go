@@ -111,9 +111,20 @@ func Ratios(rounds []Round, workload, peer, reference string, m Metric) []float6
 // Dropped counts a workload's rounds that do not count, by peer; an empty peer
 // means all of them.
 func Dropped(rounds []Round, workload, peer string) int {
+	return count(rounds, func(r Round) bool {
+		return r.Dropped != "" && r.Workload == workload && (peer == "" || r.Peer == peer)
+	})
+}
+
+// ran counts a workload's rounds, dropped ones too.
+func ran(rounds []Round, workload string) int {
+	return count(rounds, func(r Round) bool { return r.Workload == workload })
+}
+
+func count(rounds []Round, f func(Round) bool) int {
 	n := 0
 	for _, r := range rounds {
-		if r.Dropped != "" && r.Workload == workload && (peer == "" || r.Peer == peer) {
+		if f(r) {
 			n++
 		}
 	}

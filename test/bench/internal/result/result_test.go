@@ -122,7 +122,7 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"## Small answers", "Rounds dropped: 3 of 10", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x a's"} {
+	for _, want := range []string{"## Small answers", "Rounds dropped: 3 of 9", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x a's"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
