@@ -316,3 +316,14 @@ func (w *hammerWorker) ask(conn net.Conn, br *bufio.Reader, id string, n int) (a
 	w.sent.Add(1)
 	return !resp.Close, nil
 }
+
+// readAnswer reads one answer from a connection on which nothing else is due.
+func readAnswer(conn net.Conn) (*http.Response, string, error) {
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}

@@ -1,0 +1,360 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// output is where a command under test writes.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// startCommand runs a command line until the test ends and expects no error.
+func startCommand(t *testing.T, args ...string) (out, errs *output, done <-chan error) {
+	t.Helper()
+	out, errs = &output{}, &output{}
+	cmd := Command("test", Streams{In: strings.NewReader(""), Out: out, Err: errs})
+	cmd.SetArgs(args)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.ExecuteContext(ctx)
+		ended <- err
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err, ok := <-ended; ok && err != nil {
+			t.Errorf("gatehouse %s: %v", strings.Join(args, " "), err)
+		}
+		if t.Failed() {
+			t.Logf("gatehouse %s\noutput:\n%s\nerrors:\n%s", strings.Join(args, " "), out, errs)
+		}
+	})
+	return out, errs, ended
+}
+
+// startDemo runs `gatehouse demo` on a directory that does not exist yet, with
+// ports of its own, and waits for what it prints.
+func startDemo(t *testing.T) (dir, printed string) {
+	t.Helper()
+	// The demo's backends have fixed ports, as its manifests have.
+	for _, b := range demoBackends {
+		eventually(t, "the port "+b.addr+" of the demo is free", func() bool {
+			l, err := net.Listen("tcp", b.addr)
+			if err == nil {
+				l.Close()
+			}
+			return err == nil
+		})
+	}
+	dir = filepath.Join(t.TempDir(), "shop")
+	out, _, done := startCommand(t, "demo", "--manifests", dir,
+		"--http-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
+	eventually(t, "the demo has printed how to try it", func() bool {
+		select {
+		case err := <-done:
+			t.Fatalf("the demo ended: %v", err)
+		default:
+		}
+		return strings.Contains(out.String(), "Ctrl-C ends the demo")
+	})
+	return dir, out.String()
+}
+
+// curl is a command line that the demo prints, as far as it prints any.
+type curl struct {
+	line, url, ca string
+	resolve       map[string]string // host:port: where to connect
+}
+
+func parseCurl(t *testing.T, line string) *curl {
+	t.Helper()
+	c := &curl{line: line, resolve: map[string]string{}}
+	words := strings.Fields(line)
+	for i := 1; i < len(words); i++ {
+		switch w := words[i]; w {
+		case "--resolve":
+			i++
+			m := regexp.MustCompile(`^([^:]+):(\d+):(.+)$`).FindStringSubmatch(words[i])
+			if m == nil {
+				t.Fatalf("%s\n--resolve is not HOST:PORT:ADDRESS", line)
+			}
+			c.resolve[m[1]+":"+m[2]] = net.JoinHostPort(m[3], m[2])
+		case "--cacert":
+			i++
+			c.ca = words[i]
+		default:
+			if strings.HasPrefix(w, "-") || c.url != "" {
+				t.Fatalf("%s\nunexpected word %q", line, w)
+			}
+			c.url = w
+		}
+	}
+	return c
+}
+
+// do sends the request as curl would: to where --resolve says, trusting the CA
+// and nothing else.
+func (c *curl) do() (*http.Response, string, error) {
+	tr := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			to, ok := c.resolve[addr]
+			if !ok {
+				return nil, fmt.Errorf("--resolve does not cover %s", addr)
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, to)
+		},
+	}
+	if c.ca != "" {
+		pem, err := os.ReadFile(c.ca)
+		if err != nil {
+			return nil, "", err
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, "", fmt.Errorf("%s holds no certificate", c.ca)
+		}
+		tr.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	resp, err := (&http.Client{Transport: tr, Timeout: patience}).Get(c.url)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+// backend is the first word of what the demo's backends answer.
+func (c *curl) backend(t *testing.T) string {
+	t.Helper()
+	resp, body, err := c.do()
+	if err != nil {
+		t.Fatalf("%s\n%v", c.line, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return resp.Status
+	}
+	name, _, _ := strings.Cut(body, ":")
+	return name
+}
+
+// TestDemo runs the demo as a newcomer does: every curl line that it prints
+// must work, and lead where the README of the project says.
+func TestDemo(t *testing.T) {
+	dir, printed := startDemo(t)
+	port := regexp.MustCompile(`:\d+/`)
+	want := map[string]string{
+		"http://example.com/login": "login", "http://example.com/checkout": "checkout", "http://example.com/payments": "payments",
+		"http://foo.example.com/": "login", "http://bar.example.com/": "checkout",
+		"http://any.bar.com/": "payments", "http://elsewhere.test/": "login",
+		"https://example.com/login": "login", "https://shop.bar.com/": "payments",
+	}
+	curls := map[string]*curl{}
+	for line := range strings.Lines(printed) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "curl ") {
+			continue
+		}
+		c := parseCurl(t, line)
+		url := port.ReplaceAllString(c.url, "/")
+		curls[url] = c
+		if got := c.backend(t); want[url] == "" || got != want[url] {
+			t.Errorf("%s\nanswered by %q, want %q", line, got, want[url])
+		}
+	}
+	for url := range want {
+		if curls[url] == nil {
+			t.Errorf("no curl line for %s", url)
+		}
+	}
+	for _, s := range []string{dir, "http   127.0.0.1:", "https  127.0.0.1:", "admin  http://127.0.0.1:",
+		"example.com", "foo.example.com", "bar.example.com", "*.bar.com", "shop/payments:80"} {
+		if !strings.Contains(printed, s) {
+			t.Errorf("the demo does not print %q", s)
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	admin := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\n`).FindString(printed)
+	resp, err := http.Get(strings.TrimSpace(admin) + "readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("/readyz: %s", resp.Status)
+	}
+	demoEdits(t, dir, curls["http://foo.example.com/"])
+}
+
+// demoEdits edits the manifest as an editor does, in place, while clients ask.
+func demoEdits(t *testing.T, dir string, foo *curl) {
+	ingress := filepath.Join(dir, "ingress.yaml")
+	original, err := os.ReadFile(ingress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first rule for foo.example.com leads to login: let it lead elsewhere.
+	before, after, ok := strings.Cut(string(original), "host: foo.example.com")
+	if !ok || !strings.Contains(after, "name: login") {
+		t.Fatal("the demo's ingress.yaml has changed: adapt this test")
+	}
+	edited := before + "host: foo.example.com" + strings.Replace(after, "name: login", "name: payments", 1)
+
+	var asking sync.WaitGroup
+	halt := make(chan struct{})
+	var to string
+	for _, a := range foo.resolve {
+		to = a
+	}
+	for range 3 {
+		asking.Go(func() {
+			if n, err := demoClient(to, halt); err != nil {
+				t.Errorf("while a manifest was edited, after %d answers: %v", n, err)
+			}
+		})
+	}
+	for i := range 6 {
+		text, want := original, "login"
+		if i%2 == 0 {
+			text, want = []byte(edited), "payments"
+		}
+		start := time.Now()
+		if err := os.WriteFile(ingress, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the edit is effective", func() bool { return foo.backend(t) == want })
+		t.Logf("edit %d was effective after %s", i, time.Since(start).Round(time.Millisecond))
+	}
+	close(halt)
+	asking.Wait()
+}
+
+// demoClient asks for foo.example.com on one connection and never repeats a
+// request.
+func demoClient(addr string, halt <-chan struct{}) (n int, err error) {
+	w := &hammerWorker{addr: addr}
+	conn, err := w.dial()
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	for {
+		select {
+		case <-halt:
+			return n, nil
+		default:
+		}
+		if err := demoRequest(conn); err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+func demoRequest(conn net.Conn) error {
+	conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: foo.example.com\r\nContent-Length: 4\r\n\r\nbody"); err != nil {
+		return err
+	}
+	resp, body, err := readAnswer(conn)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(body, "login: ") && !strings.HasPrefix(body, "payments: ") {
+		return fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return nil
+}
+
+// TestDemoDirectory states what the demo writes, and that it writes over
+// nothing.
+func TestDemoDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shop")
+	out := &output{}
+	read := func(name string) string {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if _, err := demoDirectory(dir, out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), dir) {
+		t.Errorf("it does not say where it wrote: %q", out)
+	}
+	info, err := os.Stat(filepath.Join(dir, demoTLSFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("private keys can be read by others: %s", info.Mode())
+	}
+	if strings.Contains(read(demoCAFile), "PRIVATE KEY") {
+		t.Error("the CA's key was written")
+	}
+	ca, secrets := read(demoCAFile), read(demoTLSFile)
+	if err := os.WriteFile(filepath.Join(dir, "ingress.yaml"), []byte("# mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	// A second run leaves all as it is.
+	if _, err := demoDirectory(dir, out); err != nil {
+		t.Fatal(err)
+	}
+	if read("ingress.yaml") != "# mine\n" || read(demoCAFile) != ca || read(demoTLSFile) != secrets {
+		t.Error("the second run changed what was there")
+	}
+	// Certificates that are about to expire are made anew.
+	if err := ensureDemoSecrets(dir, time.Now().Add(demoLife-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if read(demoCAFile) == ca || read(demoTLSFile) == secrets {
+		t.Error("certificates were not renewed")
+	}
+	// So are deleted ones.
+	ca = read(demoCAFile)
+	if err := os.Remove(filepath.Join(dir, demoTLSFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := demoDirectory(dir, out); err != nil {
+		t.Fatal(err)
+	}
+	if read(demoCAFile) == ca {
+		t.Error("Secrets were not made anew")
+	}
+}
