@@ -54,7 +54,11 @@ func (c *conn) answer(reason ir.Reason) {
 // answerStatus sends a short answer made here; extra is whole field lines.
 func (c *conn) answerStatus(status int, reason ir.Reason, extra string) {
 	c.x.reason, c.x.status = reason, status
-	if c.x.headSent || reason == ir.ReasonClientGone {
+	if reason == ir.ReasonClientGone {
+		c.clientGone()
+		return
+	}
+	if c.x.headSent {
 		// Nothing can be taken back: the cut connection tells the client.
 		c.keep = false
 		return

@@ -322,7 +322,7 @@ func TestBodyGrowsTooLarge(t *testing.T) {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
 	c.closed()
-	if got := rec.got.String(); strings.Contains(got, "0\r\n\r\n") || strings.Contains(got, "y") {
+	if got := rec.got.String(); strings.Contains(got, "\r\n0\r\n") || strings.Contains(got, "y") {
 		t.Errorf("endpoint got %q", got)
 	}
 }

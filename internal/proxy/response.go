@@ -91,7 +91,7 @@ func (c *conn) sendAnswer(r *route, uc *upstream.Conn, p *pump, chunk bool) erro
 	c.out = b
 	c.x.headSent = true
 	if err := c.send(b); err != nil {
-		c.x.reason = ir.ReasonClientGone
+		c.clientGone()
 		return err
 	}
 	c.x.bytesOut += int64(len(b) - head)
@@ -131,7 +131,7 @@ func (c *conn) sendRest(r *route, uc *upstream.Conn, p *pump, chunk bool) error 
 			}
 		}
 		if err := c.send(data); err != nil {
-			c.x.reason = ir.ReasonClientGone
+			c.clientGone()
 			return err
 		}
 		c.x.bytesOut += int64(len(data))
@@ -230,7 +230,7 @@ func (c *conn) cut(err error) error {
 		return err
 	}
 	if errors.Is(err, errClientGone) {
-		c.x.reason = ir.ReasonClientGone
+		c.clientGone()
 		return err
 	}
 	c.x.reason = ir.ReasonUpstreamCut
@@ -240,6 +240,13 @@ func (c *conn) cut(err error) error {
 		c.abort = true
 	}
 	return err
+}
+
+// clientGone records that there is nobody to answer. Nothing is left to be said
+// gently: what the kernel holds for this client is dropped.
+func (c *conn) clientGone() {
+	c.x.reason = ir.ReasonClientGone
+	c.keep, c.abort = false, true
 }
 
 // isReset reports whether the other side has ended the connection for good.

@@ -39,7 +39,7 @@ func (c *conn) tunnel(r *route, uc *upstream.Conn) {
 	b = append(b, c.up.Unread()...)
 	c.out, c.x.headSent = b, true
 	if err := c.send(b); err != nil {
-		c.x.reason = ir.ReasonClientGone
+		c.clientGone()
 		return
 	}
 	c.x.bytesOut = int64(len(b) - head)

@@ -1,0 +1,45 @@
+package hello
+
+import "errors"
+
+// Alert is a TLS alert description (RFC 8446 section 6).
+type Alert uint8
+
+// The alerts that answer a hello.
+const (
+	AlertUnexpectedMessage Alert = 10
+	AlertRecordOverflow    Alert = 22
+	AlertHandshakeFailure  Alert = 40
+	AlertIllegalParameter  Alert = 47
+	AlertDecodeError       Alert = 50
+	AlertProtocolVersion   Alert = 70
+	AlertInternalError     Alert = 80
+	AlertUnrecognizedName  Alert = 112 // for names that are not served
+)
+
+// AlertFor is the alert that tells a client of an error of Parse. ok is false
+// where the peer does not speak TLS and would not know what an alert is.
+func AlertFor(err error) (a Alert, ok bool) {
+	for _, c := range [...]struct {
+		err   error
+		alert Alert
+	}{
+		{ErrSSLv2, AlertProtocolVersion},
+		{ErrUnexpected, AlertUnexpectedMessage},
+		{ErrTooLarge, AlertRecordOverflow},
+		{ErrMalformed, AlertDecodeError},
+		{ErrName, AlertIllegalParameter},
+	} {
+		if errors.Is(err, c.err) {
+			return c.alert, true
+		}
+	}
+	return 0, false
+}
+
+// AppendAlert appends the record of a fatal alert in cleartext: the whole
+// answer to a hello, after which the connection is closed.
+func AppendAlert(dst []byte, a Alert) []byte {
+	// Version 0x0301, as before any version is agreed (RFC 8446 appendix D).
+	return append(dst, 21, 3, 1, 0, 2, 2, byte(a))
+}
