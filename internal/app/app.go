@@ -168,14 +168,17 @@ func (g *Gateway) makeSource() error {
 	if g.s.Manifests != "" {
 		src := files.New(g.store, files.Options{Root: g.s.Manifests, Log: g.log})
 		if err := src.Load(); err != nil {
-			return err
+			return fmt.Errorf("--manifests: %w", err)
 		}
 		g.source = fileSource{src}
 		return nil
 	}
 	cfg, err := kube.RestConfig(g.s.Kubeconfig)
+	if err != nil && g.s.Kubeconfig == "" {
+		return fmt.Errorf("%w; outside of a cluster give --manifests DIR or --kubeconfig FILE", err)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("--kubeconfig: %w", err)
 	}
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {

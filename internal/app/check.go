@@ -34,6 +34,9 @@ Exit status: 0 when nothing is rejected, 1 when something is, 2 when the
 manifests cannot be read.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
 			r, err := check(args[0], std.In, o)
 			if err != nil {
 				return err

@@ -102,6 +102,15 @@ drains: /readyz fails, connections are told to close, open requests get
 // complete reads the environment for flags that were not given, and settles
 // defaults that hang on others.
 func (o *Options) complete(f *pflag.FlagSet) error {
+	err := fromEnvironment(f)
+	if !f.Changed("allow-local-endpoints") {
+		o.AllowLocalEndpoints = o.Manifests != ""
+	}
+	return err
+}
+
+// fromEnvironment sets the flags that were not given and have a variable.
+func fromEnvironment(f *pflag.FlagSet) error {
 	var errs []error
 	f.VisitAll(func(fl *pflag.Flag) {
 		if fl.Changed || fl.Name == "help" {
@@ -114,9 +123,6 @@ func (o *Options) complete(f *pflag.FlagSet) error {
 			}
 		}
 	})
-	if !f.Changed("allow-local-endpoints") {
-		o.AllowLocalEndpoints = o.Manifests != ""
-	}
 	return errors.Join(errs...)
 }
 

@@ -112,9 +112,7 @@ func (o Options) check() (*settings, error) {
 	default:
 		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
 	}
-	if o.MaxHeaderBytes < 1024 || o.MaxHeaderBytes > 64<<10 {
-		errs = append(errs, fmt.Errorf("--max-header-bytes %d: give 1024 to 65536", o.MaxHeaderBytes))
-	}
+	errs = append(errs, o.checkLimits()...)
 	if !s.http.IsValid() && !s.https.IsValid() {
 		errs = append(errs, errors.New("--http-addr and --https-addr are both off: there is nothing to serve"))
 	}
@@ -125,6 +123,42 @@ func (o Options) check() (*settings, error) {
 		}
 	}
 	return s, errors.Join(errs...)
+}
+
+// checkLimits refuses sizes and times that mean nothing: a zero would silently
+// become the default further in.
+func (o Options) checkLimits() (errs []error) {
+	if o.MaxHeaderBytes < 1024 || o.MaxHeaderBytes > 64<<10 {
+		errs = append(errs, fmt.Errorf("--max-header-bytes %d: give 1024 to 65536", o.MaxHeaderBytes))
+	}
+	if o.MaxBodyBytes < 0 {
+		errs = append(errs, fmt.Errorf("--max-body-bytes %d: give a number of bytes, or 0 for no limit", o.MaxBodyBytes))
+	}
+	for _, l := range []struct {
+		flag  string
+		value int
+	}{
+		{"max-header-fields", o.MaxHeaderFields}, {"max-uri-bytes", o.MaxURIBytes},
+		{"max-connections", o.MaxConnections}, {"upstream-max-idle", o.UpstreamMaxIdle},
+	} {
+		if l.value < 1 {
+			errs = append(errs, fmt.Errorf("--%s %d: give at least 1", l.flag, l.value))
+		}
+	}
+	for _, l := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"drain-timeout", o.DrainTimeout}, {"client-header-timeout", o.ClientHeaderTimeout}, {"idle-timeout", o.IdleTimeout},
+		{"client-body-timeout", o.BodyTimeout}, {"upstream-connect-timeout", o.UpstreamConnectTimeout},
+		{"upstream-read-timeout", o.UpstreamReadTimeout}, {"upstream-send-timeout", o.UpstreamSendTimeout},
+		{"upstream-idle-timeout", o.UpstreamIdleTimeout},
+	} {
+		if l.value <= 0 {
+			errs = append(errs, fmt.Errorf("--%s %s: give a duration above 0, such as 30s", l.flag, l.value))
+		}
+	}
+	return errs
 }
 
 func parseAddr(s string) (netip.AddrPort, error) {
