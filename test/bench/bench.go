@@ -55,12 +55,7 @@ func run(ctx context.Context, o *options) (err error) {
 	if err := o.output(b.report); err != nil {
 		return err
 	}
-	for _, r := range b.report.Rounds {
-		if strings.HasPrefix(r.Dropped, "failed") {
-			return fmt.Errorf("a round of %s %s", r.Peer, r.Dropped)
-		}
-	}
-	return nil
+	return b.report.Complaint()
 }
 
 // prepare builds gatehouse, on all CPUs.
@@ -130,7 +125,7 @@ func (b *bench) work(ctx context.Context, w workload) (err error) {
 		Cache: filepath.Join(cache, "gatehouse-bench"),
 	}
 	r := &rounds{settings: b.settings, workload: w, cpu: proxyCPU, out: os.Stderr,
-		load: w.load(env.Table, "", backend.Body(w.body)), repeats: 2 * b.settings.Rounds * len(b.peers)}
+		load: w.load(env.Table, "", backend.Body(w.body)), patience: b.patience}
 	for _, p := range b.peers {
 		running, err := p.Start(ctx, env, dir, proxyCPU)
 		if err != nil {

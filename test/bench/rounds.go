@@ -20,37 +20,78 @@ type rounds struct {
 	cpu      int // the proxies'
 	load     load.Config
 	out      io.Writer // progress
-	// repeats is how many rounds may still be repeated; what is dropped after
-	// that stays missing.
-	repeats int
-	all     []result.Round
+	// patience is how long may still be waited for others to leave the proxy's
+	// core alone.
+	patience time.Duration
+	all      []result.Round
 }
+
+const (
+	// repeats is how often a round that does not count is repeated; then it
+	// stays missing.
+	repeats = 3
+	// look is how long the core is looked at before a round.
+	look = 300 * time.Millisecond
+)
 
 // run goes round the peers until each set is measured. A round that does not
 // count is repeated at once, so that it stays beside those of its set.
 func (r *rounds) run(ctx context.Context) error {
 	for set := range r.settings.Rounds {
 		for _, p := range r.peers {
-			for {
-				round, err := r.one(ctx, p)
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
+			for range 1 + repeats {
+				counts, err := r.try(ctx, set, p)
 				if err != nil {
-					round.Dropped = "failed: " + err.Error()
-				}
-				round.Set, round.Workload, round.Peer = set, r.workload.Name, p.Peer.Name
-				r.all = append(r.all, round)
-				r.say(&round)
-				if err := p.Exited(); err != nil {
 					return err
 				}
-				if round.Dropped == "" || r.repeats == 0 {
+				if counts {
 					break
 				}
-				r.repeats--
 			}
 		}
+	}
+	return nil
+}
+
+// try measures a round and keeps it, and says whether it counts. An error means
+// that there is no sense in going on.
+func (r *rounds) try(ctx context.Context, set int, p *peer.Running) (counts bool, err error) {
+	if err := r.calm(ctx); err != nil {
+		return false, err
+	}
+	round, err := r.one(ctx, p)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	if err != nil {
+		round.Dropped = result.Failed + err.Error()
+	}
+	round.Set, round.Workload, round.Peer = set, r.workload.Name, p.Peer.Name
+	r.all = append(r.all, round)
+	r.say(&round)
+	return round.Dropped == "", p.Exited()
+}
+
+// calm waits while others use the proxy's core, as long as there is patience.
+func (r *rounds) calm(ctx context.Context) error {
+	for r.patience > 0 {
+		before, err := machine.Busy(r.cpu)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(look):
+		}
+		after, err := machine.Busy(r.cpu)
+		if err != nil {
+			return err
+		}
+		if (after - before).Seconds() <= r.settings.MaxForeign*look.Seconds() {
+			return nil
+		}
+		r.patience -= look
 	}
 	return nil
 }

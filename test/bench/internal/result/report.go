@@ -1,6 +1,7 @@
 package result
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -158,6 +159,25 @@ func (r *Report) Verdict(w Workload) string {
 		word = "MISSED"
 	}
 	return fmt.Sprintf("Target: at most %s %s's CPU per request. %s: %s.", times(w.Target), r.Peers[0].Name, word, times(ratio.Median))
+}
+
+// Complaint is an error when figures are missing or something failed, which a
+// table alone might hide.
+func (r *Report) Complaint() error {
+	var errs []error
+	for _, round := range r.Rounds {
+		if strings.HasPrefix(round.Dropped, Failed) {
+			errs = append(errs, fmt.Errorf("%s, %s: a round %s", round.Workload, round.Peer, round.Dropped))
+		}
+	}
+	for _, w := range r.Work {
+		for _, p := range r.Peers {
+			if len(Values(r.Rounds, w.Name, p.Name, CPUPerRequest)) == 0 {
+				errs = append(errs, fmt.Errorf("%s, %s: no round without much foreign work; repeat on a quiet machine", w.Name, p.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ChangeTable is how long changes took.

@@ -25,6 +25,9 @@ type Round struct {
 	Dropped string `json:"dropped,omitempty"`
 }
 
+// Failed is how Dropped begins when an answer was wrong or missing.
+const Failed = "failed: "
+
 // Metric is one figure of a Round.
 type Metric struct {
 	Name   string

@@ -51,7 +51,7 @@ func rounds() []Round {
 	return []Round{
 		r(0, "a", 10, ""), r(0, "b", 20, ""),
 		r(1, "a", 30, ""), r(1, "b", 90, "foreign work"), r(1, "b", 60, ""),
-		r(2, "a", 50, ""), r(2, "b", 100, "failed"),
+		r(2, "a", 50, ""), r(2, "b", 100, "failed: status 502"),
 		r(3, "a", 5, "foreign work"), r(3, "b", 7, ""),
 		{Set: 0, Workload: "other", Peer: "b", Requests: 1, Seconds: 1, CPU: 1},
 	}
@@ -126,5 +126,20 @@ func TestDocument(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
+	}
+}
+
+func TestComplaint(t *testing.T) {
+	r := report()
+	if err := r.Complaint(); err == nil || !strings.Contains(err.Error(), "w, b: a round failed: status 502") || strings.Contains(err.Error(), "no round") {
+		t.Errorf("complaint is %v", err)
+	}
+	r.Rounds = r.Rounds[:2]
+	if err := r.Complaint(); err != nil {
+		t.Error(err)
+	}
+	r.Rounds = r.Rounds[:1]
+	if err := r.Complaint(); err == nil || !strings.Contains(err.Error(), "w, b: no round") {
+		t.Errorf("complaint is %v", err)
 	}
 }
