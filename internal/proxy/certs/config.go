@@ -22,7 +22,7 @@ func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols}
 	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		n, ok := current().Lookup(hello.ServerName)
-		if !ok || n.Refuse != nil {
+		if !ok || n.Terminate == nil {
 			return nil, nil // crypto/tls has no other and sends unrecognized_name
 		}
 		return n.choose(hello)
@@ -41,10 +41,27 @@ func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 			return nil, err
 		}
 		n, ok := current().Lookup(cs.ServerName)
-		if !ok || n.Refuse != nil || !n.made(ss, cs.ServerName) {
+		if !ok || n.Terminate == nil || !n.made(ss, cs.ServerName) {
 			return nil, nil // a full handshake
 		}
 		return ss, nil
+	}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		n, ok := current().Lookup(hello.ServerName)
+		if !ok || n.Terminate == nil || (n.clients == nil && len(n.Terminate.CipherSuites) == 0) {
+			return nil, nil
+		}
+		if own := n.config.Load(); own != nil {
+			return own, nil
+		}
+		own := c.Clone()
+		own.GetConfigForClient = nil
+		own.CipherSuites = n.Terminate.CipherSuites
+		if n.clients != nil {
+			own.ClientAuth = tls.RequestClientCert
+		}
+		n.config.Store(own)
+		return own, nil
 	}
 	return c
 }

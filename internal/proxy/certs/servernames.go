@@ -5,23 +5,49 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/match"
 )
 
-// ServerName is a compiled ir.ServerName: exactly one of Terminate and Refuse
-// is set.
+// ServerName is a compiled ir.ServerName: exactly one of Terminate, Passthrough
+// and Refuse is set.
 type ServerName struct {
-	Pattern   ir.HostPattern
-	Terminate *ir.Terminate
-	Refuse    *ir.Refuse
+	Pattern     ir.HostPattern
+	Terminate   *ir.Terminate
+	Passthrough *ir.Passthrough
+	Refuse      *ir.Refuse
 	// Index is the place among the names given to NewServerNames.
 	Index int
 
 	certificates []*entry
-	// session identifies pattern and certificates: see sessionBinding.
+	clients      *clientAuth // nil: no certificate is asked for
+	// session identifies pattern, certificates and policy: see sessionBinding.
 	session [16]byte
+	// config is the listener's with this name's policy, once it was needed.
+	config atomic.Pointer[tls.Config]
+}
+
+// SameSettings reports whether a connection made under n may carry requests
+// for a host of m: only when no client could have been asked for more, or less,
+// there (RFC 9110, section 7.4).
+func (n *ServerName) SameSettings(m *ServerName) bool {
+	if n == m {
+		return true
+	}
+	if n == nil || m == nil || n.Terminate == nil || m.Terminate == nil {
+		return false
+	}
+	return n.authID() == m.authID() && slices.Equal(n.Terminate.CipherSuites, m.Terminate.CipherSuites)
+}
+
+func (n *ServerName) authID() string {
+	if a := n.Terminate.ClientAuth; a != nil {
+		return a.ID
+	}
+	return ""
 }
 
 // ServerNames are the server names of one listener in one snapshot. They are
@@ -42,16 +68,33 @@ func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache 
 	}
 	entries := make([]match.HostEntry[*ServerName], len(names))
 	for i, n := range names {
-		if (n.Terminate == nil) == (n.Refuse == nil) || n.Terminate != nil && len(n.Terminate.Certificates) == 0 {
-			panic(fmt.Sprintf("BUG: certs.NewServerNames: %s has neither certificates nor a refusal, or both", n.Pattern))
+		if !wellFormed(n) {
+			panic(fmt.Sprintf("BUG: certs.NewServerNames: %s is not exactly one of terminated, passed through and refused", n.Pattern))
 		}
-		s := &ServerName{Pattern: n.Pattern, Terminate: n.Terminate, Refuse: n.Refuse, Index: i}
+		s := &ServerName{Pattern: n.Pattern, Terminate: n.Terminate, Passthrough: n.Passthrough, Refuse: n.Refuse, Index: i}
 		if n.Terminate != nil {
+			if n.Terminate.ClientAuth != nil {
+				s.clients = &clientAuth{source: n.Terminate.ClientAuth}
+			}
 			s.bind(n.Terminate.Certificates, byID, cache)
 		}
 		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: s}
 	}
 	return &ServerNames{hosts: match.NewHosts(entries)}
+}
+
+func wellFormed(n ir.ServerName) bool {
+	set := 0
+	if n.Terminate != nil && len(n.Terminate.Certificates) > 0 {
+		set++
+	}
+	if n.Passthrough != nil {
+		set++
+	}
+	if n.Refuse != nil {
+		set++
+	}
+	return set == 1 && (n.Terminate == nil || len(n.Terminate.Certificates) > 0)
 }
 
 func (n *ServerName) bind(ids []ir.CertificateID, byID map[ir.CertificateID]*ir.Certificate, cache *Cache) {
@@ -65,6 +108,7 @@ func (n *ServerName) bind(ids []ir.CertificateID, byID map[ir.CertificateID]*ir.
 		n.certificates = append(n.certificates, cache.entry(c))
 		fmt.Fprintf(h, " %q", id)
 	}
+	fmt.Fprintf(h, " auth %q suites %v", n.authID(), n.Terminate.CipherSuites)
 	copy(n.session[:], h.Sum(nil))
 }
 

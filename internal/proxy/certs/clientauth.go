@@ -1,0 +1,174 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+)
+
+// ClientResult is what became of a client's certificate.
+type ClientResult uint8
+
+// The results. A handshake never fails because of them: routes decide.
+const (
+	ClientNone   ClientResult = iota // none was shown
+	ClientOK                         // verified
+	ClientFailed                     // shown, but not to be trusted
+)
+
+// ClientCertificate is the client's certificate with the verdict on it.
+type ClientCertificate struct {
+	Result ClientResult
+	// Err says why Result is ClientFailed.
+	Err  error
+	Cert *x509.Certificate // nil when none was shown
+}
+
+// clientAuth is a compiled ir.ClientAuth, parsed when first needed.
+type clientAuth struct {
+	source *ir.ClientAuth
+	once   sync.Once
+	anchor verifier
+	err    error
+}
+
+// VerifyClient judges the certificate of a connection at the time now. Resumed
+// sessions are judged anew, so that an expired or revoked certificate does not
+// live on in a ticket.
+func (n *ServerName) VerifyClient(state *tls.ConnectionState, now time.Time) ClientCertificate {
+	if n.clients == nil || len(state.PeerCertificates) == 0 {
+		return ClientCertificate{}
+	}
+	leaf := state.PeerCertificates[0]
+	a := n.clients
+	if len(a.source.CAs) == 0 {
+		return ClientCertificate{Result: ClientOK, Cert: leaf} // optional_no_ca: recorded only
+	}
+	a.once.Do(func() {
+		a.anchor, a.err = newVerifier(a.source.CAs, a.source.CRL, a.source.Depth)
+	})
+	err := a.err
+	if err == nil {
+		err = a.anchor.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth, "", now)
+	}
+	if err != nil {
+		return ClientCertificate{Result: ClientFailed, Err: err, Cert: leaf}
+	}
+	return ClientCertificate{Result: ClientOK, Cert: leaf}
+}
+
+// verifier checks chains against CAs and their revocation lists.
+type verifier struct {
+	roots *x509.CertPool // nil: the system's
+	cas   []*x509.Certificate
+	crls  []*x509.RevocationList
+	depth int // intermediates allowed; below 0: no bound
+}
+
+func newVerifier(cas, crl []byte, depth int) (v verifier, err error) {
+	v.depth = depth
+	if len(cas) > 0 {
+		v.roots = x509.NewCertPool()
+		for block := range blocks(cas, "CERTIFICATE") {
+			c, err := x509.ParseCertificate(block)
+			if err != nil {
+				return v, fmt.Errorf("cannot parse a CA certificate: %w", err)
+			}
+			v.roots.AddCert(c)
+			v.cas = append(v.cas, c)
+		}
+		if len(v.cas) == 0 {
+			return v, errors.New("there is no CA certificate")
+		}
+	}
+	for block := range blocks(crl, "X509 CRL") {
+		l, err := x509.ParseRevocationList(block)
+		if err != nil {
+			return v, fmt.Errorf("cannot parse a revocation list: %w", err)
+		}
+		v.crls = append(v.crls, l)
+	}
+	if len(crl) > 0 && len(v.crls) == 0 {
+		return v, errors.New("there is no revocation list in the CRL")
+	}
+	return v, nil
+}
+
+// blocks yields the PEM blocks of a type.
+func blocks(text []byte, kind string) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for {
+			var b *pem.Block
+			if b, text = pem.Decode(text); b == nil {
+				return
+			}
+			if b.Type == kind && !yield(b.Bytes) {
+				return
+			}
+		}
+	}
+}
+
+// verify finds one chain that satisfies everything. name is compared with the
+// leaf's names unless it is empty.
+func (v *verifier) verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, name string, now time.Time) error {
+	o := x509.VerifyOptions{Roots: v.roots, Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}, DNSName: name}
+	for _, c := range shown[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	chains, err := shown[0].Verify(o)
+	if err != nil {
+		return err
+	}
+	for _, chain := range chains {
+		if err = v.accept(chain, now); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (v *verifier) accept(chain []*x509.Certificate, now time.Time) error {
+	if between := len(chain) - 2; v.depth >= 0 && between > v.depth {
+		return fmt.Errorf("the certificate chain has %d intermediates, %d are allowed", between, v.depth)
+	}
+	if len(v.crls) == 0 {
+		return nil
+	}
+	// As nginx does with ssl_crl: each certificate below the root needs a list.
+	for i := range len(chain) - 1 {
+		if err := v.revoked(chain[i], chain[i+1], now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) revoked(c, issuer *x509.Certificate, now time.Time) error {
+	listed := false
+	for _, l := range v.crls {
+		if !bytes.Equal(l.RawIssuer, c.RawIssuer) || l.CheckSignatureFrom(issuer) != nil {
+			continue
+		}
+		if !l.NextUpdate.IsZero() && now.After(l.NextUpdate) {
+			continue // a list out of date proves nothing
+		}
+		listed = true
+		for _, e := range l.RevokedCertificateEntries {
+			if e.SerialNumber.Cmp(c.SerialNumber) == 0 {
+				return errors.New("the certificate is revoked")
+			}
+		}
+	}
+	if !listed {
+		return errors.New("there is no revocation list in force for the certificate's issuer")
+	}
+	return nil
+}
