@@ -201,3 +201,7 @@ func (r *Response) FinishBuild(status int, head, body bool) error {
 	r.Close = false
 	return nil
 }
+
+// Size is how many bytes of fields were read or built, roughly: enough to make
+// room for them elsewhere.
+func (h *Head) Size() int { return len(h.buf) }

@@ -1,0 +1,83 @@
+package http2
+
+import "time"
+
+// waiter is where one goroutine sleeps until it is woken, for a time at most.
+type waiter struct {
+	ch    chan struct{} // holds one wake-up
+	timer *time.Timer
+}
+
+func (w *waiter) init() {
+	if w.ch == nil {
+		w.ch = make(chan struct{}, 1)
+	}
+}
+
+func (w *waiter) wake() {
+	select {
+	case w.ch <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when woken, maybe for nothing: the caller looks again.
+func (w *waiter) wait(d time.Duration, cancel <-chan struct{}) error {
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+	} else {
+		w.timer.Reset(d)
+	}
+	select {
+	case <-w.ch:
+		w.timer.Stop()
+		return nil
+	case <-cancel:
+		w.timer.Stop()
+		return ErrCanceled
+	case <-w.timer.C:
+		return ErrTimeout
+	}
+}
+
+// queue is a line of streams that wait to send. Each takes its turn with one
+// frame and goes to the end of the line (RFC 9113 leaves the order to us).
+type queue struct{ first, last *stream }
+
+func (q *queue) add(s *stream) {
+	if s.queued {
+		return
+	}
+	s.queued = true
+	s.before, s.behind = q.last, nil
+	if q.last != nil {
+		q.last.behind = s
+	} else {
+		q.first = s
+	}
+	q.last = s
+}
+
+func (q *queue) remove(s *stream) {
+	if !s.queued {
+		return
+	}
+	s.queued = false
+	if s.before != nil {
+		s.before.behind = s.behind
+	} else {
+		q.first = s.behind
+	}
+	if s.behind != nil {
+		s.behind.before = s.before
+	} else {
+		q.last = s.before
+	}
+	s.before, s.behind = nil, nil
+}
+
+func (q *queue) wakeFirst() {
+	if q.first != nil {
+		q.first.send.wake()
+	}
+}
