@@ -78,7 +78,7 @@ func TestEvents(t *testing.T) {
 		// Gone and come back.
 		w.update("", []verdict.Verdict{two, class}, a)
 		synctest.Wait()
-		w.update("", []verdict.Verdict{one, two, class}, a)
+		w.update("", []verdict.Verdict{one, two, class, file}, a)
 		w.told(saysC+"1", saysOne+"2", saysTwo+"1")
 		w.requests("A create events", "A create events", "A create events",
 			"A create events", "A get events a."+eventName(one), "A patch events a."+eventName(one))

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -358,9 +359,11 @@ func TestPublishService(t *testing.T) {
 			w.has(want)
 			w.watched()
 			w.update("a", nil, a)
+			synctest.Wait()
 		}
 		w.watched()
 		w.update("a", nil, a)
+		synctest.Wait()
 		step(func() error { return w.tracker.Create(services, svc("203.0.113.1"), "edge") }, "a=203.0.113.1")
 		step(func() error { return w.tracker.Update(services, svc("203.0.113.2"), "edge") }, "a=203.0.113.2")
 		step(func() error { return w.tracker.Delete(services, "edge", "other") }, "a=203.0.113.2")
@@ -478,6 +481,36 @@ func TestLeaderCutOff(t *testing.T) {
 		}
 		w.watched()
 		w.requests("B patch ingresses a")
+	})
+}
+
+// Work under way ends before the Lease is given up.
+func TestResignsAfterWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		holder := func() string {
+			t.Helper()
+			synctest.Wait()
+			got, err := w.tracker.Get(coordinationv1.SchemeGroupVersion.WithResource("leases"), "system", "gatehouse")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return *got.(*coordinationv1.Lease).Spec.HolderIdentity
+		}
+		a := w.start("A", nil)
+		if h := holder(); h != "A" {
+			t.Fatalf("the Lease is held by %q", h)
+		}
+		request := make(chan struct{})
+		a.term.Load().work.Go(func() { <-request })
+		go a.stop()
+		if h := holder(); h != "A" || a.Leading() {
+			t.Errorf("while a request is under way the Lease is held by %q; leading: %v", h, a.Leading())
+		}
+		close(request)
+		if h := holder(); h != "" {
+			t.Errorf("after the end the Lease is held by %q", h)
+		}
 	})
 }
 

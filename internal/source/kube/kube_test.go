@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -166,16 +167,46 @@ func TestWatchForbidden(t *testing.T) {
 }
 
 func TestStopWhileAway(t *testing.T) {
+	f := func(streams bool) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, Options{})
+			if streams { // as the real client does; the fake says that it cannot
+				for _, f := range c.src.feeds {
+					f.client = nil
+				}
+			}
+			c.away()
+			stop := c.run()
+			<-time.After(time.Minute)
+			before := time.Now()
+			stop()
+			if took := time.Since(before); took > 0 {
+				t.Errorf("streaming lists %v: Run took %v to end", streams, took)
+			}
+		})
+	}
+	f(false)
+	f(true)
+}
+
+func TestEndingClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, Options{})
-		c.away()
-		stop := c.run()
-		<-time.After(time.Minute)
-		before := time.Now()
-		stop()
-		if took := time.Since(before); took > 0 {
-			t.Errorf("Run took %v to end", took)
+		ctx, cancel := context.WithCancel(t.Context())
+		c := endingClock{ctx: ctx}
+		f := func(want time.Duration, after func() <-chan time.Time) {
+			t.Helper()
+			start := time.Now()
+			<-after()
+			if took := time.Since(start); took != want {
+				t.Errorf("took %v, want %v", took, want)
+			}
 		}
+		f(time.Minute, func() <-chan time.Time { return c.After(time.Minute) })
+		f(time.Second, func() <-chan time.Time {
+			time.AfterFunc(time.Second, cancel)
+			return c.After(time.Minute)
+		})
+		f(0, func() <-chan time.Time { return c.After(time.Minute) })
 	})
 }
 

@@ -355,6 +355,30 @@ func TestUnnamedDataIsGone(t *testing.T) {
 	runtime.KeepAlive(src)
 }
 
+// A streaming list is gathered before Replace gets it: by then the data of
+// what nobody names must be gone.
+func TestStreamedData(t *testing.T) {
+	src := newTestSource()
+	src.of.Set(ingress("ns", "a", "1", "named"))
+	f := func(name string, whole bool) {
+		t.Helper()
+		in := secret("ns", name, "k", tlsType)
+		in.ResourceVersion = "7"
+		out, err := src.Transformer()(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, is := out.(*corev1.Secret); is != whole {
+			t.Errorf("%s: got %T", name, out)
+		}
+		if o := out.(metav1.Object); keyOf(o) != keyOf(in) || o.GetResourceVersion() != "7" {
+			t.Errorf("%s: got %+v", name, o)
+		}
+	}
+	f("named", true)
+	f("idle", false)
+}
+
 func keyBytes(s *corev1.Secret) weak.Pointer[byte] {
 	// Large enough not to share an allocation with anything.
 	s.Data[corev1.TLSPrivateKeyKey] = make([]byte, 1<<16)
