@@ -51,7 +51,9 @@ type Service struct {
 	// ExternalName is the DNS name of a Service of type ExternalName, whose
 	// ports are then the target's own; empty for all others.
 	ExternalName string
-	Ports        []Port // in the order of spec.ports
+	// ClusterIPs are the Service's own addresses, none for a headless one.
+	ClusterIPs []netip.Addr
+	Ports      []Port // in the order of spec.ports
 }
 
 // Port returns the port with the number, or nil.

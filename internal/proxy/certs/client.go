@@ -21,6 +21,9 @@ func (e *VerifyError) Error() string {
 	return "cannot verify the endpoint's certificate: " + e.Err.Error()
 }
 
+// Untrusted marks the error for those who do not know its type.
+func (e *VerifyError) Untrusted() bool { return true }
+
 // Unwrap gives the cause.
 func (e *VerifyError) Unwrap() error { return e.Err }
 

@@ -18,6 +18,9 @@ type Backend struct {
 	key      service.Key
 	port     uint16
 	settings *settings
+	security *security // nil: cleartext
+	// clusterIP: the Service's own addresses instead of its endpoints'.
+	clusterIP bool
 
 	list atomic.Pointer[[]*Endpoint] // sorted by address; immutable, written under Manager.mu
 	turn atomic.Uint32
@@ -29,6 +32,8 @@ func newBackend(b ir.Backend, s *settings) *Backend {
 		key:      service.Key{Namespace: b.Namespace, Name: b.Service},
 		port:     b.Port,
 		settings: s,
+
+		clusterIP: b.ClusterIP,
 	}
 	made.list.Store(new([]*Endpoint))
 	// Replicas that start together must not all begin with the same endpoint.
@@ -123,6 +128,9 @@ func nth(list, tried []*Endpoint, t time.Duration, ejected bool, k uint32) *Endp
 
 // chosen gives the addresses of the Service's port that get new requests.
 func (b *Backend) chosen(svc *service.Service) []netip.AddrPort {
+	if svc != nil && b.clusterIP {
+		return b.allowed(svc.ClusterIPs)
+	}
 	p := svc.Port(b.port)
 	if p == nil {
 		return nil
@@ -154,6 +162,7 @@ func (b *Backend) replace(addrs []netip.AddrPort, closed bool) (left []*Conn) {
 			continue
 		}
 		list[i] = newEndpoint(a, b.settings, closed)
+		list[i].security = b.security
 	}
 	leaving = append(leaving, old...)
 	// The new list first: who picks from now on does not meet those that leave.

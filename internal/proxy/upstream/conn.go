@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -50,7 +51,13 @@ func (c *Conn) Close() error {
 // sockets. Bytes are left where they are.
 func (c *Conn) Alive() bool {
 	if c.raw == nil {
-		s, ok := c.Conn.(syscall.Conn)
+		sock := c.Conn
+		if t, ok := sock.(*tls.Conn); ok {
+			// Of TLS too, whatever arrives on an idle connection ends it: an
+			// alert, or bytes that nobody asked for.
+			sock = t.NetConn()
+		}
+		s, ok := sock.(syscall.Conn)
 		if !ok {
 			return false
 		}

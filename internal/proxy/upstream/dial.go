@@ -28,6 +28,8 @@ const (
 	DialDenied      DialFailure = "Denied"      // the address policy forbids it
 	DialLocal       DialFailure = "Local"       // this host lacks descriptors, ports or memory
 	DialCanceled    DialFailure = "Canceled"    // the context was cancelled, not timed out
+	DialTLS         DialFailure = "TLS"         // connected, but TLS could not be agreed on
+	DialUntrusted   DialFailure = "Untrusted"   // connected, but the certificate could not be verified
 )
 
 // ejects reports whether the failure speaks against the endpoint.

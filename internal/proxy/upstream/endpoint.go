@@ -16,6 +16,7 @@ type Endpoint struct {
 	addr     netip.AddrPort
 	text     string
 	settings *settings
+	security *security // nil: cleartext
 
 	active atomic.Int64
 	// avoided is the moment until which Pick passes by; 0 while no connect has
@@ -96,7 +97,12 @@ func (e *Endpoint) Put(c *Conn, now time.Time) {
 // Dial connects, until the context's deadline or DefaultConnectTimeout when it
 // has none. Its errors are *DialError. A failure that is the endpoint's ejects
 // it for a while; a success ends that.
-func (e *Endpoint) Dial(ctx context.Context) (*Conn, error) {
+func (e *Endpoint) Dial(ctx context.Context) (*Conn, error) { return e.DialFor(ctx, nil) }
+
+// DialFor is Dial for one client only: prelude (a PROXY header) is sent first,
+// before TLS. Such a connection must not be put back when prelude names the
+// client.
+func (e *Endpoint) DialFor(ctx context.Context, prelude []byte) (*Conn, error) {
 	if !e.settings.addresses.Allows(e.addr) {
 		return nil, &DialError{Addr: e.addr, Failure: DialDenied, Err: ErrAddressDenied}
 	}
@@ -117,7 +123,13 @@ func (e *Endpoint) Dial(ctx context.Context) (*Conn, error) {
 		return nil, &DialError{Addr: e.addr, Failure: f, Err: err}
 	}
 	e.recover()
-	c := &Conn{Conn: nc, endpoint: e}
+	secured, err := e.begin(ctx, nc, prelude)
+	if err != nil {
+		e.active.Add(-1)
+		_ = nc.Close()
+		return nil, &DialError{Addr: e.addr, Failure: tlsFailure(ctx, err), Err: err}
+	}
+	c := &Conn{Conn: secured, endpoint: e}
 	c.inUse.Store(true)
 	return c, nil
 }

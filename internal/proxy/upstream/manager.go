@@ -17,6 +17,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"iter"
 	"log/slog"
 	"net"
@@ -186,15 +187,24 @@ func (m *Manager) Update(st *service.State) {
 	closeAll(left)
 }
 
-// Backend gives the runtime side of a backend, made on first use. The pointer
-// for an ID stays the same until Retain drops it.
-func (m *Manager) Backend(b ir.Backend) *Backend {
+// Backend gives the runtime side of a backend without TLS, made on first use.
+// The pointer for an ID stays the same until Retain drops it.
+func (m *Manager) Backend(b ir.Backend) *Backend { return m.SecureBackend(b, nil) }
+
+// SecureBackend is Backend for one whose connections speak TLS. The ID stands
+// for the settings too: secure is asked for them on first use only. When it
+// fails every Dial fails with its error; nothing is ever sent in the clear.
+func (m *Manager) SecureBackend(b ir.Backend, secure func() (*tls.Config, error)) *Backend {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.backends[b.ID]; known != nil {
 		return known
 	}
 	made := newBackend(b, m.settings)
+	if secure != nil {
+		cfg, err := secure()
+		made.security = &security{config: cfg, err: err}
+	}
 	m.backends[b.ID] = made
 	m.byKey[made.key] = append(m.byKey[made.key], made)
 	m.attach(made, m.state.Find(made.key)) // nothing can have left a new one
