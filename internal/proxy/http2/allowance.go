@@ -26,8 +26,10 @@ func (b *bucket) take(n int) bool {
 		if elapsed > time.Minute {
 			elapsed = time.Minute
 		}
-		b.at = now
-		b.give(int(elapsed.Seconds() * float64(b.perSecond)))
+		if back := int(elapsed.Seconds() * float64(b.perSecond)); back > 0 {
+			b.at = now
+			b.give(back)
+		}
 		if b.left < n {
 			return false
 		}

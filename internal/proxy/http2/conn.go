@@ -141,14 +141,11 @@ func (c *conn) send() {
 		c.out, c.spare = c.spare[:0], nil
 		c.answers = 0
 		now := time.Now()
-		arm := now.Sub(c.wroteAt) > c.o.sendTimeout/8 && !c.ending
-		if arm {
+		if now.Sub(c.wroteAt) > c.o.sendTimeout/8 && !c.ending {
 			c.wroteAt = now
-		}
-		c.mu.Unlock()
-		if arm {
 			c.nc.SetWriteDeadline(now.Add(c.o.sendTimeout))
 		}
+		c.mu.Unlock()
 		err := c.write(b)
 		c.mu.Lock()
 		c.spare = b[:0]
@@ -305,7 +302,7 @@ func (c *conn) arm(t time.Time) {
 // finish waits, after reading has ended, until nothing runs on the connection.
 func (c *conn) finish(running func() int) {
 	c.mu.Lock()
-	for c.writing && c.err == nil {
+	for c.ending && c.writing && c.err == nil {
 		c.quiet.Wait()
 	}
 	c.fail(ErrClosed)

@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// gate is a backend that answers each request when told to.
+type gate struct {
+	*backend
+	asked, answer chan struct{}
+}
+
+func newGate(t *testing.T) *gate {
+	g := &gate{asked: make(chan struct{}, 16), answer: make(chan struct{}, 16)}
+	g.backend = newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			if _, err := readHead(r); err != nil {
+				return
+			}
+			g.asked <- struct{}{}
+			<-g.answer
+			io.WriteString(c, ok)
+		}
+	})
+	return g
+}
+
+func TestDrain(t *testing.T) {
+	g := newGate(t)
+	e := newEdge(t, nil, g.addr())
+	fresh, idle, idleTLS, busy, busyTLS := e.dial(), e.dial(), e.dialTLS(tls.VersionTLS12), e.dial(), e.dialTLS(tls.VersionTLS13)
+	half := e.dial()
+	half.write(get[:10])
+	for _, c := range []*client{idle, idleTLS} {
+		g.answer <- struct{}{}
+		c.roundTrip(get)
+		<-g.asked
+	}
+	for _, c := range []*client{busy, busyTLS} {
+		c.write(get)
+		<-g.asked
+	}
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); e.stop() }()
+	for _, c := range []*client{fresh, idle, idleTLS} {
+		c.closed()
+	}
+	if _, err := net.Dial("tcp", e.srv.Addr("http").String()); err == nil {
+		t.Error("still accepting")
+	}
+	// What had begun is finished.
+	half.write(get[10:])
+	<-g.asked
+	for range 3 {
+		g.answer <- struct{}{}
+	}
+	for _, c := range []*client{busy, busyTLS, half} {
+		if res, _ := c.read("GET"); res.StatusCode != 200 || !res.Close {
+			t.Errorf("%v", res)
+		}
+		c.closed()
+	}
+	<-stopped
+	if n := e.o.Stats.HTTP.Active.Load() + e.o.Stats.HTTPS.Active.Load(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+}
+
+// During the delay everything is still served, on new connections too, but
+// every answer says that it is the last.
+func TestDrainDelay(t *testing.T) {
+	e := newEdge(t, func(o *Options) { o.DrainDelay = 300 * time.Millisecond }, echo(t))
+	idle := e.dial()
+	idle.roundTrip(get)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); e.stop() }()
+	wait(t, "draining", e.srv.draining.Load)
+	for range 3 {
+		c := e.dial()
+		if res, _ := c.roundTrip(get); res.StatusCode != 200 || !res.Close {
+			t.Errorf("%v", res)
+		}
+		c.closed()
+	}
+	if res, _ := idle.roundTrip(get); res.StatusCode != 200 || !res.Close {
+		t.Errorf("%v", res)
+	}
+	idle.closed()
+	<-stopped
+}
+
+// Whatever does not end in time is ended: tunnels, requests that wait, streams
+// that stall, uploads that do not come.
+func TestDrainTimeout(t *testing.T) {
+	b := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		head, _ := readHead(r)
+		switch {
+		case strings.Contains(head, "Upgrade"):
+			io.WriteString(c, switched)
+		case strings.HasPrefix(head, "GET /stream"):
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nx")
+		}
+		io.Copy(io.Discard, r)
+	})
+	e := newEdge(t, func(o *Options) { o.DrainTimeout, o.watch = 200*time.Millisecond, 10*time.Millisecond }, b.addr())
+	ws, wsTLS, waiting, stream, upload := e.dial(), e.dialTLS(tls.VersionTLS13), e.dial(), e.dial(), e.dial()
+	ws.roundTrip(upgrade)
+	wsTLS.roundTrip(upgrade)
+	waiting.write(get)
+	stream.write("GET /stream HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	stream.r.ReadByte()
+	upload.write(post + "Content-Length: 10\r\n\r\nhello")
+	wait(t, "all are at the endpoint", func() bool { return b.count() == 5 })
+	start := time.Now()
+	e.stop()
+	if d := time.Since(start); d < 150*time.Millisecond || d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+	if n := e.o.Stats.HTTP.Active.Load() + e.o.Stats.HTTPS.Active.Load(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+}
+
+// A request that is on its way when draining begins is answered or was never
+// read: it is not answered with an error.
+func TestDrainLosesNoRequest(t *testing.T) {
+	for range 10 {
+		e := newEdge(t, nil, echo(t))
+		var wg sync.WaitGroup
+		var answered atomic.Int64
+		for range 4 {
+			c := e.dial()
+			wg.Go(func() {
+				defer c.Conn.Close()
+				for {
+					if _, err := io.WriteString(c.Conn, chunkedPost); err != nil {
+						return
+					}
+					io.WriteString(c.Conn, "5\r\nhello\r\n0\r\n\r\n")
+					line, err := c.r.ReadString('\n')
+					if err != nil {
+						return // closed while idle
+					}
+					if line != "HTTP/1.1 200 OK\r\n" {
+						t.Errorf("answered %q", line)
+						return
+					}
+					head, _ := readHead(c.r)
+					if _, err := io.ReadFull(c.r, make([]byte, contentLength(head))); err != nil {
+						t.Errorf("answer cut off: %v", err)
+					}
+					answered.Add(1)
+				}
+			})
+		}
+		wait(t, "traffic", func() bool { return answered.Load() > 20 })
+		e.stop()
+		wg.Wait()
+	}
+}
+
+func contentLength(head string) (n int) {
+	_, v, _ := strings.Cut(head, "Content-Length: ")
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
