@@ -432,6 +432,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(records(message(sni("a.example", "b")), 300), uint16(1), uint16(1))
 	f.Add([]byte("\x16\x03\x01\x00\x05\x01\x00\x00\x00"), uint16(1), uint16(3))
 	f.Fuzz(func(t *testing.T, raw []byte, step, size uint16) {
+		raw = raw[:min(len(raw), 8192)]
 		h, need, err := parse(t, raw, int(step)+1)
 		var p Parser
 		if h1, need1, err1 := p.Parse(raw); h1.ServerName != h.ServerName || need1 != need || err1 != err || h1.RawLen != h.RawLen {
@@ -455,6 +456,57 @@ func FuzzParse(f *testing.F) {
 				}
 			}
 		case info != nil && errors.Is(err, ErrMalformed):
+			t.Fatalf("crypto/tls accepts what is malformed here: %+v", info)
+		}
+	})
+}
+
+// FuzzExtensions builds hellos whose outer lengths are right from pairs of a
+// kind and content, so that the fuzzer's changes reach the lists inside.
+func FuzzExtensions(f *testing.F) {
+	f.Add([]byte("\x00\x09a.example\x01\x03\x02h2\x02\x03\x02\x03\x04\x03\x00"))
+	f.Add([]byte("\x04\x06\x00\x04\x00\x00\x01a\x05\x05\x00\x03\x02h2"))
+	f.Add([]byte("\x00\x01a\x00\x01a"))
+	f.Add([]byte("\x06\x01a\x0a\x02xx\x0b\x02xx"))
+	f.Add([]byte("\x07\x0b\x01a\x00\x00\x01b\x00\x00\x02"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var list [][]byte
+		for len(b) >= 2 {
+			kind, n := b[0], min(int(b[1]), len(b)-2)
+			data := b[2 : 2+n]
+			b = b[2+n:]
+			switch kind {
+			case 0:
+				list = append(list, sni(string(data)))
+			case 1:
+				list = append(list, ext(extALPN, vec16(data)))
+			case 2:
+				list = append(list, ext(extSupportedVersions, data))
+			case 3:
+				list = append(list, ext(extECH, data))
+			case 4:
+				list = append(list, ext(extServerName, data))
+			case 5:
+				list = append(list, ext(extALPN, data))
+			case 6:
+				list = append(list, sni(string(data), string(data)))
+			case 7:
+				list = append(list, ext(extServerName, vec16([]byte{0}, data)))
+			case 8:
+				list = append(list, data)
+			default:
+				list = append(list, ext(uint16(kind)<<8, data))
+			}
+		}
+		raw := records(message(list...), maxFragment)
+		h, need, err := parse(t, raw, len(raw))
+		info := readTLS(raw)
+		switch {
+		case need:
+			t.Fatal("more is wanted of a whole hello")
+		case err == nil && info != nil:
+			same(t, h, info)
+		case err != nil && info != nil && errors.Is(err, ErrMalformed):
 			t.Fatalf("crypto/tls accepts what is malformed here: %+v", info)
 		}
 	})

@@ -72,7 +72,7 @@ type conn struct {
 	sendInitial int64 // the peer's SETTINGS_INITIAL_WINDOW_SIZE
 	recvInitial int64
 	waiting     queue // streams that wait for the connection's window or queue
-	moved       time.Time
+	progress    int // DATA frames sent
 
 	resets, idleFrames bucket
 }

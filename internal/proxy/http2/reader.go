@@ -15,7 +15,8 @@ type reader struct {
 	in       []byte
 	r, w     int
 	need     int  // bytes that the frame at r needs
-	full     bool // the last read filled the buffer
+	last     int  // how much the last read gave
+	full     bool // and that it filled the buffer
 	heard    bool // something was read since the last look
 	began    bool // the peer's first SETTINGS have come
 	preface  bool // the client's preface is still to come
@@ -23,7 +24,6 @@ type reader struct {
 	fields   fieldSink
 	block    block
 	dataIn   dataFrame
-	debugEnd string
 }
 
 // block is a header block that spans several frames.
@@ -71,7 +71,7 @@ func (r *reader) room() {
 	switch {
 	case r.in == nil:
 		r.in = http1.GetBuffer(want)
-	case len(r.in) < want, r.w == 0 && len(r.in) > http1.MediumBuffer && !r.full && want <= http1.SmallBuffer:
+	case len(r.in) < want, r.w == 0 && len(r.in) > want && r.last <= http1.SmallBuffer:
 		old := r.in
 		r.in = http1.GetBuffer(max(want, r.w-r.r))
 		r.w = copy(r.in, old[r.r:r.w])
@@ -92,6 +92,7 @@ func (c *conn) read() error {
 		c.room()
 		n, err := c.nc.Read(c.in[c.w:])
 		c.w += n
+		c.last = n
 		c.full = c.w == len(c.in)
 		c.heard = c.heard || n > 0
 		if err == nil || n > 0 {
