@@ -2,10 +2,9 @@ package files
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
-
-	"maps"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 

@@ -153,11 +153,8 @@ func (w *walk) file(path string, info os.FileInfo, linked bool) {
 		return
 	}
 	f := found{path: path, info: info}
-	switch {
-	case !info.Mode().IsRegular():
-		f.err = errors.New("not a regular file")
-	case info.Size() > w.limits.fileBytes:
-		f.err = tooLarge(w.limits.fileBytes)
+	if !info.Mode().IsRegular() {
+		f.err = errNotRegular
 	}
 	if linked {
 		// The file changes where the link leads to.
@@ -195,8 +192,10 @@ func isGone(path string, err error) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// errUnstable says that a file changed while it was read.
-var errUnstable = errors.New("changed while it was read")
+var (
+	errUnstable   = errors.New("changed while it was read")
+	errNotRegular = errors.New("not a regular file")
+)
 
 func tooLarge(limit int64) error { return fmt.Errorf("larger than %d bytes", limit) }
 
@@ -214,14 +213,14 @@ func readStable(path string, limit int64) ([]byte, os.FileInfo, error) {
 		return nil, nil, err
 	}
 	if !before.Mode().IsRegular() {
-		return nil, nil, errors.New("not a regular file")
+		return nil, nil, errNotRegular
+	}
+	if before.Size() > limit {
+		return nil, nil, tooLarge(limit)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, nil, tooLarge(limit)
 	}
 	after, err := f.Stat()
 	if err != nil {

@@ -5,7 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
 
 	"gatehouse.dev/gatehouse/internal/view"
 )
@@ -115,4 +119,129 @@ func TestReadStableLimit(t *testing.T) {
 	if _, _, err := readStable(dir, 4); err == nil {
 		t.Error("a directory was read")
 	}
+	// Opening a pipe that nobody writes to would wait for ever.
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readStable(pipe, 4); err == nil || err.Error() != "not a regular file" {
+		t.Errorf("a pipe: %v", err)
+	}
+}
+
+// TestHoldsBackWhileAnyFileIsWritten: as long as one file is fresh, nothing of
+// a change of several is taken over, but not for ever.
+func TestHoldsBackWhileAnyFileIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", service("a", 1))
+	write(t, dir, "b.yaml", service("b", 1))
+	long := time.Now().Add(-time.Hour)
+	age := func(name string) {
+		t.Helper()
+		if err := os.Chtimes(filepath.Join(dir, name), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := view.NewStore()
+	s := New(store, Options{Root: dir, Debounce: 10 * time.Minute})
+	look := func() bool { return s.update(s.scan(func(string) {})) }
+
+	age("a.yaml")
+	for round := range holdRounds {
+		if again := look(); !again || store.View().Generation != 0 {
+			t.Fatalf("round %d: again %v, generation %d; want to wait", round, again, store.View().Generation)
+		}
+	}
+	if again := look(); !again || ports("a=1")(store.View()) != nil {
+		t.Errorf("after all rounds: again %v, %v", again, ports("a=1")(store.View()))
+	}
+	age("b.yaml")
+	if again := look(); again || ports("a=1 b=1")(store.View()) != nil {
+		t.Errorf("all quiet: again %v, %v", again, ports("a=1 b=1")(store.View()))
+	}
+
+	// What is read again and holds the same bytes is not parsed again.
+	before := s.files[filepath.Join(dir, "a.yaml")].objects[0].Obj
+	long = long.Add(time.Minute)
+	age("a.yaml")
+	look()
+	f := s.files[filepath.Join(dir, "a.yaml")]
+	if !f.info.ModTime().Equal(long) || f.objects[0].Obj != before {
+		t.Errorf("touched: time %v, want %v; same object: %v", f.info.ModTime(), long, f.objects[0].Obj == before)
+	}
+}
+
+// TestRootReplacedWhileScanned: a scan that lost its root says nothing.
+func TestRootReplacedWhileScanned(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	write(t, root, "a.yaml", service("a", 1))
+	store := view.NewStore()
+	s := New(store, Options{Root: root})
+	if err := s.Load(); err != nil {
+		t.Fatal(err)
+	}
+	seen := s.scan(func(string) {})
+	if err := os.Rename(root, root+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if again := s.update(seen); !again || ports("a=1")(store.View()) != nil {
+		t.Errorf("again %v, %v", again, ports("a=1")(store.View()))
+	}
+}
+
+func TestCurrent(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a", "1")
+	write(t, dir, "b", "1")
+	now := time.Now()
+	stat := func(name string, age time.Duration) os.FileInfo {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.Chtimes(path, now, now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	f := func(name string, read, present os.FileInfo, want bool) {
+		t.Helper()
+		if got := (&file{info: read, readAt: now}).current(present); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	old := stat("a", time.Minute)
+	f("old and unchanged", old, stat("a", time.Minute), true)
+	f("another time", old, stat("a", time.Minute+time.Second), false)
+	f("another file", old, stat("b", time.Minute), false)
+	fresh := stat("a", time.Second)
+	f("read too soon after it was written", fresh, stat("a", time.Second), false)
+	write(t, dir, "a", "12")
+	f("another size", old, stat("a", time.Minute), false)
+	f("never read", nil, old, false)
+	if (*file)(nil).current(old) {
+		t.Error("an unknown file is current")
+	}
+}
+
+func TestRelevant(t *testing.T) {
+	w := &watches{root: "/p/root", parent: "/p", dirs: map[string]bool{"/p/root": false, "/p/root/..1": false}}
+	f := func(name string, want bool) {
+		t.Helper()
+		if got := w.relevant(fsnotify.Event{Name: name}); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	f("/p/root", true)
+	f("/p/other", false)
+	f("/p/root/a.yaml", true)
+	f("/p/root/dir", true)
+	f("/p/root/.a.yaml.swp", false)
+	f("/p/root/..data_tmp", false)
+	f("/p/root/..data", true)
+	f("/p/root/..1/a.yaml", true)
+	w.dirs["/p"] = false // a link leads there
+	f("/p/other", true)
 }
