@@ -355,6 +355,21 @@ func TestRecordVersions(t *testing.T) {
 	}
 }
 
+func TestLegacyVersion(t *testing.T) {
+	f := func(minor byte, want uint16) {
+		t.Helper()
+		m := message(sni("a.example"))
+		m[messageHeader+1] = minor
+		if h, _, err := parse(t, records(m, maxFragment), 1); err != nil || h.Version != want {
+			t.Errorf("legacy version 3.%d: %+v, %v", minor, h, err)
+		}
+	}
+	f(1, tls.VersionTLS10)
+	f(3, tls.VersionTLS12)
+	f(4, tls.VersionTLS12) // never offered by this field
+	f(9, tls.VersionTLS12)
+}
+
 func TestBounds(t *testing.T) {
 	fill := func(n int) []byte { // a message of n bytes behind its header
 		a := ext(0x4001, make([]byte, 40000))
