@@ -2,6 +2,7 @@ package http2
 
 import (
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"runtime"
@@ -71,8 +72,9 @@ type conn struct {
 	recvCredit  int64 // consumed, not yet told to the peer
 	sendInitial int64 // the peer's SETTINGS_INITIAL_WINDOW_SIZE
 	recvInitial int64
-	waiting     queue // streams that wait for the connection's window or queue
-	progress    int // DATA frames sent
+	waiting     queue // streams that wait to send payload
+	rooms       queue // streams that wait to send a head
+	progress    int   // DATA frames sent
 
 	resets, idleFrames bucket
 }
@@ -153,6 +155,7 @@ func (c *conn) send() {
 			c.fail(err)
 			break
 		}
+		c.rooms.wakeAll()
 		c.waiting.wakeFirst()
 		if len(c.out) > 0 {
 			c.mu.Unlock()
@@ -299,13 +302,19 @@ func (c *conn) arm(t time.Time) {
 	c.nc.SetReadDeadline(t)
 }
 
-// finish waits, after reading has ended, until nothing runs on the connection.
-func (c *conn) finish(running func() int) {
+// finish waits, after reading has ended with err, until nothing runs on the
+// connection.
+func (c *conn) finish(err error, running func() int) {
 	c.mu.Lock()
 	for c.ending && c.writing && c.err == nil {
 		c.quiet.Wait()
 	}
-	c.fail(ErrClosed)
+	if err == nil || err == errLinger {
+		err = ErrClosed
+	} else if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	c.fail(err)
 	for c.writing || running() > 0 {
 		c.quiet.Wait()
 	}

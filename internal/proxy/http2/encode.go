@@ -54,34 +54,34 @@ func appendStatus(b []byte, status int) []byte {
 }
 
 // appendNamed appends a field whose name has a static index below 15.
-func appendNamed(b []byte, index byte, value string) []byte {
+func appendNamed(b []byte, index byte, value []byte) []byte {
 	b = append(b, literal|index)
 	b = appendInt(b, 0, 7, len(value))
 	return append(b, value...)
 }
 
 // appendControl appends the pseudo-fields of a request.
-func appendControl(b []byte, method, scheme, authority, path string) []byte {
-	switch method {
+func appendControl(b []byte, h *RequestHead) []byte {
+	switch string(h.Method) {
 	case "GET":
 		b = append(b, 0x80|2)
 	case "POST":
 		b = append(b, 0x80|3)
 	default:
-		b = appendNamed(b, 2, method)
+		b = appendNamed(b, 2, h.Method)
 	}
-	if scheme == "https" {
+	if string(h.Scheme) == "https" {
 		b = append(b, 0x80|7)
 	} else {
 		b = append(b, 0x80|6)
 	}
-	if path == "/" {
+	if string(h.Target) == "/" {
 		b = append(b, 0x80|4)
 	} else {
-		b = appendNamed(b, 4, path)
+		b = appendNamed(b, 4, h.Target)
 	}
-	if authority != "" {
-		b = appendNamed(b, 1, authority)
+	if len(h.Authority) > 0 {
+		b = appendNamed(b, 1, h.Authority)
 	}
 	return b
 }

@@ -12,18 +12,18 @@ import (
 // reader is the reading side of a connection, which only the goroutine that
 // reads touches.
 type reader struct {
-	in       []byte
-	r, w     int
-	need     int  // bytes that the frame at r needs
-	last     int  // how much the last read gave
-	full     bool // and that it filled the buffer
-	heard    bool // something was read since the last look
-	began    bool // the peer's first SETTINGS have come
-	preface  bool // the client's preface is still to come
-	hp       *hpack.Decoder
-	fields   fieldSink
-	block    block
-	dataIn   dataFrame
+	in      []byte
+	r, w    int
+	need    int  // bytes that the frame at r needs
+	last    int  // how much the last read gave
+	full    bool // and that it filled the buffer
+	heard   bool // something was read since the last look
+	began   bool // the peer's first SETTINGS have come
+	preface bool // the client's preface is still to come
+	hp      *hpack.Decoder
+	fields  fieldSink
+	block   block
+	dataIn  dataFrame
 }
 
 // block is a header block that spans several frames.
@@ -425,12 +425,16 @@ func (c *conn) onReset(h frameHeader, p []byte) error {
 		return c.idle(1)
 	}
 	code := Code(binary.BigEndian.Uint32(p))
-	done := s.recvEnd && code == CodeNo // RFC 9113, section 8.1: enough of the request
-	s.end(&StreamError{Code: code, Remote: true, Unprocessed: code == CodeRefused && !s.hasHead})
+	why := &StreamError{Code: code, Remote: true, Unprocessed: code == CodeRefused && !s.hasHead}
 	c.remove(s, false)
-	if done && c.client != nil {
+	if c.client != nil && s.recvEnd {
+		// Its answer is whole, it just wants no more of the request (RFC 9113,
+		// section 8.1).
+		s.sendErr = why
+		s.send.wake()
 		return nil
 	}
+	s.end(why)
 	return c.wasted(1)
 }
 

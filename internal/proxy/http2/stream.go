@@ -14,20 +14,23 @@ type stream struct {
 	c  *conn
 	id uint32
 
-	recv, send   waiter
-	recvTimeout  time.Duration
-	sendTimeout  time.Duration
-	cancel       <-chan struct{}
-	held         []byte // what ReadBody gave last; only the receiver uses it
+	recv, send  waiter
+	recvTimeout time.Duration
+	sendTimeout time.Duration
+	cancel      <-chan struct{}
+	held        []byte // what ReadBody gave last; only the receiver uses it
 
 	// All below is guarded by c.mu.
 	err      error // reset, or the connection has ended
+	sendErr  error // the peer wants no more, but its own message is whole
 	hasHead  bool  // a request, or a final response, was received
 	recvEnd  bool  // END_STREAM was received
 	sentHead bool
 	sendEnd  bool // END_STREAM was sent
 	stopped  bool // StopReading
 	trailed  bool
+	// abandoned: reset while its Exchange runs.
+	abandoned bool
 
 	recvWindow, recvCredit int64
 	declared, received     int64 // Content-Length, or -1; payload so far
@@ -36,8 +39,9 @@ type stream struct {
 	body                   [][]byte // payload that nobody has read
 	trailer                http1.Head
 
-	queued         bool // in c.waiting
+	line           *queue // that s waits in
 	before, behind *stream
+	cl             *ClientStream // on the client side
 	gone           chan struct{}
 }
 
@@ -48,7 +52,8 @@ func (s *stream) open(id uint32) {
 	s.recv.init()
 	s.send.init()
 	s.recvTimeout, s.sendTimeout, s.cancel = c.o.readTimeout, c.o.sendTimeout, nil
-	s.err, s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.trailed = nil, false, false, false, false, false, false
+	s.err, s.sendErr = nil, nil
+	s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.trailed, s.abandoned = false, false, false, false, false, false, false
 	s.recvWindow, s.recvCredit = c.recvInitial, 0
 	s.declared, s.received, s.given = -1, 0, 0
 	s.sendWindow = c.sendInitial
@@ -62,12 +67,18 @@ func (s *stream) end(err error) {
 		return
 	}
 	s.err = err
+	if s.c.server != nil {
+		s.abandoned = true
+		s.c.server.abandoned++
+	}
 	s.dropBody()
 	if s.gone != nil {
 		close(s.gone)
 	}
-	s.c.waiting.remove(s)
-	s.c.waiting.wakeFirst()
+	if s.line != nil {
+		s.line.remove(s)
+		s.c.waiting.wakeFirst()
+	}
 	s.recv.wake()
 	s.send.wake()
 }
@@ -410,6 +421,8 @@ func (s *stream) maySend() error {
 	switch {
 	case s.err != nil:
 		return s.err
+	case s.sendErr != nil:
+		return s.sendErr
 	case s.sendEnd:
 		return errEnded
 	}
@@ -437,17 +450,17 @@ const stallCost = 10
 func (s *stream) awaitRoom() error {
 	c := s.c
 	var deadline time.Time
-	for len(c.out) >= highWater && c.err == nil && s.err == nil {
-		c.waiting.add(s)
-		if err := s.sleep(&s.send, s.sendTimeout, &deadline); err != nil {
-			c.waiting.remove(s)
-			c.waiting.wakeFirst()
+	for {
+		if err := s.maySend(); err != nil || len(c.out) < http1.LargeBuffer {
+			return err
+		}
+		c.rooms.add(s)
+		err := s.sleep(&s.send, s.sendTimeout, &deadline)
+		c.rooms.remove(s)
+		if err != nil {
 			return s.stalled(err)
 		}
 	}
-	c.waiting.remove(s)
-	c.waiting.wakeFirst()
-	return nil
 }
 
 // beginBlock begins a header block of about n bytes and gives where.
@@ -502,9 +515,6 @@ func (s *stream) WriteTrailer(h *http1.Head, extra []byte) error {
 	if err := s.awaitRoom(); err != nil {
 		return err
 	}
-	if err := s.maySend(); err != nil {
-		return err
-	}
 	n := len(extra)
 	if h != nil {
 		n += h.Size() + 8*len(h.Fields)
@@ -516,9 +526,6 @@ func (s *stream) WriteTrailer(h *http1.Head, extra []byte) error {
 	}
 	c.out = appendLines(c.out, extra)
 	if len(c.out) == begin {
-		if c.out[begin-1] == noTable && begin == at+headerLen+1 {
-			c.tableSaid = false
-		}
 		c.out = c.out[:at]
 		s.data(nil, true)
 		return nil

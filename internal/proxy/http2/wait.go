@@ -45,10 +45,10 @@ func (w *waiter) wait(d time.Duration, cancel <-chan struct{}) error {
 type queue struct{ first, last *stream }
 
 func (q *queue) add(s *stream) {
-	if s.queued {
+	if s.line != nil {
 		return
 	}
-	s.queued = true
+	s.line = q
 	s.before, s.behind = q.last, nil
 	if q.last != nil {
 		q.last.behind = s
@@ -59,10 +59,10 @@ func (q *queue) add(s *stream) {
 }
 
 func (q *queue) remove(s *stream) {
-	if !s.queued {
+	if s.line != q {
 		return
 	}
-	s.queued = false
+	s.line = nil
 	if s.before != nil {
 		s.before.behind = s.behind
 	} else {
@@ -79,5 +79,13 @@ func (q *queue) remove(s *stream) {
 func (q *queue) wakeFirst() {
 	if q.first != nil {
 		q.first.send.wake()
+	}
+}
+
+// wakeAll wakes and empties the line.
+func (q *queue) wakeAll() {
+	for q.first != nil {
+		q.first.send.wake()
+		q.remove(q.first)
 	}
 }
