@@ -234,6 +234,10 @@ func demoEdits(t *testing.T, dir string, foo *curl) {
 
 	var asking sync.WaitGroup
 	halt := make(chan struct{})
+	defer func() {
+		close(halt)
+		asking.Wait()
+	}()
 	var to string
 	for _, a := range foo.resolve {
 		to = a
@@ -257,8 +261,6 @@ func demoEdits(t *testing.T, dir string, foo *curl) {
 		eventually(t, "the edit is effective", func() bool { return foo.backend(t) == want })
 		t.Logf("edit %d was effective after %s", i, time.Since(start).Round(time.Millisecond))
 	}
-	close(halt)
-	asking.Wait()
 }
 
 // demoClient asks for foo.example.com on one connection and never repeats a

@@ -41,6 +41,7 @@ func TestRollingChange(t *testing.T) {
 		left := r.takeOldest(which)
 		r.change(i)
 		r.m.wait(g)
+		r.effective(i, g)
 		// What may still be on its way to the endpoint that left is answered
 		// when every client has asked twice since.
 		h.round()
@@ -51,6 +52,7 @@ func TestRollingChange(t *testing.T) {
 	if sent == 0 {
 		t.Fatal("nothing was sent")
 	}
+	sent += steps // by effective
 	served, busy := r.stopAll()
 	if served != sent {
 		t.Errorf("clients had %d answers, backends served %d requests", sent, served)
@@ -59,6 +61,31 @@ func TestRollingChange(t *testing.T) {
 		t.Errorf("only %d backends ever had a request: the changes did not reach the data plane", busy)
 	}
 	t.Logf("%d requests, %d backends", sent, busy)
+}
+
+// effective asks once, over a new HTTPS connection, whether step i serves: its
+// certificate, and its route.
+func (r *rolling) effective(i int, g *Gateway) {
+	r.t.Helper()
+	w := &hammerWorker{
+		addr: g.Addr(true).String(), host: "x.test", paths: []string{"/flips"},
+		tls: &tls.Config{RootCAs: r.ca.pool(), ServerName: "x.test"},
+	}
+	conn, err := w.dial()
+	if err != nil {
+		r.t.Fatalf("step %d: %v", i, err)
+	}
+	defer conn.Close()
+	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	if got, want := r.ca.nameOf(leaf.Raw), fmt.Sprintf("step-%d", i); got != want {
+		r.t.Errorf("step %d: the certificate is %s", i, got)
+	}
+	if _, err := w.ask(conn, bufio.NewReader(conn), fmt.Sprintf("effective-%d", i), i); err != nil {
+		r.t.Fatalf("step %d: %v", i, err)
+	}
+	if want := fmt.Sprintf("s%d-", i%2); !strings.HasPrefix(w.last, want) {
+		r.t.Errorf("step %d: answered by %s, want %s...", i, w.last, want)
+	}
 }
 
 // fleetSize is how many backends each of the two Services has at any time.
@@ -179,7 +206,7 @@ type hammerWorker struct {
 	tls        *tls.Config // nil: plain
 	sent       atomic.Int64
 	fault      atomic.Pointer[string]
-	backends   sync.Map // name: true
+	last       string // backend of the last answer
 }
 
 func newHammer(t testing.TB, g *Gateway, roots *x509.CertPool, host string, paths []string) *hammer {
@@ -312,7 +339,7 @@ func (w *hammerWorker) ask(conn net.Conn, br *bufio.Reader, id string, n int) (a
 	if want := fmt.Sprintf("%s got %d bytes", id, len(body)); string(got) != want {
 		return false, fmt.Errorf("answer %q, want %q", got, want)
 	}
-	w.backends.Store(resp.Header.Get("X-Backend"), true)
+	w.last = resp.Header.Get("X-Backend")
 	w.sent.Add(1)
 	return !resp.Close, nil
 }
