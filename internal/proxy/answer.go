@@ -39,114 +39,77 @@ func statusOf(r ir.Reason) int {
 		return http.StatusServiceUnavailable
 	case ir.ReasonVersionUnsupported:
 		return http.StatusHTTPVersionNotSupported
+	case ir.ReasonForbiddenIP, ir.ReasonClientCertName:
+		return http.StatusForbidden
+	case ir.ReasonUnauthorized:
+		return http.StatusUnauthorized
+	case ir.ReasonClientCertMissing, ir.ReasonClientCertInvalid:
+		return http.StatusBadRequest
+	case ir.ReasonUpstreamTLS, ir.ReasonUpstreamTLSVerify:
+		return http.StatusBadGateway
+	case ir.ReasonGuardInvalid, ir.ReasonGuardUnsupported:
+		return http.StatusServiceUnavailable
 	case ir.ReasonClientGone:
 		return 499
 	}
 	return http.StatusInternalServerError
 }
 
-// answer makes the answer of a reason here. The request's body may be unread:
-// then the connection ends after it, unless little enough is left to skip.
-func (c *conn) answer(reason ir.Reason) {
-	c.answerStatus(statusOf(reason), reason, "")
-}
+// answer makes the answer of a reason here.
+func (x *exchange) answer(reason ir.Reason) { x.answerStatus(statusOf(reason), reason, "") }
 
 // answerStatus sends a short answer made here; extra is whole field lines.
-func (c *conn) answerStatus(status int, reason ir.Reason, extra string) {
-	c.x.reason, c.x.status = reason, status
+func (x *exchange) answerStatus(status int, reason ir.Reason, extra string) {
+	x.reason, x.status = reason, status
 	if reason == ir.ReasonClientGone {
-		c.clientGone()
+		x.clientGone()
 		return
 	}
-	if c.x.headSent {
+	if x.headSent {
 		// Nothing can be taken back: the cut connection tells the client.
-		c.keep = false
+		x.front.last()
 		return
 	}
-	c.keep = c.keep && c.skippable()
 	var line [96]byte
 	text := strconv.AppendInt(line[:0], int64(status), 10)
 	text = append(text, ' ')
 	text = append(text, http.StatusText(status)...)
-	statusEnd := len(text)
 	if reason != "" {
 		text = append(text, ' ')
 		text = append(text, reason...)
 	}
 	text = append(text, '\n')
-
-	b := append(c.out[:0], "HTTP/1.1 "...)
-	b = append(b, text[:statusEnd]...)
-	b = append(b, "\r\nDate: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
-	b = append(b, "\r\n"...)
-	b = append(b, extra...)
-	body := status != http.StatusNoContent && status != http.StatusNotModified
-	if body {
-		b = append(b, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "...)
-		b = strconv.AppendInt(b, int64(len(text)), 10)
-		b = append(b, "\r\n"...)
+	if status == http.StatusNoContent || status == http.StatusNotModified {
+		text = nil
 	}
-	if len(c.x.requestID) > 0 {
-		b = append(b, "X-Request-ID: "...)
-		b = append(b, c.x.requestID...)
-		b = append(b, "\r\n"...)
-	}
-	b = c.appendConnection(b)
-	b = append(b, "\r\n"...)
-	if body && !c.x.head {
-		b = append(b, text...)
-		c.x.bytesOut = int64(len(text))
-	}
-	c.out = b
-	c.x.headSent = true
-	if c.send(b) != nil {
-		c.keep = false
+	x.headSent = true
+	if x.front.local(status, extra+x.hsts(), text) == nil && string(x.req.Method) != "HEAD" {
+		x.bytesOut = int64(len(text))
 	}
 }
 
-// appendConnection tells the client whether the connection stays open, where
-// its version does not imply it.
-func (c *conn) appendConnection(b []byte) []byte {
-	switch {
-	case !c.keep:
-		return append(b, "Connection: close\r\n"...)
-	case c.req.KeepAlive10:
-		return append(b, "Connection: keep-alive\r\n"...)
+// appendLocal makes an answer of our own: its head, and body unless the request
+// was HEAD.
+func (x *exchange) appendLocal(b []byte, status int, extra string, body []byte) []byte {
+	b = append(b, "Date: "...)
+	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+	b = append(b, "\r\n"...)
+	b = append(b, extra...)
+	if len(body) > 0 {
+		b = append(b, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
+	}
+	if len(x.requestID) > 0 {
+		b = append(b, "X-Request-ID: "...)
+		b = append(b, x.requestID...)
+		b = append(b, "\r\n"...)
 	}
 	return b
 }
 
-// skippable drops what is at hand of a body that nobody wants, and reports
-// whether so little is left that skipRest can make the connection fit for
-// another request. It does not read: the head is still in the buffer.
-func (c *conn) skippable() bool {
-	for !c.body.Done() {
-		if c.x.bodyBusy || c.req.Expect {
-			return false // who knows whether the body will be sent
-		}
-		data, err := c.body.Buffered(&c.rd)
-		if err != nil {
-			return false
-		}
-		if len(data) == 0 && !c.body.Done() {
-			left := c.body.Left()
-			return left >= 0 && left <= drainable
-		}
+// hsts is the Strict-Transport-Security line of answers over TLS, or nothing.
+func (x *exchange) hsts() string {
+	if x.virtual == nil || x.virtual.name == nil {
+		return ""
 	}
-	return true
-}
-
-// skipRest reads the rest of a body that was found skippable.
-func (c *conn) skipRest() bool {
-	if c.body.Done() {
-		return true
-	}
-	c.readDeadline(c.srv.o.BodyTimeout)
-	for !c.body.Done() {
-		if _, err := c.body.Next(&c.rd); err != nil {
-			return false
-		}
-	}
-	return true
+	return x.virtual.name.HSTS
 }

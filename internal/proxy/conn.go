@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -18,29 +17,22 @@ import (
 )
 
 // conn is one client connection, served by one goroutine (and, while a large
-// request body is on its way, a second that carries it).
+// request body is on its way, a second that carries it). For HTTP/1 it is the
+// front of its exchanges, one after the other.
 type conn struct {
+	x    exchange
 	srv  *Server
 	bind ir.BindID
 	tcp  *net.TCPConn // the socket
 	nc   net.Conn     // tcp, or TLS over it
-	tls  *tls.ConnectionState
+	who  downstream
 
-	peer    netip.AddrPort
-	peerIP  []byte // peer's address as text
-	trusted bool   // peer is a trusted proxy
-
-	rd   http1.Reader // from the client
-	req  http1.Request
-	body http1.Body
-	res  http1.Response
-	ans  http1.Body   // body of res
-	up   http1.Reader // from the endpoint
-	out  []byte       // the message being written; lent while a request is served
-	host []byte       // normalised host, reused
-	path []byte       // scratch of the canonical path, reused
-	x    exchange
-	keep bool // serve another request after this one
+	rd       http1.Reader
+	request  http1.Request
+	body     http1.Body
+	detached []byte // the buffer that holds the head while the body uses another
+	chunk    bool   // the answer is in chunks
+	keep     bool   // serve another request after this one
 	// abort: the connection must end in a reset, since its last answer has no
 	// other way to show that it was cut off.
 	abort bool
@@ -60,8 +52,10 @@ func (c *conn) serve() {
 	if !c.handshake() {
 		return
 	}
+	c.x.srv, c.x.client, c.x.front, c.x.req = c.srv, &c.who, c, &c.request
 	for c.readRequest() {
-		c.exchange()
+		c.x.run()
+		c.release()
 		if !c.keep || !c.skipRest() {
 			c.linger()
 			return
@@ -78,9 +72,18 @@ func (c *conn) close() {
 	}
 	c.nc.Close()
 	c.rd.Release()
-	c.up.Release()
+	c.x.hop1.rd.Release()
+	c.x.release()
 	c.release()
 	c.srv.forget(c)
+}
+
+// release gives back what one request has borrowed.
+func (c *conn) release() {
+	if c.detached != nil {
+		putBuffer(c.detached)
+		c.detached = nil
+	}
 }
 
 // handshake completes TLS, where the listener has it. TLS without a request is
@@ -94,40 +97,48 @@ func (c *conn) handshake() bool {
 	err := t.Handshake()
 	count(&c.srv.o.Stats.TLSHandshakes, err == nil)
 	if err != nil {
-		c.srv.o.Logger.Debug("TLS handshake failed", "client", c.peer, "error", err)
+		c.srv.o.Logger.Debug("TLS handshake failed", "client", c.who.peer, "error", err)
 		return false
 	}
 	c.nc.SetDeadline(time.Time{})
 	state := t.ConnectionState()
-	c.tls = &state
+	c.who.tls = &state
+	if ln := c.srv.snapshot.Load().byBind[c.bind]; ln != nil {
+		if name, ok := ln.names.Lookup(state.ServerName); ok {
+			c.who.name = name
+			c.who.cert = name.VerifyClient(&state, time.Now())
+		}
+	}
 	return true
 }
 
 // readRequest waits for a request head and parses it. False ends the
 // connection; what there was to answer has been answered.
 func (c *conn) readRequest() bool {
-	c.begin()
+	x := &c.x
+	x.reset()
+	c.body.Empty()
 	head, reason := c.readHead()
 	if head == nil && reason == "" {
 		return false
 	}
-	if c.x.start.IsZero() {
-		c.x.start = time.Now()
+	if x.start.IsZero() {
+		x.start = time.Now()
 	}
-	c.out = http1.GetBuffer(http1.MediumBuffer)[:0]
+	x.borrow()
 	c.keep = true
-	c.x.ln = c.srv.snapshot.Load().byBind[c.bind]
+	x.ln = c.srv.snapshot.Load().byBind[c.bind]
 	if reason == "" {
 		reason = c.parse(head)
 	} else {
-		c.req.Reset() // its slices are the last request's, in a buffer long reused
+		c.request.Reset() // its slices are the last request's, in a buffer long reused
 	}
 	if reason != "" {
 		c.keep = false
-		c.x.client = c.peer // whatever the fields say
-		c.makeRequestID()
-		c.answer(reason)
-		c.finish()
+		x.real = c.who.peer // whatever the fields say
+		x.makeRequestID()
+		x.answer(reason)
+		x.finish()
 		c.linger()
 		return false
 	}
@@ -220,14 +231,17 @@ func tooLarge(in []byte, target int) ir.Reason {
 
 // parse reads the head and frames the body.
 func (c *conn) parse(head []byte) ir.Reason {
-	err := c.req.Parse(head, c.srv.o.Limits)
+	err := c.request.Parse(head, c.srv.o.Limits)
 	if err == nil {
-		c.body.RequestBody(&c.req, maxTrailerFields)
-		c.keep = !c.req.Close
-		c.x.head = string(c.req.Method) == "HEAD"
+		c.body.RequestBody(&c.request, maxTrailerFields)
+		c.keep = !c.request.Close
 		return ""
 	}
-	c.srv.o.Logger.Debug("request refused", "client", c.peer, "error", err)
+	c.srv.o.Logger.Debug("request refused", "client", c.who.peer, "error", err)
+	return parseReason(err)
+}
+
+func parseReason(err error) ir.Reason {
 	switch {
 	case errors.Is(err, http1.ErrTooManyFields), errors.Is(err, http1.ErrHeadTooLarge):
 		return ir.ReasonHeaderTooLarge
@@ -278,7 +292,7 @@ func (c *conn) linger() {
 	if c.abort {
 		return
 	}
-	if c.req.Close && c.body.Done() && len(c.rd.Unread()) == 0 && !c.pending() {
+	if c.request.Close && c.body.Done() && len(c.rd.Unread()) == 0 && !c.pending() {
 		return // the client expects the end and sends nothing more
 	}
 	type closeWriter interface{ CloseWrite() error }
@@ -329,8 +343,8 @@ const (
 	clientGone
 )
 
-// look asks the kernel about the client's side of the connection.
-func (c *conn) look() clientState {
+// left asks the kernel about the client's side of the connection.
+func (c *conn) left() clientState {
 	raw, err := c.tcp.SyscallConn()
 	if err != nil {
 		return clientGone

@@ -15,185 +15,172 @@ import (
 // maxInterim is how many 1xx answers an endpoint may send before the answer.
 const maxInterim = 16
 
+// hop is the endpoint's side of an exchange: an HTTP/1 connection (hop1.go) or
+// an HTTP/2 stream (hop2.go), and the payload of its answer.
+type hop interface {
+	// send sends the request's head and what is at hand of its body. sent says
+	// whether a byte may have reached the endpoint.
+	send(timeout time.Duration) (sent bool, err error)
+	// write sends more of the request's body; end is not nil with its end. It
+	// may run while another goroutine reads the answer.
+	write(data []byte, end *http1.Head, timeout time.Duration) error
+	// readHead reads the next head of an answer into the exchange's res. After a
+	// timeout it may be called again and goes on.
+	readHead(wait time.Duration) error
+	// heard reports whether any byte of an answer has arrived.
+	heard() bool
+	// buffered gives what has arrived of the answer's payload, fill waits for
+	// more, done and trailer are as with every payload.
+	buffered() ([]byte, error)
+	fill(wait time.Duration) error
+	done() bool
+	trailer() *http1.Head
+	// left is how much of the payload is to come, or -1.
+	left() int64
+	// stop makes a write that is under way, or to come, fail.
+	stop()
+	// abort ends the hop at once; another goroutine may be using it.
+	abort()
+	// end gives the connection back, if nothing speaks against its use.
+	end(reuse bool)
+	// fresh: nothing else was carried before, so that silence is the endpoint's
+	// answer and not the end of an idle connection.
+	fresh() bool
+	// tunnel gives the bytes behind an upgrade; early are those that came with
+	// the head.
+	tunnel() (tc tunnelConn, early []byte)
+}
+
 // forward sends the request to an endpoint and the answer to the client.
-func (c *conn) forward(r *route) {
-	x := &c.x
+func (x *exchange) forward(r *route) {
 	t := r.target()
 	if t == nil {
-		c.answer(ir.ReasonNoEndpoints)
+		x.answer(ir.ReasonNoEndpoints)
 		return
 	}
 	x.target = t
 	if t.respond != nil {
-		c.answerStatus(t.respond.Status, t.respond.Reason, "")
-		return
-	}
-	whole, reason := c.buildRequest()
-	if reason != "" {
-		c.keep = false
-		c.answer(reason)
+		x.answerStatus(t.respond.Status, t.respond.Reason, "")
 		return
 	}
 	x.upStart = time.Now()
-	uc, p, reason := c.attempt(r, t.backend, whole)
+	p, reason := x.attempt(r, t)
 	x.upDuration = time.Since(x.upStart) // of all attempts
 	if reason != "" {
-		c.answer(reason)
+		x.answer(reason)
 		return
 	}
-	c.relay(r, uc, p)
+	x.relay(r, p)
 }
 
-// buildRequest puts the upstream's head and the body bytes that were read
-// already into c.out. It reports whether that is the whole request, which can
-// then be sent again.
-func (c *conn) buildRequest() (whole bool, reason ir.Reason) {
-	req := &c.req
-	b := append(c.out[:0], req.Method...)
-	b = append(b, ' ')
-	if c.x.path.Rewritten {
-		b = append(b, c.x.path.Forward...)
-		b = append(b, req.Target[len(req.Path):]...)
-	} else {
-		b = append(b, req.Target...)
+// attempt sends the request to one endpoint after another until one has begun
+// to answer, and reads the head of its answer. A request is sent again only
+// while not one byte of it can have had an effect: connects that failed, and
+// (for idempotent methods, with the whole request at hand) connections that
+// ended before a byte of the answer.
+func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
+	whole, reason := x.prepare(t)
+	if reason != "" {
+		x.front.last()
+		return nil, reason
 	}
-	b = append(b, " HTTP/1.1\r\n"...)
-	if !req.HasHost {
-		b = append(b, "Host: "...)
-		b = append(b, req.Authority...)
-		b = append(b, "\r\n"...)
-	}
-	b = req.AppendFields(b)
-	b = c.appendIdentity(b)
-	if req.Upgrade != nil {
-		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
-		b = append(b, req.Upgrade...)
-		b = append(b, "\r\n"...)
-	}
-	if req.Chunked {
-		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	}
-	if !req.HasBody() {
-		c.out = append(b, "\r\n"...)
-		return true, ""
-	}
-	if req.Expect && len(c.rd.Unread()) == 0 {
-		b = append(b, "Expect: 100-continue\r\n"...)
-	}
-	b = append(b, "\r\n"...)
-	for !c.body.Done() && len(b) < http1.LargeBuffer {
-		data, err := c.body.Buffered(&c.rd)
-		if err != nil {
-			return false, ir.ReasonMalformed
-		}
-		if max := c.srv.o.BodySize; max > 0 && c.body.Size > max {
-			return false, ir.ReasonBodyTooLarge
-		}
-		if len(data) == 0 && !c.body.Done() {
-			break
-		}
-		b = c.appendPayload(b, data, &c.body, req.Chunked)
-	}
-	c.out = b
-	return c.body.Done(), ""
-}
-
-// appendPayload frames a run of payload, and the end of the body with it.
-func (c *conn) appendPayload(b, data []byte, body *http1.Body, chunked bool) []byte {
-	if !chunked {
-		return append(b, data...)
-	}
-	if len(data) > 0 {
-		b = http1.AppendChunkSize(b, len(data))
-		b = append(b, data...)
-		b = append(b, '\r', '\n')
-	}
-	if body.Done() {
-		b = append(b, "0\r\n"...)
-		b = body.Trailer().AppendFields(b)
-		b = append(b, '\r', '\n')
-	}
-	return b
-}
-
-// attempt sends what buildRequest made to one endpoint after another until one
-// has begun to answer, and reads the head of its answer. A request is sent
-// again only while not one byte of it can have had an effect: connects that
-// failed, and (for idempotent methods, with the whole request at hand)
-// connections that ended before a byte of the answer.
-func (c *conn) attempt(r *route, b *upstream.Backend, whole bool) (*upstream.Conn, *pump, ir.Reason) {
-	x := &c.x
-	var triedBuf [tries]*upstream.Endpoint
+	var triedBuf [maxTries]*upstream.Endpoint
 	tried := triedBuf[:0]
-	replay := whole && c.req.Idempotent()
-	reason := ir.ReasonNoEndpoints
+	replay := whole && x.req.Idempotent() && !r.retry.Off
+	reason = ir.ReasonNoEndpoints
 	var same *upstream.Endpoint // try this one again, on a fresh connection
-	for x.attempts < tries+1 {
+	for x.attempts < r.tries+1 {
 		ep := same
 		if ep == nil {
 			var ok bool
-			if ep, ok = b.Pick(tried, x.upStart); !ok {
-				return nil, nil, reason
+			if ep, ok = t.backend.Pick(tried, x.upStart); !ok {
+				return nil, reason
 			}
 		}
 		x.endpoint = ep.Addr()
-		uc, err := c.connect(ep, r, same != nil)
+		err := x.connect(ep, r, t, same != nil)
 		same = nil
 		x.attempts++
 		if x.attempts > 1 {
-			c.srv.o.Stats.Upstream.Retries.Add(1)
+			x.srv.o.Stats.Upstream.Retries.Add(1)
 		}
 		if err != nil {
-			reason = connectReason(err)
-			if tried = append(tried, ep); len(tried) == tries {
-				return nil, nil, reason
+			reason = x.connectReason(err)
+			if tried = append(tried, ep); x.tooLate(r, len(tried)) {
+				return nil, reason
 			}
 			continue
 		}
-		p, sent, err := c.sendRequest(uc, r, whole)
+		sent, err := x.hop.send(r.send)
+		var p *pump
 		if err == nil {
-			if err = c.readAnswer(uc, r, p); err == nil {
-				return uc, p, ""
+			if !whole {
+				p = x.startPump(r)
 			}
-			sent = true
+			if err = x.readAnswer(r, p); err == nil {
+				return p, ""
+			}
+			sent = !isUnprocessed(err)
 		}
-		reason = c.giveUp(uc, p, err)
-		silent := !x.heard && reason == ir.ReasonBadGateway
-		c.up.Release()
-		if !silent || p != nil || (sent && !replay) {
-			return nil, nil, reason
+		fresh, silent := x.hop.fresh(), !x.hop.heard()
+		reason = x.giveUp(p, err)
+		if reason != ir.ReasonBadGateway || !silent || p != nil || (sent && !replay) {
+			return nil, reason
 		}
-		if uc.Reused() {
+		if !fresh {
 			same = ep
-		} else if tried = append(tried, ep); len(tried) == tries {
-			return nil, nil, reason
+		} else if tried = append(tried, ep); x.tooLate(r, len(tried)) {
+			return nil, reason
 		}
 	}
-	return nil, nil, reason
+	return nil, reason
 }
 
-// connect takes an idle connection or makes one. An idle connection is always
+// tooLate reports whether no further endpoint may be tried.
+func (x *exchange) tooLate(r *route, tried int) bool {
+	return r.retry.Off || tried >= r.tries || r.retry.Timeout > 0 && time.Since(x.upStart) >= r.retry.Timeout
+}
+
+// prepare gathers what of the request can be sent at once. It reports whether
+// that is all of it, which can then be sent again.
+func (x *exchange) prepare(t *target) (whole bool, reason ir.Reason) {
+	if t.http2 {
+		return x.prepare2()
+	}
+	return x.prepare1()
+}
+
+// connect makes x.hop a hop to the endpoint. An idle connection is always
 // probed: not only may it have ended, but bytes that came after its last answer
 // would be taken for the next one, which may be somebody else's.
-func (c *conn) connect(ep *upstream.Endpoint, r *route, fresh bool) (*upstream.Conn, error) {
-	for !fresh {
-		uc, ok := ep.Idle(c.x.upStart)
+func (x *exchange) connect(ep *upstream.Endpoint, r *route, t *target, fresh bool) error {
+	if t.http2 {
+		return x.connect2(ep, r, t)
+	}
+	for !fresh && t.proxyProtocol == 0 {
+		uc, ok := ep.Idle(x.upStart)
 		if !ok {
 			break
 		}
 		if uc.Alive() {
-			return uc, nil
+			x.useHop1(uc)
+			return nil
 		}
 		uc.Close()
 	}
-	ctx, cancel := context.WithTimeout(c.srv.ctx, r.connect)
+	ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
 	defer cancel()
-	uc, err := ep.Dial(ctx)
-	count(&c.srv.o.Stats.Upstream.Connects, err == nil)
-	return uc, err
+	uc, err := ep.DialFor(ctx, x.proxyHeader(t))
+	count(&x.srv.o.Stats.Upstream.Connects, err == nil)
+	if err == nil {
+		x.useHop1(uc)
+	}
+	return err
 }
 
-func connectReason(err error) ir.Reason {
+// connectReason is why there is no connection; what is to be known about it
+// goes to the log.
+func (x *exchange) connectReason(err error) ir.Reason {
 	var d *upstream.DialError
 	if errors.As(err, &d) {
 		switch d.Failure {
@@ -201,36 +188,27 @@ func connectReason(err error) ir.Reason {
 			return ir.ReasonConnectTimeout
 		case upstream.DialLocal:
 			return ir.ReasonOverloaded
+		case upstream.DialUntrusted:
+			x.detail = d.Err.Error()
+			return ir.ReasonUpstreamTLSVerify
+		case upstream.DialTLS:
+			x.detail = d.Err.Error()
+			return ir.ReasonUpstreamTLS
 		}
 	}
 	return ir.ReasonConnectFailed
 }
 
-// sendRequest writes what is at hand and starts the pump for the rest. sent
-// says whether a byte may have reached the endpoint.
-func (c *conn) sendRequest(uc *upstream.Conn, r *route, whole bool) (p *pump, sent bool, err error) {
-	uc.SetWriteDeadline(time.Now().Add(r.send))
-	n, err := uc.Write(c.out)
-	if n > 0 && http1.IsTimeout(err) {
-		err = writeAll(uc.Conn, c.out[n:], r.send)
-	}
-	if err != nil {
-		return nil, n > 0, err
-	}
-	if !whole {
-		p = c.startPump(uc, r)
-	}
-	return p, true, nil
-}
-
 // giveUp ends an attempt that failed and says why.
-func (c *conn) giveUp(uc *upstream.Conn, p *pump, err error) ir.Reason {
-	uc.Close()
+func (x *exchange) giveUp(p *pump, err error) ir.Reason {
+	x.hop.abort()
 	if p != nil {
-		if reason := p.stop(c); reason != "" {
+		if reason := p.stop(); reason != "" {
+			x.hop.end(false)
 			return reason
 		}
 	}
+	x.hop.end(false)
 	switch {
 	case errors.Is(err, errClientGone):
 		return ir.ReasonClientGone
@@ -240,83 +218,49 @@ func (c *conn) giveUp(uc *upstream.Conn, p *pump, err error) ir.Reason {
 	return ir.ReasonBadGateway
 }
 
-var errClientGone = errors.New("client has gone")
+var (
+	errClientGone = errors.New("client has gone")
+	errBadAnswer  = errors.New("endpoint's answer is malformed")
+	errStopped    = errors.New("nobody wants the rest of the request")
+)
 
 // readAnswer reads answers from the endpoint up to the first that is final (or
 // 101), passing interim ones on.
-func (c *conn) readAnswer(uc *upstream.Conn, r *route, p *pump) error {
-	c.up.Src = uc
-	c.x.heard = false
-	c.up.Grow(http1.MediumBuffer)
+func (x *exchange) readAnswer(r *route, p *pump) error {
 	for range maxInterim {
-		head, err := c.readAnswerHead(uc, r, p)
+		err := x.patiently(r, p, x.hop.readHead)
 		if err != nil {
+			if errors.Is(err, errBadAnswer) {
+				x.upStatus = x.res.Status
+			}
 			return err
 		}
-		c.up.Consume(len(head))
-		if err := c.res.Parse(head, c.srv.o.Limits.Fields, c.x.head); err != nil {
-			c.x.upStatus = c.res.Status
-			c.srv.o.Logger.Debug("answer refused", "endpoint", c.x.endpoint, "error", err)
-			return errBadAnswer
-		}
-		status := c.res.Status
-		if status >= 200 || (status == 101 && c.req.Upgrade != nil) {
-			c.x.upStatus = status
+		status := x.res.Status
+		if status >= 200 || (status == 101 && x.req.Upgrade != nil) {
+			x.upStatus = status
 			return nil
 		}
 		if status == 101 {
-			c.x.upStatus = status
+			x.upStatus = status
 			return errBadAnswer // nobody asked for it
 		}
-		if c.req.HTTP10 || (status == 100 && !c.req.Expect) {
+		if status == 100 && !x.req.Expect {
 			continue
 		}
-		if err := c.sendInterim(); err != nil {
+		if err := x.front.interim(&x.res); err != nil {
 			return errClientGone
 		}
 	}
-	c.x.upStatus = c.res.Status
+	x.upStatus = x.res.Status
 	return errBadAnswer
 }
 
-var errBadAnswer = errors.New("endpoint's answer is malformed")
-
-// sendInterim passes a 1xx on. c.out still holds the request, so it is built
-// in a small buffer of its own: this is rare.
-func (c *conn) sendInterim() error {
-	b := append([]byte("HTTP/1.1 "), c.res.StatusText...)
-	b = append(b, "\r\n"...)
-	b = c.res.AppendFields(b)
-	return c.send(append(b, "\r\n"...))
-}
-
-// readAnswerHead waits for a whole head.
-func (c *conn) readAnswerHead(uc *upstream.Conn, r *route, p *pump) ([]byte, error) {
-	scanned := 0
-	for {
-		in := c.up.Unread()
-		if end := http1.HeadEnd(in, scanned); end > 0 {
-			return in[:end], nil
-		}
-		scanned = len(in)
-		if err := c.fillAnswer(uc, r, p); err != nil {
-			if err == io.EOF && len(in) > 0 {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
-		}
-		c.x.heard = true
-	}
-}
-
-// fillAnswer reads more of the answer, for the route's read timeout at most.
-// It looks after the client now and then, since nothing reads from it
-// meanwhile.
-func (c *conn) fillAnswer(uc *upstream.Conn, r *route, p *pump) error {
+// patiently reads from the endpoint, for the route's read timeout at most. It
+// looks after the client now and then, since nothing reads from it meanwhile.
+func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) error {
 	for waited := time.Duration(0); ; {
-		slice := min(c.srv.o.watch, r.read-waited)
-		uc.SetReadDeadline(time.Now().Add(slice))
-		err := c.up.Fill()
+		slice := min(x.srv.o.watch, r.read-waited)
+		err := read(slice)
 		if err == nil || !http1.IsTimeout(err) {
 			return err
 		}
@@ -330,22 +274,22 @@ func (c *conn) fillAnswer(uc *upstream.Conn, r *route, p *pump) error {
 		if waited += slice; waited >= r.read {
 			return err
 		}
-		if c.clientLeft() {
+		if x.clientLeft() {
 			return errClientGone
 		}
 	}
 }
 
 // clientLeft reports whether the request is no longer worth answering.
-func (c *conn) clientLeft() bool {
-	switch c.look() {
+func (x *exchange) clientLeft() bool {
+	switch x.front.left() {
 	case clientGone:
 		return true
 	case clientHalfClosed:
-		if c.x.halfClosed.IsZero() {
-			c.x.halfClosed = time.Now()
+		if x.halfClosed.IsZero() {
+			x.halfClosed = time.Now()
 		}
-		return time.Since(c.x.halfClosed) >= c.srv.o.halfClose
+		return time.Since(x.halfClosed) >= x.srv.o.halfClose
 	}
 	return false
 }
@@ -356,4 +300,12 @@ func count(o *stats.Outcomes, ok bool) {
 	} else {
 		o.Failed.Add(1)
 	}
+}
+
+// cutShort makes the end of a connection in the middle of something what it is.
+func cutShort(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

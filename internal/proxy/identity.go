@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/proxyproto"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -59,15 +60,15 @@ func parseAddr(b []byte) (netip.AddrPort, bool) {
 // appendIdentity appends the fields by which a backend knows the client and
 // the request. They are Gatehouse's own: what the client sent was dropped
 // when the head was parsed. A trusted proxy's words are taken over.
-func (c *conn) appendIdentity(b []byte) []byte {
-	req, x := &c.req, &c.x
+func (x *exchange) appendIdentity(b []byte) []byte {
+	req := x.req
 	b = append(b, "X-Request-ID: "...)
 	b = append(b, x.requestID...)
 	b = append(b, "\r\nX-Real-IP: "...)
-	b = c.appendClient(b)
+	b = x.appendClient(b)
 	b = append(b, "\r\nX-Forwarded-For: "...)
 	proto, host, port := x.ln.scheme, req.Authority, x.ln.port
-	if c.trusted {
+	if x.client.trusted {
 		if len(req.ForwardedFor) > 0 {
 			b = append(b, req.ForwardedFor...)
 			b = append(b, ", "...)
@@ -82,21 +83,40 @@ func (c *conn) appendIdentity(b []byte) []byte {
 			port = string(req.ForwardedPort)
 		}
 	}
-	b = append(b, c.peerIP...)
+	b = append(b, x.client.peerIP...)
 	b = append(b, "\r\nX-Forwarded-Proto: "...)
 	b = append(b, proto...)
 	b = append(b, "\r\nX-Forwarded-Host: "...)
 	b = append(b, host...)
 	b = append(b, "\r\nX-Forwarded-Port: "...)
 	b = append(b, port...)
-	return append(b, "\r\n"...)
+	b = append(b, "\r\n"...)
+	if prefix := x.route.filters.Prefix; prefix != "" {
+		b = append(b, "X-Forwarded-Prefix: "...)
+		b = append(b, prefix...)
+		b = append(b, "\r\n"...)
+	}
+	return x.appendCertificate(b)
 }
 
-func (c *conn) appendClient(b []byte) []byte {
-	if c.x.client == c.peer {
-		return append(b, c.peerIP...)
+// proxyHeader is the PROXY header that a connection for this client begins
+// with, or nothing.
+func (x *exchange) proxyHeader(t *target) []byte {
+	h := proxyproto.Header{Version: t.proxyProtocol, Command: proxyproto.Proxy, Source: x.real, Destination: x.client.local}
+	switch t.proxyProtocol {
+	case 1:
+		return proxyproto.AppendV1(nil, h)
+	case 2:
+		return proxyproto.AppendV2(nil, h)
 	}
-	return c.x.client.Addr().AppendTo(b)
+	return nil
+}
+
+func (x *exchange) appendClient(b []byte) []byte {
+	if x.real == x.client.peer {
+		return append(b, x.client.peerIP...)
+	}
+	return x.real.Addr().AppendTo(b)
 }
 
 func validAuthority(b []byte) bool {

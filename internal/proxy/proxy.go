@@ -5,8 +5,9 @@
 // Snapshot, which is swapped atomically. It knows nothing of Kubernetes.
 //
 // A request travels: server.go (accept) - conn.go (one connection, one
-// goroutine) - request.go (limits, host, route) - forward.go (endpoint, retries)
-// - response.go (the answer) or answer.go (an answer made here).
+// goroutine) with front1.go or stream.go (HTTP/1, HTTP/2) - exchange.go (host,
+// route) - guard.go - forward.go (endpoint, retries) with hop1.go or hop2.go -
+// response.go (the answer) or answer.go (an answer made here).
 package proxy
 
 import (
@@ -62,6 +63,8 @@ const (
 	// tries is how many endpoints at most see one request (ingress-nginx's
 	// proxy-next-upstream-tries).
 	tries = 3
+	// maxTries is the most that a Route may ask for.
+	maxTries = 8
 	// drainable is the largest unread rest of a request body that is read and
 	// thrown away to keep a connection, in bytes.
 	drainable = 64 << 10

@@ -3,20 +3,21 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
-	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
 // pump carries a request body that was not at hand as a whole to the endpoint,
-// while the connection's goroutine waits for the answer. Until it has ended it
+// while the exchange's goroutine waits for the answer. Until it has ended it
 // alone reads from the client.
 type pump struct {
-	uc   *upstream.Conn
+	x    *exchange
+	hop  hop
 	done chan struct{}
 	// last: the end of the body is about to be written, so that an answer that
 	// is seen now is not an early one.
@@ -27,27 +28,34 @@ type pump struct {
 	client  bool        // err came from the client's side
 }
 
-// startPump detaches the head from the reader's buffer and starts the pump.
-func (c *conn) startPump(uc *upstream.Conn, r *route) *pump {
-	if c.x.detached == nil {
-		c.x.detached = c.rd.Detach(http1.LargeBuffer)
-	}
-	c.x.bodyBusy = true
-	p := &pump{uc: uc, done: make(chan struct{})}
-	go p.run(c, r)
+// startPump starts the pump.
+func (x *exchange) startPump(r *route) *pump {
+	x.front.hold()
+	x.bodyBusy = true
+	p := &pump{x: x, hop: x.hop, done: make(chan struct{})}
+	x.pump = p
+	go p.run(r)
 	return p
 }
 
-func (p *pump) run(c *conn, r *route) {
+// bodyStopped reports whether the pump was told to stop. A stop that came before
+// a deadline was set is seen here; one that comes later overrides the deadline.
+func (x *exchange) bodyStopped() bool { return x.pump != nil && x.pump.stopped.Load() }
+
+func (p *pump) run(r *route) {
 	defer close(p.done)
-	chunked := c.req.Chunked
+	x := p.x
+	chunked := x.req.Chunked && !x.target.http2
 	var out []byte
 	if chunked {
 		out = http1.GetBuffer(http1.LargeBuffer)[:0]
 		defer func() { http1.PutBuffer(out) }()
 	}
-	for !c.body.Done() {
-		data, err := p.read(c)
+	for {
+		if done, _ := x.front.ended(); done {
+			break
+		}
+		data, err := p.read()
 		if err != nil {
 			if p.stopped.Load() {
 				p.err = err
@@ -57,48 +65,49 @@ func (p *pump) run(c *conn, r *route) {
 			p.broken.Store(true)
 			// The endpoint must not take a cut body for a whole one, and the
 			// other goroutine must wake.
-			p.uc.Close()
+			p.hop.abort()
 			return
 		}
+		var end *http1.Head
+		if done, _ := x.front.ended(); done {
+			p.last.Store(true)
+			end = x.front.trailer()
+		}
 		if chunked {
-			out = c.appendPayload(out[:0], data, &c.body, true)
+			out = appendPayload(out[:0], data, end, true)
 			data = out
 		}
-		if c.body.Done() {
-			p.last.Store(true)
-		}
-		if len(data) == 0 {
+		if len(data) == 0 && (end == nil || !x.target.http2) {
 			continue
 		}
-		if p.err = p.write(data, r.send); p.err != nil {
+		if p.err = p.hop.write(data, end, r.send); p.err != nil {
 			return
 		}
 	}
 	p.last.Store(true)
 }
 
-// read gives the next run of the body. A stop that came before the deadline
-// was set is seen here; one that comes later overrides the deadline.
-func (p *pump) read(c *conn) ([]byte, error) {
-	c.readDeadline(c.srv.o.BodyTimeout)
-	if p.stopped.Load() {
-		return nil, os.ErrDeadlineExceeded
-	}
-	data, err := c.body.Next(&c.rd)
-	if limit := c.srv.o.BodySize; err == nil && limit > 0 && c.body.Size > limit {
-		err = errBodyTooLarge
+// read gives the next run of the body.
+func (p *pump) read() ([]byte, error) {
+	data, err := p.x.front.next()
+	if err == nil {
+		if limit := p.x.bodyLimit(); limit > 0 {
+			if _, size := p.x.front.ended(); size > limit {
+				err = errBodyTooLarge
+			}
+		}
 	}
 	return data, err
 }
 
 // write is writeAll, but ends when the pump is stopped.
-func (p *pump) write(b []byte, timeout time.Duration) error {
+func (p *pump) write(w net.Conn, b []byte, timeout time.Duration) error {
 	for {
-		p.uc.SetWriteDeadline(time.Now().Add(timeout))
+		w.SetWriteDeadline(time.Now().Add(timeout))
 		if p.stopped.Load() {
 			return os.ErrDeadlineExceeded
 		}
-		n, err := p.uc.Write(b)
+		n, err := w.Write(b)
 		if err == nil || n == 0 || !http1.IsTimeout(err) {
 			return err
 		}
@@ -127,7 +136,7 @@ const lastWrite = time.Second
 // stop ends the pump and says what became of the client's side: the reason for
 // the answer, or none when the client is not to blame. The connection to the
 // client can go on only when the body was read to its end.
-func (p *pump) stop(c *conn) ir.Reason {
+func (p *pump) stop() ir.Reason {
 	if p.last.Load() && !p.ended() {
 		// The endpoint answered while the end of the body was on its way.
 		t := time.NewTimer(lastWrite)
@@ -139,13 +148,13 @@ func (p *pump) stop(c *conn) ir.Reason {
 	}
 	if !p.ended() {
 		p.stopped.Store(true)
-		c.nc.SetReadDeadline(time.Unix(1, 0))
-		p.uc.SetWriteDeadline(time.Unix(1, 0))
+		p.x.front.stopReading()
+		p.hop.stop()
 	}
 	<-p.done
-	c.x.bodyBusy = false
-	if !c.body.Done() {
-		c.keep = false
+	p.x.bodyBusy = false
+	if done, _ := p.x.front.ended(); !done {
+		p.x.front.last()
 	}
 	if !p.client {
 		return ""

@@ -212,12 +212,9 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 
 func (s *Server) newConn(id ir.BindID, tc *net.TCPConn, tlsConfig *tls.Config) *conn {
 	c := &conn{srv: s, bind: id, tcp: tc, nc: tc}
-	if a, ok := tc.RemoteAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		c.peer = netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
-	}
-	c.peerIP = c.peer.Addr().AppendTo(nil)
-	c.trusted = s.trusts(c.peer.Addr())
+	c.who.peer, c.who.local = addrPort(tc.RemoteAddr()), addrPort(tc.LocalAddr())
+	c.who.peerIP = c.who.peer.Addr().AppendTo(nil)
+	c.who.trusted = s.trusts(c.who.peer.Addr())
 	if tlsConfig != nil {
 		c.nc = tls.Server(tc, tlsConfig)
 	}
@@ -246,4 +243,13 @@ func (s *Server) forget(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	c.kind.Active.Add(-1)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }

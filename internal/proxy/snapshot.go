@@ -1,13 +1,16 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/auth"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/proxy/match"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
@@ -41,9 +44,8 @@ type listener struct {
 type host struct {
 	paths  *match.Paths
 	routes []route
-	// misdirected: TLS is refused for this name, so no connection may ask for
-	// it under another one.
-	misdirected bool
+	// name is what its TLS connections are made under; nil without TLS.
+	name *certs.ServerName
 }
 
 // route is an ir.Route with everything looked up.
@@ -57,6 +59,11 @@ type route struct {
 	total                       uint64 // sum of weights
 	next                        *atomic.Uint64
 	connect, read, send         time.Duration
+	tries                       int
+	retry                       ir.Retry
+	filters                     ir.Filters
+	rewrite                     *rewrite // nil: the path stays
+	guards                      *guards  // nil: nothing guards
 }
 
 // target is one share of a forward.
@@ -66,6 +73,11 @@ type target struct {
 	service string
 	port    uint16
 	respond *ir.Respond
+	// http2: the endpoints speak HTTP/2.
+	http2 bool
+	// proxyProtocol is the version of the PROXY header that connections begin
+	// with; 0: none.
+	proxyProtocol int
 }
 
 // Compiler makes Snapshots. It keeps what outlives them: parsed certificates.
@@ -74,13 +86,15 @@ type Compiler struct {
 	Upstream *upstream.Manager
 	Stats    *stats.Registry
 	certs    *certs.Cache
+	auth     *auth.Cache
+	byID     map[ir.CertificateID]*ir.Certificate // of the Config being compiled
 	defaults Options
 }
 
 // NewCompiler shares the Server's upstreams, counters and default timeouts.
 func NewCompiler(o Options) *Compiler {
 	o.setDefaults()
-	return &Compiler{Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), defaults: o}
+	return &Compiler{Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), auth: auth.NewCache(0), defaults: o}
 }
 
 // Compile makes a Snapshot of the Config. A Config that breaks its own rules
@@ -95,6 +109,11 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 		backends:   cfg.Backends,
 		labels:     map[stats.RouteLabels]bool{},
 	}
+	c.byID = make(map[ir.CertificateID]*ir.Certificate, len(cfg.Certificates))
+	for i := range cfg.Certificates {
+		c.byID[cfg.Certificates[i].ID] = &cfg.Certificates[i]
+	}
+	defer func() { c.byID = nil }()
 	backends := make(map[ir.BackendID]ir.Backend, len(cfg.Backends))
 	for _, b := range cfg.Backends {
 		backends[b.ID] = b
@@ -138,7 +157,7 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 		unmatched: c.Stats.Route(stats.RouteLabels{}),
 	}
 	var entries []match.HostEntry[*host]
-	add := func(hs []*ir.Host) error {
+	add := func(hs []*ir.Host, name *certs.ServerName) error {
 		for _, h := range hs {
 			ch := memo[h]
 			if ch == nil {
@@ -148,6 +167,11 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 				}
 				memo[h] = ch
 			}
+			if name != nil {
+				named := *ch
+				named.name = name
+				ch = &named
+			}
 			entries = append(entries, match.HostEntry[*host]{Pattern: h.Pattern, Value: ch})
 		}
 		return nil
@@ -155,16 +179,18 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 	if l.Protocol == ir.ProtocolHTTPS {
 		out.tls, out.scheme = true, "https"
 		out.names = certs.NewServerNames(l.ServerNames, cfg.Certificates, c.certs)
-		for _, n := range l.ServerNames {
+		for i, n := range l.ServerNames {
+			name := out.names.At(i)
 			if n.Terminate == nil {
-				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: &host{misdirected: true}})
+				// No connection may ask for it under another name: 421.
+				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: &host{name: name}})
 				continue
 			}
-			if err := add(n.Terminate.Hosts); err != nil {
+			if err := add(n.Terminate.Hosts, name); err != nil {
 				return nil, err
 			}
 		}
-	} else if err := add(l.Hosts); err != nil {
+	} else if err := add(l.Hosts, nil); err != nil {
 		return nil, err
 	}
 	seen := make(map[ir.HostPattern]bool, len(entries))
@@ -198,6 +224,14 @@ func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.B
 		out.ingress = r.Origin.Name
 	}
 	out.respond, out.redirect = r.Action.Respond, r.Action.Redirect
+	out.filters, out.guards = r.Filters, c.compileGuards(&r.Security)
+	if rw := r.Filters.Rewrite; rw != nil {
+		pattern, err := regexp.Compile("(?i)^(?:" + rw.Pattern + ")")
+		if err != nil {
+			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
+		}
+		out.rewrite = &rewrite{pattern: pattern, replacement: expandTemplate(rw.Replacement)}
+	}
 	if f := r.Action.Forward; f != nil {
 		if err := c.forward(out, f, backends); err != nil {
 			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
@@ -217,6 +251,10 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 	out.connect = or(f.Timeouts.Connect, c.defaults.ConnectTimeout)
 	out.read = or(f.Timeouts.Read, c.defaults.UpstreamRead)
 	out.send = or(f.Timeouts.Send, c.defaults.UpstreamSend)
+	out.retry, out.tries = f.Retry, tries
+	if f.Retry.Tries > 0 {
+		out.tries = min(f.Retry.Tries, maxTries)
+	}
 	out.next = new(atomic.Uint64)
 	for _, t := range f.Targets {
 		ct := target{weight: uint64(t.Weight), respond: t.Respond}
@@ -225,7 +263,9 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 			if !ok {
 				return fmt.Errorf("backend %s is not in the Config", t.Backend)
 			}
-			ct.backend, ct.service, ct.port = c.Upstream.Backend(b), b.Service, b.Port
+			ct.service, ct.port, ct.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
+			ct.http2 = b.Protocol == ir.BackendHTTP2
+			ct.backend = c.upstream(b)
 			if out.service == "" {
 				out.service = b.Service
 			}
@@ -234,6 +274,26 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 		out.targets = append(out.targets, ct)
 	}
 	return nil
+}
+
+// upstream gives the runtime side of a backend.
+func (c *Compiler) upstream(b ir.Backend) *upstream.Backend {
+	if b.TLS == nil {
+		return c.Upstream.Backend(b)
+	}
+	return c.Upstream.SecureBackend(b, func() (*tls.Config, error) {
+		var shown *ir.Certificate
+		if b.TLS.Certificate != "" {
+			if shown = c.byID[b.TLS.Certificate]; shown == nil {
+				return nil, fmt.Errorf("certificate %s is not in the Config", b.TLS.Certificate)
+			}
+		}
+		protocols := []string{"http/1.1"}
+		if b.Protocol == ir.BackendHTTP2 {
+			protocols = []string{"h2"}
+		}
+		return c.certs.ClientConfig(b.TLS, shown, protocols...)
+	})
 }
 
 // target picks a share by weight: a smooth enough sequence, and the only

@@ -1,54 +1,59 @@
 package proxy
 
 import (
-	"net"
 	"sync/atomic"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
-	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
-// tunnel passes bytes both ways after an endpoint has accepted an upgrade
+// tunnelConn is one side of a tunnel.
+type tunnelConn interface {
+	Read([]byte) (int, error)
+	Write([]byte) (int, error)
+	CloseWrite() error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// upgrade passes bytes both ways after an endpoint has accepted an upgrade
 // (RFC 9110, section 7.8), until both sides have ended or nothing has moved in
 // either direction for the route's read timeout.
-func (c *conn) tunnel(r *route, uc *upstream.Conn) {
-	c.keep = false
-	defer uc.Close()
-	defer c.up.Release()
-	if len(c.rd.Unread()) > 0 || c.pending() {
-		// The client did not wait for the answer: what it sent was meant for a
-		// protocol that had not been agreed on.
-		c.x.upStatus, c.x.status = 0, 0
-		c.answer(ir.ReasonMalformed)
+func (x *exchange) upgrade(r *route) {
+	down := x.front.tunnel()
+	if down == nil {
+		x.upStatus, x.status = 0, 0
+		x.hop.end(false)
+		x.answer(ir.ReasonMalformed)
 		return
 	}
-	b := append(c.out[:0], "HTTP/1.1 "...)
-	b = append(b, c.res.StatusText...)
-	b = append(b, "\r\n"...)
-	b = c.res.AppendFields(b)
-	b = append(b, "Connection: Upgrade\r\n"...)
-	if len(c.res.Upgrade) > 0 {
-		b = append(b, "Upgrade: "...)
-		b = append(b, c.res.Upgrade...)
-		b = append(b, "\r\n"...)
+	defer func() { x.hop.end(false) }()
+	extra := "Connection: Upgrade\r\n"
+	if len(x.res.Upgrade) > 0 {
+		extra += "Upgrade: " + string(x.res.Upgrade) + "\r\n"
 	}
-	b = append(b, "\r\n"...)
-	head := len(b)
-	b = append(b, c.up.Unread()...)
-	c.out, c.x.headSent = b, true
-	if err := c.send(b); err != nil {
-		c.clientGone()
+	up, early := x.hop.tunnel()
+	err := x.front.begin(&x.res, extra)
+	x.headSent = true
+	if err == nil {
+		err = x.front.write(early, nil, true)
+	}
+	if err != nil {
+		x.clientGone()
 		return
 	}
-	c.x.bytesOut = int64(len(b) - head)
-
+	x.bytesOut = int64(len(early))
 	t := tunnel{idle: max(r.read, r.send), start: time.Now()}
-	up := make(chan int64)
-	go func() { up <- t.copy(uc.Conn, c.nc) }()
-	c.x.bytesOut += t.copy(c.nc, uc.Conn)
-	c.body.Size += <-up
+	x.bytesIn, x.bytesOut = t.run(down, up, x.bytesOut)
+}
+
+// run carries both directions to their ends.
+func (t *tunnel) run(down, up tunnelConn, out int64) (int64, int64) {
+	in := make(chan int64)
+	go func() { in <- t.copy(up, down) }()
+	out += t.copy(down, up)
+	return <-in, out
 }
 
 // tunnel is what the two directions know of each other.
@@ -62,7 +67,7 @@ type tunnel struct {
 }
 
 // copy carries one direction to its end and passes the end on.
-func (t *tunnel) copy(dst, src net.Conn) (total int64) {
+func (t *tunnel) copy(dst, src tunnelConn) (total int64) {
 	buf := http1.GetBuffer(http1.MediumBuffer)
 	defer http1.PutBuffer(buf)
 	for {
@@ -89,7 +94,7 @@ func (t *tunnel) copy(dst, src net.Conn) (total int64) {
 		if http1.IsTimeout(err) && !t.broken.Load() && time.Since(t.start)-time.Duration(t.moved.Load()) < t.idle {
 			continue // the other direction is alive
 		}
-		if closeWrite(dst) && isEOF(err) {
+		if isEOF(err) && dst.CloseWrite() == nil {
 			return total // half-closed: the other direction goes on
 		}
 		t.end(dst, src)
@@ -98,13 +103,10 @@ func (t *tunnel) copy(dst, src net.Conn) (total int64) {
 }
 
 // end makes the other direction stop too.
-func (t *tunnel) end(a, b net.Conn) {
+func (t *tunnel) end(a, b tunnelConn) {
 	t.broken.Store(true)
-	a.SetDeadline(time.Unix(1, 0))
-	b.SetDeadline(time.Unix(1, 0))
-}
-
-func closeWrite(c net.Conn) bool {
-	w, ok := c.(interface{ CloseWrite() error })
-	return ok && w.CloseWrite() == nil
+	for _, c := range []tunnelConn{a, b} {
+		c.SetReadDeadline(time.Unix(1, 0))
+		c.SetWriteDeadline(time.Unix(1, 0))
+	}
 }

@@ -21,6 +21,8 @@ type ServerName struct {
 	Refuse      *ir.Refuse
 	// Index is the place among the names given to NewServerNames.
 	Index int
+	// HSTS is the field line of answers under this name, or empty.
+	HSTS string
 
 	certificates []*entry
 	clients      *clientAuth // nil: no certificate is asked for
@@ -54,6 +56,7 @@ func (n *ServerName) authID() string {
 // immutable.
 type ServerNames struct {
 	hosts *match.Hosts[*ServerName]
+	names []*ServerName
 }
 
 // NewServerNames compiles the names of a listener. certificates holds those
@@ -76,12 +79,22 @@ func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache 
 			if n.Terminate.ClientAuth != nil {
 				s.clients = &clientAuth{source: n.Terminate.ClientAuth}
 			}
+			if n.Terminate.HSTS != "" {
+				s.HSTS = "Strict-Transport-Security: " + n.Terminate.HSTS + "\r\n"
+			}
 			s.bind(n.Terminate.Certificates, byID, cache)
 		}
 		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: s}
 	}
-	return &ServerNames{hosts: match.NewHosts(entries)}
+	all := &ServerNames{hosts: match.NewHosts(entries)}
+	for i := range entries {
+		all.names = append(all.names, entries[i].Value)
+	}
+	return all
 }
+
+// At is the name at a place among those given to NewServerNames.
+func (s *ServerNames) At(i int) *ServerName { return s.names[i] }
 
 func wellFormed(n ir.ServerName) bool {
 	set := 0

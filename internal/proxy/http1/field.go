@@ -248,3 +248,12 @@ func hasElement(value []byte, lower string) bool {
 	}
 	return false
 }
+
+// DropNamed drops all fields with the (lower-case) name.
+func (h *Head) DropNamed(lower string) {
+	for i := range h.Fields {
+		if f := &h.Fields[i]; equalFold(lower, h.Name(f)) {
+			f.Drop = true
+		}
+	}
+}

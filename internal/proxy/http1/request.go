@@ -25,6 +25,7 @@ type Request struct {
 	HasHost   bool // there is a Host field, equal to Authority
 	Absolute  bool // the target was in absolute form
 	HTTP10    bool // the client speaks HTTP/1.0
+	HTTP2     bool // the client speaks HTTP/2
 	// Chunked or Length frame the body; Length is 0 without one.
 	Chunked bool
 	Length  int64
@@ -394,4 +395,13 @@ func mayUpgrade(v []byte) bool {
 		}
 	}
 	return true
+}
+
+// DropHost drops the Host field, for a request that gets another one.
+func (r *Request) DropHost() {
+	for i := range r.Fields {
+		if r.Fields[i].ID == FieldHost {
+			r.Fields[i].Drop = true
+		}
+	}
 }

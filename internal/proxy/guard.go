@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/auth"
+	"gatehouse.dev/gatehouse/internal/proxy/certs"
+)
+
+// guards are a Route's ir.Security, compiled.
+type guards struct {
+	cert       *ir.ClientCert
+	matchCN    *regexp.Regexp
+	ips        *ir.IPAccess
+	basic      *auth.Basic
+	satisfyAny bool
+	// closed: something of it cannot be used. The Route answers 503.
+	closed bool
+}
+
+// guard asks the Route's guards, in this order: client certificate, address,
+// credentials. True: the request was answered here.
+func (x *exchange) guard() bool {
+	r := x.route
+	if r == nil || r.guards == nil {
+		return false
+	}
+	g := r.guards
+	if g.closed {
+		x.answer(ir.ReasonGuardInvalid)
+		return true
+	}
+	if g.cert != nil && !x.certAllows(g) {
+		return true
+	}
+	if g.ips == nil && g.basic == nil {
+		return false
+	}
+	byAddress := g.ips != nil && allows(g.ips, x.real.Addr())
+	switch {
+	case g.basic == nil:
+		if byAddress {
+			return false
+		}
+	case g.satisfyAny && byAddress:
+		return false
+	case g.satisfyAny, g.ips == nil, byAddress:
+		return !x.authenticate(g)
+	}
+	x.answer(ir.ReasonForbiddenIP)
+	return true
+}
+
+// certAllows asks for the client certificate; false: the request was answered.
+func (x *exchange) certAllows(g *guards) bool {
+	reason := ir.ReasonNone
+	switch c := &x.client.cert; c.Result {
+	case certs.ClientFailed:
+		reason = ir.ReasonClientCertInvalid
+		x.detail = c.Err.Error()
+	case certs.ClientNone:
+		if g.cert.Required {
+			reason = ir.ReasonClientCertMissing
+		}
+	default:
+		if g.matchCN != nil && !g.matchCN.MatchString(c.Cert.Subject.CommonName) {
+			reason = ir.ReasonClientCertName
+		}
+	}
+	switch {
+	case reason == ir.ReasonNone:
+		return true
+	case g.cert.ErrorPage != "" && reason != ir.ReasonClientCertName:
+		x.answerStatus(http.StatusFound, reason, "Location: "+g.cert.ErrorPage+"\r\n")
+	default:
+		x.answer(reason)
+	}
+	return false
+}
+
+// authenticate checks the credentials; false: the request was answered.
+func (x *exchange) authenticate(g *guards) bool {
+	user, outcome := g.basic.Check(x.srv.ctx, x.req.Get("authorization"))
+	switch outcome {
+	case auth.Granted:
+		x.user = user
+		return true
+	case auth.Overloaded:
+		x.answer(ir.ReasonOverloaded)
+	default:
+		x.answerStatus(http.StatusUnauthorized, ir.ReasonUnauthorized, "WWW-Authenticate: "+g.basic.Challenge()+"\r\n")
+	}
+	return false
+}
+
+// allows reports whether the address may pass: what is denied may not,
+// whatever is allowed.
+func allows(a *ir.IPAccess, ip netip.Addr) bool {
+	ip = ip.Unmap()
+	for _, p := range a.Deny {
+		if p.Contains(ip) {
+			return false
+		}
+	}
+	if len(a.Allow) == 0 {
+		return true
+	}
+	for _, p := range a.Allow {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// compileGuards reads a Route's Security; nil: nothing guards it.
+func (c *Compiler) compileGuards(s *ir.Security) *guards {
+	if s.ClientCert == nil && s.IPs == nil && s.Basic == nil {
+		return nil
+	}
+	g := &guards{cert: s.ClientCert, ips: s.IPs, satisfyAny: s.SatisfyAny}
+	if s.ClientCert != nil && s.ClientCert.MatchCN != "" {
+		var err error
+		if g.matchCN, err = regexp.Compile(s.ClientCert.MatchCN); err != nil {
+			g.closed = true
+		}
+	}
+	if s.Basic != nil {
+		users, _, err := auth.ParseFile(s.Basic.Users)
+		if err != nil {
+			g.closed = true
+		} else {
+			g.basic = auth.NewBasic(users, s.Basic.Realm, c.auth)
+		}
+	}
+	return g
+}
+
+// appendCertificate tells the backend of the client certificate, in ingress-
+// nginx's fields.
+func (x *exchange) appendCertificate(b []byte) []byte {
+	g := x.route.guards
+	if g == nil || g.cert == nil {
+		return b
+	}
+	c := &x.client.cert
+	verify := "NONE"
+	switch c.Result {
+	case certs.ClientOK:
+		verify = "SUCCESS"
+	case certs.ClientFailed:
+		verify = "FAILED"
+	}
+	b = append(b, "ssl-client-verify: "...)
+	b = append(b, verify...)
+	b = append(b, "\r\n"...)
+	if c.Cert == nil {
+		return b
+	}
+	b = appendName(b, "ssl-client-subject-dn: ", c.Cert.Subject.String())
+	b = appendName(b, "ssl-client-issuer-dn: ", c.Cert.Issuer.String())
+	if g.cert.PassToUpstream {
+		b = append(b, "ssl-client-cert: "...)
+		b = append(b, escapedPEM(c.Cert)...)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+// appendName appends a field whose value comes out of a certificate: nothing in
+// it may end the line.
+func appendName(b []byte, field, value string) []byte {
+	b = append(b, field...)
+	for i := range len(value) {
+		if c := value[i]; c >= 0x20 && c != 0x7f {
+			b = append(b, c)
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+func escapedPEM(c *x509.Certificate) string {
+	return url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
+}

@@ -1,0 +1,214 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+)
+
+// hop1 is an HTTP/1 connection to an endpoint, for one exchange.
+type hop1 struct {
+	x       *exchange
+	uc      *upstream.Conn
+	rd      http1.Reader
+	body    http1.Body // of the answer
+	arrived bool
+	scanned int
+}
+
+// prepare1 puts the head for an HTTP/1 endpoint and the body bytes that were
+// read already into x.out.
+func (x *exchange) prepare1() (whole bool, reason ir.Reason) {
+	req := x.req
+	b := append(x.out[:0], req.Method...)
+	b = append(b, ' ')
+	b = x.appendTarget(b)
+	if x.route.filters.HTTP10 {
+		b = append(b, " HTTP/1.0\r\n"...)
+	} else {
+		b = append(b, " HTTP/1.1\r\n"...)
+	}
+	if host := x.route.filters.Host; host != "" {
+		req.DropHost()
+		b = append(b, "Host: "...)
+		b = append(b, host...)
+		b = append(b, "\r\n"...)
+	} else if !req.HasHost {
+		b = append(b, "Host: "...)
+		b = append(b, req.Authority...)
+		b = append(b, "\r\n"...)
+	}
+	b = req.AppendFields(b)
+	b = x.appendIdentity(b)
+	if req.Upgrade != nil {
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, req.Upgrade...)
+		b = append(b, "\r\n"...)
+	}
+	if req.Chunked {
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if !req.HasBody() {
+		x.out = append(b, "\r\n"...)
+		return true, ""
+	}
+	data, err := x.front.buffered()
+	if req.Expect && len(data) == 0 {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	for {
+		if err != nil {
+			return false, ir.ReasonMalformed
+		}
+		done, size := x.front.ended()
+		if limit := x.bodyLimit(); limit > 0 && size > limit {
+			return false, ir.ReasonBodyTooLarge
+		}
+		var end *http1.Head
+		if done {
+			end = x.front.trailer()
+		}
+		b = appendPayload(b, data, end, req.Chunked)
+		if done || len(data) == 0 || len(b) >= http1.LargeBuffer {
+			x.out = b
+			return done, ""
+		}
+		data, err = x.front.buffered()
+	}
+}
+
+// useHop1 makes the connection the exchange's hop.
+func (x *exchange) useHop1(uc *upstream.Conn) {
+	h := &x.hop1
+	h.x, h.uc, h.arrived, h.scanned = x, uc, false, 0
+	h.rd.Src = uc
+	h.rd.Grow(http1.MediumBuffer)
+	x.hop = h
+}
+
+func (h *hop1) fresh() bool { return !h.uc.Reused() }
+func (h *hop1) heard() bool { return h.arrived }
+
+func (h *hop1) send(timeout time.Duration) (sent bool, err error) {
+	h.uc.SetWriteDeadline(time.Now().Add(timeout))
+	n, err := h.uc.Write(h.x.out)
+	if n > 0 && http1.IsTimeout(err) {
+		err = writeAll(h.uc.Conn, h.x.out[n:], timeout)
+	}
+	return n > 0, err
+}
+
+func (h *hop1) write(data []byte, end *http1.Head, timeout time.Duration) error {
+	return h.x.pump.write(h.uc.Conn, data, timeout)
+}
+
+func (h *hop1) readHead(wait time.Duration) error {
+	x := h.x
+	for {
+		in := h.rd.Unread()
+		if end := http1.HeadEnd(in, h.scanned); end > 0 {
+			h.scanned = 0
+			h.rd.Consume(end)
+			if err := x.res.Parse(in[:end], x.srv.o.Limits.Fields, string(x.req.Method) == "HEAD"); err != nil {
+				x.srv.o.Logger.Debug("answer refused", "endpoint", x.endpoint, "error", err)
+				return errBadAnswer
+			}
+			h.body.ResponseBody(&x.res, maxTrailerFields)
+			return nil
+		}
+		h.scanned = len(in)
+		h.uc.SetReadDeadline(time.Now().Add(wait))
+		if err := h.rd.Fill(); err != nil {
+			if len(in) > 0 {
+				err = cutShort(err)
+			}
+			return err
+		}
+		h.arrived = true
+	}
+}
+
+func (h *hop1) buffered() ([]byte, error) { return h.body.Buffered(&h.rd) }
+
+func (h *hop1) fill(wait time.Duration) error {
+	h.uc.SetReadDeadline(time.Now().Add(wait))
+	return h.body.Ended(h.rd.Fill())
+}
+
+func (h *hop1) done() bool           { return h.body.Done() }
+func (h *hop1) trailer() *http1.Head { return h.body.Trailer() }
+func (h *hop1) left() int64          { return h.body.Left() }
+func (h *hop1) stop()                { h.uc.SetWriteDeadline(time.Unix(1, 0)) }
+func (h *hop1) abort()               { h.uc.Close() }
+
+func (h *hop1) end(reuse bool) {
+	x := h.x
+	if reuse && h.body.Done() && !x.res.Close && len(h.rd.Unread()) == 0 && x.req.Upgrade == nil &&
+		!x.req.ConnectionAuth && !x.route.filters.HTTP10 && x.target.proxyProtocol == 0 {
+		h.uc.Endpoint().Put(h.uc, time.Now())
+	} else {
+		h.uc.Close()
+	}
+	h.rd.Release()
+	x.hop = nil
+}
+
+func (h *hop1) tunnel() (tunnelConn, []byte) {
+	return h.uc.Conn.(tunnelConn), h.rd.Unread() // *net.TCPConn or *tls.Conn
+}
+
+// spliceStep is how much is spliced under one pair of deadlines, in bytes: a
+// pipe's size, so that deadlines stay between two operations.
+const spliceStep = 64 << 10
+
+// splice moves the answer's body in the kernel when both sides are plain
+// sockets.
+func (h *hop1) splice(r *route) error {
+	x := h.x
+	c, ok := x.front.(*conn)
+	if !ok || c.chunk || c.nc != net.Conn(c.tcp) {
+		return nil
+	}
+	from, ok := h.uc.Conn.(*net.TCPConn)
+	if !ok || len(h.rd.Unread()) > 0 {
+		return nil
+	}
+	lr := io.LimitedReader{R: from}
+	send := x.srv.o.SendTimeout
+	for waited := time.Duration(0); h.body.Left() > 0; {
+		lr.N = min(h.body.Left(), spliceStep)
+		slice := min(x.srv.o.watch, r.read-waited, send/2)
+		now := time.Now()
+		from.SetReadDeadline(now.Add(slice))
+		c.tcp.SetWriteDeadline(now.Add(send))
+		n, err := c.tcp.ReadFrom(&lr)
+		h.body.Skip(n)
+		x.bytesOut += n
+		waited += slice
+		if n > 0 {
+			waited = 0
+		}
+		switch {
+		case err == nil && n == 0:
+			return io.ErrUnexpectedEOF
+		case err == nil:
+		case !http1.IsTimeout(err):
+			if isPipe(err) || c.left() == clientGone {
+				return errClientGone
+			}
+			return err
+		case time.Since(now) >= send: // and not the read deadline, which is half of it at most
+			return errClientGone
+		case waited >= r.read:
+			return err
+		case x.clientLeft():
+			return errClientGone
+		}
+	}
+	return nil
+}
