@@ -217,7 +217,7 @@ func TestUnknownCostsTheSame(t *testing.T) {
 			m := ask(name, "secret")
 			got[m]++
 			ask(name, "no password") // even if it is the decoy's
-			for j := range 3 { // whatever the password
+			for j := range 3 {       // whatever the password
 				if again := ask(name, fmt.Sprint("guess", j)); again != m {
 					t.Fatalf("%s costs %s, then %s", name, m, again)
 				}
