@@ -60,7 +60,7 @@ func (s *ClientStream) WriteHead(h *RequestHead, body []byte, end bool) error {
 	s.head = string(h.Method) == "HEAD"
 	s.sentHead = true
 
-	n := len(h.Method) + len(h.Authority) + len(h.Target) + len(h.Extra) + len(body) + 64
+	n := len(h.Method) + len(h.Authority) + len(h.Target) + len(h.Extra) + min(len(body), maxFrame) + 64
 	if h.Fields != nil {
 		n += h.Fields.Size() + 8*len(h.Fields.Fields)
 	}

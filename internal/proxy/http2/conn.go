@@ -257,6 +257,7 @@ func (c *conn) fail(err error) {
 	}
 	clear(c.streams)
 	c.nc.Close()
+	c.quiet.Broadcast()
 	if c.client != nil {
 		c.client.changed()
 	}

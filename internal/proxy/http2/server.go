@@ -79,6 +79,8 @@ func orDefault[T int | time.Duration](v *T, d T) {
 type ServerConn struct {
 	conn
 	srv *Server
+	// Owner is the caller's, for its Exchange.
+	Owner any
 
 	// Guarded by mu.
 	running   int // streams whose Exchange has not returned
@@ -471,6 +473,9 @@ func (s *Stream) Request() *http1.Request { return &s.req }
 // make an answer.
 func (s *Stream) Problem() error { return s.problem }
 
+// Conn is the connection that the stream is of.
+func (s *Stream) Conn() *ServerConn { return s.sc }
+
 // Scheme is "http" or "https" as the client says, empty with a plain CONNECT.
 func (s *Stream) Scheme() string { return s.scheme }
 
@@ -512,7 +517,7 @@ func (s *Stream) writeHead(status int, h *http1.Head, extra, body []byte, end bo
 	if err := s.awaitRoom(); err != nil {
 		return err
 	}
-	n := len(extra) + len(body)
+	n := len(extra) + min(len(body), maxFrame)
 	if h != nil {
 		n += h.Size() + 8*len(h.Fields)
 	}

@@ -70,8 +70,8 @@ func (s *stream) end(err error) {
 	if s.c.server != nil {
 		s.abandoned = true
 		s.c.server.abandoned++
+		s.dropBody() // on the client side what came of the answer can still be read
 	}
-	s.dropBody()
 	if s.gone != nil {
 		close(s.gone)
 	}
