@@ -42,6 +42,9 @@ func run(ctx context.Context, o *options) (err error) {
 			return err
 		}
 	}
+	if err := machine.Calm(ctx, b.cpus[0], o.settings.MaxForeign, &b.patience); err != nil {
+		return err
+	}
 	if o.apply == "files" || o.apply == "all" {
 		if err := b.applyFiles(ctx); err != nil {
 			return err
@@ -125,7 +128,7 @@ func (b *bench) work(ctx context.Context, w workload) (err error) {
 		Cache: filepath.Join(cache, "gatehouse-bench"),
 	}
 	r := &rounds{settings: b.settings, workload: w, cpu: proxyCPU, out: os.Stderr,
-		load: w.load(env.Table, "", backend.Body(w.body)), patience: b.patience}
+		load: w.load(env.Table, "", backend.Body(w.body)), patience: &b.patience}
 	for _, p := range b.peers {
 		running, err := p.Start(ctx, env, dir, proxyCPU)
 		if err != nil {

@@ -81,7 +81,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.settings.Length, "length", 3*time.Second, "of a round")
 	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
 	f.Float64Var(&o.settings.MaxForeign, "max-foreign", 0.08, "share of the proxy's core that others may use before a round is dropped")
-	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait, in all, while others use the proxy's core")
+	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait in all, before rounds, while others use the proxy's core")
 	p := f.String("peers", strings.Join(peers, ","), "peers to measure; the first is the reference")
 	w := f.String("workloads", strings.Join(works, ","), "workloads to measure; none for none")
 	f.StringVar(&o.apply, "apply", "files", "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none")

@@ -20,19 +20,13 @@ type rounds struct {
 	cpu      int // the proxies'
 	load     load.Config
 	out      io.Writer // progress
-	// patience is how long may still be waited for others to leave the proxy's
-	// core alone.
-	patience time.Duration
+	patience *time.Duration // of the whole run
 	all      []result.Round
 }
 
-const (
-	// repeats is how often a round that does not count is repeated; then it
-	// stays missing.
-	repeats = 3
-	// look is how long the core is looked at before a round.
-	look = 300 * time.Millisecond
-)
+// repeats is how often a round that does not count is repeated; then it stays
+// missing.
+const repeats = 3
 
 // run goes round the peers until each set is measured. A round that does not
 // count is repeated at once, so that it stays beside those of its set.
@@ -56,7 +50,7 @@ func (r *rounds) run(ctx context.Context) error {
 // try measures a round and keeps it, and says whether it counts. An error means
 // that there is no sense in going on.
 func (r *rounds) try(ctx context.Context, set int, p *peer.Running) (counts bool, err error) {
-	if err := r.calm(ctx); err != nil {
+	if err := machine.Calm(ctx, r.cpu, r.settings.MaxForeign, r.patience); err != nil {
 		return false, err
 	}
 	round, err := r.one(ctx, p)
@@ -70,30 +64,6 @@ func (r *rounds) try(ctx context.Context, set int, p *peer.Running) (counts bool
 	r.all = append(r.all, round)
 	r.say(&round)
 	return round.Dropped == "", p.Exited()
-}
-
-// calm waits while others use the proxy's core, as long as there is patience.
-func (r *rounds) calm(ctx context.Context) error {
-	for r.patience > 0 {
-		before, err := machine.Busy(r.cpu)
-		if err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(look):
-		}
-		after, err := machine.Busy(r.cpu)
-		if err != nil {
-			return err
-		}
-		if (after - before).Seconds() <= r.settings.MaxForeign*look.Seconds() {
-			return nil
-		}
-		r.patience -= look
-	}
-	return nil
 }
 
 func (r *rounds) say(round *result.Round) {

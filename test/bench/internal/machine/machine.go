@@ -4,6 +4,7 @@ package machine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -101,6 +102,34 @@ func busy(stat []byte, cpu int) (time.Duration, error) {
 		return time.Duration(ticks) * tick, nil
 	}
 	return 0, fmt.Errorf("cannot read the time of %s: no such CPU", name)
+}
+
+// look is how long a CPU is looked at before it is called calm.
+const look = 300 * time.Millisecond
+
+// Calm waits while others use more than a share of the CPU, as long as there is
+// patience, from which it takes what it waited.
+func Calm(ctx context.Context, cpu int, share float64, patience *time.Duration) error {
+	for *patience > 0 {
+		before, err := Busy(cpu)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(look):
+		}
+		after, err := Busy(cpu)
+		if err != nil {
+			return err
+		}
+		if (after - before).Seconds() <= share*look.Seconds() {
+			return nil
+		}
+		*patience -= look
+	}
+	return nil
 }
 
 // Description is what figures depend on.
