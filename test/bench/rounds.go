@@ -19,7 +19,7 @@ type rounds struct {
 	peers    []*peer.Running
 	cpu      int // the proxies'
 	load     load.Config
-	out      io.Writer // progress
+	out      io.Writer      // progress
 	patience *time.Duration // of the whole run
 	all      []result.Round
 }
