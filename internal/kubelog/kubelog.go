@@ -8,7 +8,9 @@ package kubelog
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/url"
 	"sync"
 	"time"
 
@@ -46,27 +48,50 @@ func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handle
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
-// repeatAfter is how long the same trouble stays silent.
-const repeatAfter = time.Minute
+// The same trouble stays silent for repeatAfter; one whose text has changed,
+// as texts do that name a port or a time, for changeAfter.
+const (
+	repeatAfter = time.Minute
+	changeAfter = 10 * time.Second
+)
 
 // Notice decides when a trouble that is found again and again is worth another
 // line: when it begins, when its text changes, and once a minute. Its zero
 // value is ready; its methods may be called from several goroutines.
 type Notice struct {
 	mu   sync.Mutex
-	text string
+	text string // empty: no trouble
 	last time.Time
 }
 
-// Due reports whether a line is due for the trouble that text describes.
-func (n *Notice) Due(text string, now time.Time) bool {
+// Due reports whether a line is due for the trouble.
+func (n *Notice) Due(err error, now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if text == n.text && now.Sub(n.last) < repeatAfter {
+	text := Cause(err).Error()
+	silent := changeAfter
+	switch n.text {
+	case "":
+		silent = 0
+	case text:
+		silent = repeatAfter
+	}
+	if now.Sub(n.last) < silent {
 		return false
 	}
 	n.text, n.last = text, now
 	return true
+}
+
+// Cause leaves out the method and address of a failed request: our callers say
+// themselves what they were at, and client-go's watches have a random timeout
+// in theirs.
+func Cause(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err
+	}
+	return err
 }
 
 // Over reports whether a trouble was noticed since the last call, and forgets

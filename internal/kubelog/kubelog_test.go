@@ -3,7 +3,9 @@ package kubelog
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +34,8 @@ func TestNotice(t *testing.T) {
 	f := func(text string, after time.Duration, want bool) {
 		t.Helper()
 		now = now.Add(after)
-		if got := n.Due(text, now); got != want {
+		err := &url.Error{Op: "Get", URL: "https://192.0.2.1/?timeout=" + now.String(), Err: errors.New(text)}
+		if got := n.Due(fmt.Errorf("cannot list: %w", err), now); got != want {
 			t.Errorf("Due(%q) after %v = %v", text, after, got)
 		}
 	}
@@ -41,11 +44,22 @@ func TestNotice(t *testing.T) {
 	}
 	f("refused", 0, true)
 	f("refused", time.Second, false)
-	f("forbidden", time.Second, true)
+	f("forbidden", time.Second, false)
+	f("forbidden", 8*time.Second, true)
 	f("forbidden", 59*time.Second, false)
 	f("forbidden", time.Second, true)
 	if !n.Over() || n.Over() {
 		t.Error("Over must be true once")
 	}
 	f("forbidden", 0, true)
+}
+
+func TestCause(t *testing.T) {
+	plain := errors.New("forbidden")
+	if got := Cause(plain); got != plain {
+		t.Errorf("got %v", got)
+	}
+	if got := Cause(fmt.Errorf("cannot: %w", &url.Error{Op: "Get", URL: "https://192.0.2.1/", Err: plain})); got != plain {
+		t.Errorf("got %v", got)
+	}
 }

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"gatehouse.dev/gatehouse/internal/kubelog"
 )
 
 // A leader that vanishes is replaced after LeaseDuration; one that cannot
@@ -87,8 +89,8 @@ func (l *watchedLock) note(ctx context.Context, err error) error {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), ctx.Err() != nil:
 		// Part of every election.
 	default:
-		if l.w.lease.Due(err.Error(), time.Now()) {
-			l.w.log.Warn("cannot use lease, retrying", "lease", l.Describe(), "error", err, "retry", RetryPeriod)
+		if l.w.lease.Due(err, time.Now()) {
+			l.w.log.Warn("cannot use lease, retrying", "lease", l.Describe(), "error", kubelog.Cause(err), "retry", RetryPeriod)
 		}
 	}
 	return err

@@ -230,8 +230,8 @@ func (q *eventQueue) emit(ctx context.Context, e *eventEntry) error {
 	case apierrors.IsNotFound(err), apierrors.IsInvalid(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		q.log.Debug("event passed over", "event", event.Name, "error", err)
 		return nil
-	case ctx.Err() == nil && q.notice.Due(err.Error(), time.Now()):
-		q.log.Warn("cannot write event, retrying", "object", e.verdict.Object.String(), "error", err)
+	case ctx.Err() == nil && q.notice.Due(err, time.Now()):
+		q.log.Warn("cannot write event, retrying", "object", e.verdict.Object.String(), "error", kubelog.Cause(err))
 	}
 	return err
 }

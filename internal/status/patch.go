@@ -132,8 +132,8 @@ func (q *statusQueue) next(ctx context.Context, queue workqueue.TypedRateLimitin
 			q.log.Info("writing status again")
 		}
 	default:
-		if q.notice.Due(err.Error(), time.Now()) {
-			q.log.Warn("cannot write status, retrying", "ingress", k.String(), "error", err)
+		if q.notice.Due(err, time.Now()) {
+			q.log.Warn("cannot write status, retrying", "ingress", k.String(), "error", kubelog.Cause(err))
 		}
 		queue.AddRateLimited(k)
 	}

@@ -78,8 +78,8 @@ func (p *publishedService) note(ctx context.Context, err error) {
 		if p.notice.Over() {
 			p.log.Info("reading the published service again")
 		}
-	case p.notice.Due(err.Error(), time.Now()):
-		p.log.Warn("cannot read the published service, retrying", "error", err)
+	case p.notice.Due(err, time.Now()):
+		p.log.Warn("cannot read the published service, retrying", "error", kubelog.Cause(err))
 	}
 }
 

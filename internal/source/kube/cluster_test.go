@@ -3,7 +3,9 @@ package kube
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,7 +57,8 @@ type cluster struct {
 	mu      sync.Mutex
 	failing func(verb, resource string) error
 	watches []*cutWatch
-	gets    []string // Secrets fetched with GET
+	late    map[string]bool // resources whose next watch is too late
+	gets    []string        // Secrets fetched with GET
 }
 
 func newCluster(t *testing.T, o Options) *cluster {
@@ -70,6 +73,7 @@ func newCluster(t *testing.T, o Options) *cluster {
 		store:   view.NewStore(),
 		log:     &lockedBuffer{},
 		failing: func(string, string) error { return nil },
+		late:    map[string]bool{},
 	}
 	c.guard(&c.api.Fake, c.api.Tracker())
 	c.guard(&c.meta.Fake, c.meta.Tracker())
@@ -121,6 +125,12 @@ func (c *cluster) guard(f *clienttesting.Fake, tracker clienttesting.ObjectTrack
 			return true, nil, err
 		}
 		cut := newCutWatch(w, wa.WatchRestrictions.Fields)
+		cut.resource = a.GetResource().Resource + " " + wa.WatchRestrictions.Fields.String()
+		if c.late[cut.resource] {
+			delete(c.late, cut.resource)
+			cut.cut <- true
+			return true, cut, nil
+		}
 		c.watches = append(c.watches, cut)
 		return true, cut, nil
 	})
@@ -131,18 +141,20 @@ func selects(sel fields.Selector, obj runtime.Object) bool {
 	return !ok || sel.Matches(fields.Set{"type": string(secret.Type), "metadata.name": secret.Name})
 }
 
-// cutWatch is a watch that can be ended as the API server does when it has
-// forgotten the resource version.
+// cutWatch is a watch that can be ended: without a word, or as the API server
+// does when it has forgotten the resource version.
 type cutWatch struct {
+	resource string
+
 	inner watch.Interface
 	out   chan watch.Event
-	cut   chan struct{}
+	cut   chan bool // whether the resource version is too old
 	done  chan struct{}
 	once  sync.Once
 }
 
 func newCutWatch(inner watch.Interface, sel fields.Selector) *cutWatch {
-	w := &cutWatch{inner: inner, out: make(chan watch.Event), cut: make(chan struct{}), done: make(chan struct{})}
+	w := &cutWatch{inner: inner, out: make(chan watch.Event), cut: make(chan bool, 1), done: make(chan struct{})}
 	go func() {
 		defer close(w.out)
 		defer inner.Stop()
@@ -150,7 +162,10 @@ func newCutWatch(inner watch.Interface, sel fields.Selector) *cutWatch {
 			var e watch.Event
 			select {
 			case e = <-inner.ResultChan():
-			case <-w.cut:
+			case tooOld := <-w.cut:
+				if !tooOld {
+					return
+				}
 				expired := apierrors.NewResourceExpired("too old").Status()
 				e = watch.Event{Type: watch.Error, Object: &expired}
 			case <-w.done:
@@ -198,17 +213,19 @@ func (c *cluster) fail(why func(verb, resource string) error) {
 // away is an API server that nobody listens for any more.
 func (c *cluster) away() {
 	c.fail(func(string, string) error {
-		return &url.Error{Op: "Get", URL: "https://192.0.2.1:6443/", Err: &net.OpError{
+		return &url.Error{Op: "Get", URL: fmt.Sprintf("https://192.0.2.1:6443/?timeoutSeconds=%d", rand.Int()), Err: &net.OpError{
 			Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}}
 	})
 }
 
-// cut ends all watches.
+// cut ends all watches. Those that go on from there are told that they are too
+// late, as by an API server that was restarted and has seen changes since.
 func (c *cluster) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
-		close(w.cut)
+		w.cut <- false
+		c.late[w.resource] = true
 	}
 	c.watches = nil
 }

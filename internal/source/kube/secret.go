@@ -169,8 +169,8 @@ func (s *secrets) missing(k types.NamespacedName) {
 }
 
 func (s *secrets) failed(k types.NamespacedName, err error) {
-	if s.notice.Due(err.Error(), time.Now()) {
-		s.log.Warn("cannot get secret, retrying", "secret", k.String(), "error", err, "retry", retryMax)
+	if s.notice.Due(err, time.Now()) {
+		s.log.Warn("cannot get secret, retrying", "secret", k.String(), "error", kubelog.Cause(err), "retry", retryMax)
 	}
 	if !isRefusal(err) {
 		return

@@ -163,7 +163,7 @@ func TestSecretsForbidden(t *testing.T) {
 		})
 		defer c.run()()
 		c.ready(false)
-		within(t, 3*retryMax, c.src.Synced)
+		within(t, refusalLimit*retryMax, c.src.Synced)
 		c.holds("ingress ns/a=1", "ingress ns/plain=1")
 		if err := c.src.Degraded(); err == nil || !strings.Contains(err.Error(), "secrets is forbidden") {
 			t.Errorf("Degraded = %v", err)
@@ -216,7 +216,7 @@ func TestSecretGetFails(t *testing.T) {
 		c.ready(true) // refused: serves without
 		<-time.After(time.Minute)
 		c.holds("ingress ns/a=1")
-		if n := c.getCount(); n < 60/3 || n > 60/3+10 {
+		if n := c.getCount(); n < int(time.Minute/retryMax) || n > int(time.Minute/retryMax)+10 {
 			t.Errorf("%d GETs in a minute", n)
 		}
 		c.back()

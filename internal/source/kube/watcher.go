@@ -20,12 +20,14 @@ import (
 	"gatehouse.dev/gatehouse/internal/kubelog"
 )
 
-// Retries begin after retryFirst and settle at retryCap plus up to half of it:
-// an API server that is back is found within retryMax.
+// Retries begin after retryFirst and settle at retryCap plus up to half of it,
+// retryMax. An API server that is back is found within retryMax; when it then
+// says that it has forgotten our resource version, which it does after every
+// restart with changes, the list follows after another retryMax.
 const (
 	retryFirst = 200 * time.Millisecond
-	retryCap   = 2 * time.Second
-	retryMax   = 3 * time.Second
+	retryCap   = time.Second
+	retryMax   = retryCap + retryCap/2
 )
 
 // refusalLimit is how many refusals in a row make a watch hopeless for now.
@@ -128,7 +130,7 @@ func (w *watcher) note(ctx context.Context, verb string, err error) {
 		return
 	}
 	w.mu.Lock()
-	w.err = fmt.Errorf("cannot %s %s: %w", verb, w.name(), err)
+	w.err = fmt.Errorf("cannot %s %s: %w", verb, w.name(), kubelog.Cause(err))
 	if isRefusal(err) {
 		w.refusals++
 	} else {
@@ -136,8 +138,8 @@ func (w *watcher) note(ctx context.Context, verb string, err error) {
 	}
 	lost := w.refusals == refusalLimit && w.hopeless != ""
 	w.mu.Unlock()
-	if w.notice.Due(err.Error(), time.Now()) {
-		w.log.Warn("cannot list or watch, retrying", "verb", verb, "error", err, "retry", retryMax)
+	if w.notice.Due(err, time.Now()) {
+		w.log.Warn("cannot list or watch, retrying", "verb", verb, "error", kubelog.Cause(err), "retry", retryMax)
 	}
 	if lost {
 		w.log.Error(w.hopeless, "error", err)
