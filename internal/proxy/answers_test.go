@@ -174,13 +174,16 @@ func TestEarlyAnswer(t *testing.T) {
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)
-			io.Copy(c.Conn, bytes.NewReader(make([]byte, 20000000)))
+			// Not reset: that could destroy the answer before it is read.
+			if _, err := io.Copy(c.Conn, bytes.NewReader(make([]byte, 20000000))); err != nil {
+				t.Error(err)
+			}
 		}()
 		if res, body := c.read("POST"); res.StatusCode != 413 || body != "big!" || !res.Close {
 			t.Errorf("%v %q", res, body)
 		}
-		c.closed()
 		<-sent
+		c.closed()
 		e.ask(get)
 		if n := b.count(); n != 2 {
 			t.Errorf("%d connections to the endpoint", n)

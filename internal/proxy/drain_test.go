@@ -177,3 +177,60 @@ func contentLength(head string) (n int) {
 	}
 	return n
 }
+
+// idleConn is the only connection of the Server, which waits for a request.
+func (e *edge) idleConn() (idle *conn) {
+	e.t.Helper()
+	wait(e.t, "an idle connection", func() bool {
+		e.srv.mu.Lock()
+		defer e.srv.mu.Unlock()
+		for idle = range e.srv.conns {
+		}
+		return idle != nil && idle.phase.Load() == phaseIdle
+	})
+	return idle
+}
+
+// A request arrives while its connection is being ended for idleness, at the
+// two worst moments. The Server's lock holds the connection there.
+func TestDrainMeetsRequest(t *testing.T) {
+	f := func(name string, dial func(*edge) *client, meet func(*edge, *client, *conn)) {
+		t.Run(name, func(t *testing.T) {
+			e := newEdge(t, nil, echo(t))
+			c := dial(e)
+			c.t = t
+			c.roundTrip(get)
+			sc := e.idleConn()
+			e.srv.mu.Lock()
+			unlock := sync.OnceFunc(e.srv.mu.Unlock)
+			t.Cleanup(unlock)
+			meet(e, c, sc)
+			unlock()
+			if res, _ := c.read("GET"); res.StatusCode != 200 {
+				t.Errorf("%v", res)
+			}
+			c.Conn.Close()
+		})
+	}
+	// Its wait is ended, and only then do the bytes come.
+	late := func(e *edge, c *client, sc *conn) {
+		e.srv.ending.Store(true)
+		sc.phase.Store(phaseWoken)
+		sc.tcp.SetReadDeadline(time.Unix(1, 0))
+		c.write(get)
+		wait(c.t, "the request is there", sc.pending)
+	}
+	// A part of it comes, and its wait is ended before the rest does.
+	split := func(e *edge, c *client, sc *conn) {
+		sc.phase.Store(phaseWoken)
+		c.write(get[:20])
+		wait(c.t, "a part was read", func() bool { return !sc.pending() })
+		sc.tcp.SetReadDeadline(time.Unix(1, 0))
+		time.AfterFunc(20*time.Millisecond, func() { io.WriteString(c.Conn, get[20:]) })
+	}
+	withTLS := func(e *edge) *client { return e.dialTLS(tls.VersionTLS13) }
+	f("late", (*edge).dial, late)
+	f("late, TLS", withTLS, late)
+	f("split", (*edge).dial, split)
+	f("split, TLS", withTLS, split)
+}

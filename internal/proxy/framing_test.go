@@ -67,7 +67,8 @@ func TestAnswersWithoutBody(t *testing.T) {
 		"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n",
 	} {
-		e := newEdge(t, nil, newBackend(t, script(answer, answer)).addr())
+		b := newBackend(t, script(answer, answer))
+		e := newEdge(t, nil, b.addr())
 		c := e.dial()
 		for range 2 {
 			res, body := c.roundTrip(get)
@@ -79,6 +80,14 @@ func TestAnswersWithoutBody(t *testing.T) {
 			}
 		}
 		c.Conn.Close()
+		// A 204 that is framed all the same may have a body behind it.
+		want := 1
+		if strings.Contains(answer, "204 No Content\r\nC") || strings.Contains(answer, "204 No Content\r\nT") {
+			want = 2
+		}
+		if n := b.count(); n != want {
+			t.Errorf("%q: %d connections to the endpoint, want %d", answer, n, want)
+		}
 	}
 	for _, answer := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",

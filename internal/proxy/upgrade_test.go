@@ -154,3 +154,21 @@ func TestTunnelIdle(t *testing.T) {
 		t.Errorf("ended after %v", d)
 	}
 }
+
+// One direction has failed just before the other sets its next deadline.
+func TestTunnelEndsBothDirections(t *testing.T) {
+	left, right := net.Pipe()
+	defer left.Close()
+	defer right.Close()
+	a, b := pipeTunnel{left}, pipeTunnel{right}
+	tn := tunnel{idle: time.Hour, start: time.Now()}
+	tn.end(a, b)
+	if n := tn.copy(a, b); n != 0 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
+// pipeTunnel is a net.Pipe's end that cannot be half-closed.
+type pipeTunnel struct{ net.Conn }
+
+func (pipeTunnel) CloseWrite() error { return net.ErrClosed }
