@@ -258,6 +258,9 @@ func (c *conn) fail(err error) {
 	clear(c.streams)
 	c.nc.Close()
 	c.quiet.Broadcast()
+	if c.server != nil {
+		c.server.workers.dismiss(0)
+	}
 	if c.client != nil {
 		c.client.changed()
 	}

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"bytes"
+	"strconv"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 )
@@ -151,6 +152,15 @@ func appendLines(b, lines []byte) []byte {
 		b = appendField(b, name, bytes.TrimLeft(value, " "))
 	}
 	return b
+}
+
+// appendLength appends content-length.
+func appendLength(b []byte, n int) []byte {
+	var digits [20]byte
+	v := strconv.AppendInt(digits[:0], int64(n), 10)
+	b = appendInt(b, literal, 4, 28)
+	b = appendInt(b, 0, 7, len(v))
+	return append(b, v...)
 }
 
 var crlf, colon = []byte("\r\n"), []byte(":")

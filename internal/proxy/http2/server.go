@@ -3,7 +3,6 @@ package http2
 import (
 	"log/slog"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -89,6 +88,7 @@ type ServerConn struct {
 	started   time.Time
 	draining  drainPhase
 	drainBy   time.Time
+	workers   workers
 }
 
 type drainPhase uint8
@@ -142,7 +142,7 @@ func (c *ServerConn) Serve() error {
 		c.countEnd(ce)
 		c.discard()
 	}
-	c.finish(err, func() int { return c.running })
+	c.finish(err, func() int { return c.workers.all })
 	if isEnd(err) {
 		return nil
 	}
@@ -241,6 +241,9 @@ func (c *ServerConn) look(now time.Time) (time.Time, error) {
 		}
 		next = earlier(next, by)
 	}
+	if c.workers.trim() {
+		next = earlier(next, now.Add(workerIdle))
+	}
 	return next, nil
 }
 
@@ -303,7 +306,6 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 	s, _ := c.srv.streams.Get().(*Stream)
 	if s == nil {
 		s = &Stream{}
-		s.run = s.exchange
 	}
 	s.sc, s.stream.c = c, &c.conn
 	s.req.BeginBuild(http1.GetBuffer(http1.SmallBuffer))
@@ -330,7 +332,7 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 	c.running++
 	c.idleFrames.give(8)
 	c.srv.stats.Requests.Add(1)
-	go s.run()
+	c.start(s)
 	return nil
 }
 
@@ -379,7 +381,6 @@ func (c *conn) trailerBlock(s *stream, end bool, frag []byte) error {
 type Stream struct {
 	stream
 	sc       *ServerConn
-	run      func()
 	req      http1.Request
 	scheme   string
 	problem  error
@@ -416,39 +417,6 @@ func (s *Stream) interpret(k *fieldSink, end bool) error {
 		s.problem = err
 	}
 	return err
-}
-
-// exchange is the goroutine of the stream.
-func (s *Stream) exchange() {
-	c := s.sc
-	c.srv.exchange(s)
-	s.releaseHeld()
-	c.mu.Lock()
-	open := c.conn.streams[s.id] == &s.stream
-	switch {
-	case open && s.sendEnd:
-		// The answer is complete and the rest of the request is not wanted (RFC
-		// 9113, section 8.1).
-		c.conn.reset(&s.stream, CodeNo, ErrClosed)
-	case open:
-		c.conn.reset(&s.stream, CodeInternal, ErrClosed)
-	}
-	s.dropBody()
-	if s.abandoned {
-		c.abandoned--
-	}
-	c.running--
-	if c.running == 0 {
-		c.idleSince = time.Now()
-		if c.draining == drainFinal {
-			c.close(nil)
-		}
-		if c.err != nil {
-			c.quiet.Broadcast()
-		}
-	}
-	s.recycle()
-	c.mu.Unlock()
 }
 
 // recycle gives back what the stream has borrowed, and the stream.
@@ -504,20 +472,27 @@ func (s *Stream) WriteHead(res *http1.Response, extra, body []byte, end bool) er
 			status = 502
 		}
 	}
-	return s.writeHead(status, &res.Head, extra, body, end)
-}
-
-func (s *Stream) writeHead(status int, h *http1.Head, extra, body []byte, end bool) error {
 	c := &s.sc.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	last := end && len(body) == 0 && status >= 200
+	if err := s.writeHead(status, &res.Head, extra, -1, min(len(body), maxFrame), last); err != nil || last || status < 200 {
+		return err
+	}
+	return s.write(body, end)
+}
+
+// writeHead queues a head, with a Content-Length if length is not negative; more
+// is how much is about to follow it.
+func (s *Stream) writeHead(status int, h *http1.Head, extra []byte, length, more int, last bool) error {
+	c := &s.sc.conn
 	if s.sentHead {
 		return errEnded
 	}
 	if err := s.awaitRoom(); err != nil {
 		return err
 	}
-	n := len(extra) + min(len(body), maxFrame)
+	n := len(extra) + more + 32
 	if h != nil {
 		n += h.Size() + 8*len(h.Fields)
 	}
@@ -527,9 +502,11 @@ func (s *Stream) writeHead(status int, h *http1.Head, extra, body []byte, end bo
 		c.out = appendHead(c.out, h)
 	}
 	c.out = appendLines(c.out, extra)
-	flags := uint8(0)
+	if length >= 0 {
+		c.out = appendLength(c.out, length)
+	}
 	s.sentHead = status >= 200
-	last := s.sentHead && end && len(body) == 0
+	flags := uint8(0)
 	if last {
 		flags = flagEndStream
 	}
@@ -538,24 +515,25 @@ func (s *Stream) writeHead(status int, h *http1.Head, extra, body []byte, end bo
 		s.ended()
 	}
 	c.startWriter()
-	if !s.sentHead || last {
-		return nil
-	}
-	return s.write(body, end)
+	return nil
 }
 
 // WriteLocal sends an answer made here: extra is whole "Name: value\r\n" lines,
 // without Content-Length.
 func (s *Stream) WriteLocal(status int, extra, body []byte) error {
+	length := -1
 	if status >= 200 && status != 204 && status != 304 {
-		var line [48]byte
-		b := strconv.AppendInt(append(line[:0], "content-length: "...), int64(len(body)), 10)
-		extra = append(extra[:len(extra):len(extra)], append(b, "\r\n"...)...)
-	} else {
+		length = len(body)
+	}
+	if length < 0 || string(s.req.Method) == "HEAD" {
 		body = nil
 	}
-	if string(s.req.Method) == "HEAD" {
-		body = nil
+	c := &s.sc.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(body) == 0 && status >= 200
+	if err := s.writeHead(status, nil, extra, length, len(body), last); err != nil || last || status < 200 {
+		return err
 	}
-	return s.writeHead(status, nil, extra, body, true)
+	return s.write(body, true)
 }
