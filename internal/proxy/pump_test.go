@@ -42,18 +42,18 @@ func pumpInWrite(t *testing.T, left string) (c *conn, p *pump, endpoint net.Conn
 func TestPumpStoppedInLastWrite(t *testing.T) {
 	c, p, endpoint := pumpInWrite(t, "")
 	wait(t, "last write", p.last.Load)
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		if reason := p.stop(); reason != "" {
-			t.Errorf("reason %s", reason)
-		}
-	}()
 	b := make([]byte, 10)
-	if _, err := io.ReadFull(endpoint, b); err != nil || string(b) != "0123456789" {
+	read := make(chan error, 1)
+	time.AfterFunc(20*time.Millisecond, func() { // while it is being stopped
+		_, err := io.ReadFull(endpoint, b)
+		read <- err
+	})
+	if reason := p.stop(); reason != "" {
+		t.Errorf("reason %s", reason)
+	}
+	if err := <-read; err != nil || string(b) != "0123456789" {
 		t.Errorf("%q, %v", b, err)
 	}
-	<-stopped
 	if !c.keep || p.err != nil || p.stopped.Load() {
 		t.Errorf("keep %v, %v", c.keep, p.err)
 	}
