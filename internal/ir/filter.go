@@ -20,7 +20,7 @@ type Filters struct {
 
 // Rewrite replaces the whole path when Pattern matches the canonical path
 // (RE2, case-insensitive, from its beginning). In Replacement $1 to $9 are the
-// captures. The query stays.
+// captures. The query stays. A result that does not begin with a slash gets one.
 type Rewrite struct {
 	Pattern     string
 	Replacement string

@@ -188,7 +188,10 @@ type Action struct {
 
 // Forward sends the request to one of the weighted targets.
 type Forward struct {
-	Targets  []Target // at least one
+	Targets []Target // at least one
+	// Fallback is asked instead when the chosen Target's Backend has no
+	// endpoint that serves (ingress-nginx default-backend); empty: none.
+	Fallback BackendID
 	Timeouts Timeouts
 	Retry    Retry
 }

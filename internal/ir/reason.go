@@ -10,6 +10,8 @@ const (
 	ReasonGuardUnsupported Reason = "GuardUnsupported" // 503: the Ingress asks for a guard that is not enforced here
 	ReasonGuardInvalid     Reason = "GuardInvalid"     // 503: the guard's value or what it refers to is broken
 	ReasonTLSUnavailable   Reason = "TLSUnavailable"   // 503 or refused handshake: the host has no usable certificate
+	// 503: an annotation that decides where or how requests go cannot be read or served.
+	ReasonAnnotationInvalid Reason = "AnnotationInvalid"
 )
 
 // Reasons that the data plane finds.
@@ -48,6 +50,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonInvalidBackend, ReasonGuardUnsupported, ReasonGuardInvalid, ReasonTLSUnavailable,
+		ReasonAnnotationInvalid,
 		ReasonMalformed, ReasonAmbiguousPath, ReasonNoRoute, ReasonMethodNotAllowed, ReasonRequestTimeout,
 		ReasonBodyTooLarge, ReasonURITooLong, ReasonExpectationFailed, ReasonMisdirected, ReasonHeaderTooLarge,
 		ReasonNotImplemented, ReasonBadGateway, ReasonConnectFailed, ReasonConnectTimeout, ReasonNoEndpoints,

@@ -108,6 +108,7 @@ func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy s
 		b.built.ExternalName = strings.TrimSuffix(strings.ToLower(svc.Spec.ExternalName), ".")
 		return b
 	}
+	b.built.ClusterIPs = resolve.ClusterIPs(svc)
 	g := gathering{policy: policy, found: make([]map[netip.AddrPort]service.Endpoint, len(b.built.Ports))}
 	for _, s := range es {
 		if g.read(s, b.built.Ports); len(g.faults) > 0 {

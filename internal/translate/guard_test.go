@@ -46,12 +46,55 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 
 	f("none", `example.com/auth-url: x`, open, "")
 	for _, name := range []string{
-		"auth-url", "auth-type", "auth-tls-secret", "allowlist-source-range", "whitelist-source-range", "denylist-source-range",
-		"satisfy", "limit-rps", "limit-connections", "limit-whitelist", "enable-modsecurity", "configuration-snippet",
-		"server-snippet", "modsecurity-snippet", "enable-global-auth", "ssl-passthrough", "global-rate-limit",
+		"auth-url", "auth-signin", "limit-rps", "limit-connections", "limit-whitelist", "enable-modsecurity", "configuration-snippet",
+		"server-snippet", "modsecurity-snippet", "enable-global-auth", "global-rate-limit",
 	} {
 		f(name, nginx+name+`: "true"`, closed, guard(nginx+name))
 		f(name+", own", own+name+`: "true"`, closed, guard(own+name))
+	}
+	// Supported, with a value that cannot be read.
+	const invalid = "503 GuardInvalid"
+	broken := func(key string) string { return "Rejected GuardInvalid: metadata.annotations[" + key + "]" }
+	for _, a := range []string{
+		`auth-type: "true"`, `auth-type: Basic`, `auth-secret: "a b"`, `auth-secret: "/x"`, `auth-secret: "a/b/c"`, `auth-secret-type: auth-foo`, `auth-realm: "a\"b"`, `auth-realm: "a\nb"`,
+		`satisfy: "true"`, `satisfy: Any`, `satisfy: ""`, `auth-type: ""`,
+		`allowlist-source-range: "true"`, `allowlist-source-range: ""`, `allowlist-source-range: "10.0.0.0/8,"`, `allowlist-source-range: "10.0.0.0/33"`,
+		`whitelist-source-range: "10.0.0.1 10.0.0.2"`, `whitelist-source-range: ""`, `denylist-source-range: "fe80::1%eth0"`, `denylist-source-range: ""`, `denylist-source-range: "::ffff:0:0/90"`,
+		`ssl-passthrough: "yes"`, `ssl-passthrough: "on"`,
+		`proxy-ssl-secret: "a b"`, `proxy-ssl-secret: ""`, `proxy-ssl-verify: "true"`, `proxy-ssl-verify: "On"`, `proxy-ssl-verify-depth: "-1"`, `proxy-ssl-verify-depth: "x"`,
+		`proxy-ssl-name: "a_b"`, `proxy-ssl-name: "*"`, `proxy-ssl-server-name: "1"`, `proxy-ssl-protocols: "TLSv1.4"`, `proxy-ssl-protocols: SSLv3`, `proxy-ssl-ciphers: foo`, `proxy-ssl-ciphers: AES128-SHA`,
+	} {
+		key, _, _ := strings.Cut(a, ":")
+		f("broken, "+a, nginx+a, invalid, broken(nginx+key))
+		f("broken, own, "+a, own+a, invalid, broken(own+key))
+	}
+	// Decide where requests go, with a value that cannot be read.
+	for _, a := range []string{
+		`ssl-redirect: "on"`, `force-ssl-redirect: "yes"`, `backend-protocol: TCP`, `use-regex: maybe`,
+		`rewrite-target: "a"`, `rewrite-target: "/$host"`, `rewrite-target: "/$"`, `rewrite-target: "/$0"`, `rewrite-target: "/a?b=$1"`, `rewrite-target: "/a b"`, `rewrite-target: "/%2F"`, `rewrite-target: "http://x/"`,
+		`permanent-redirect: /x`, `permanent-redirect: "//x"`, `permanent-redirect: "ftp://x"`, `permanent-redirect: "https://$host/"`, `temporal-redirect: "https://"`, `temporal-redirect: "https://x/\r\ny"`,
+		`upstream-vhost: "a/b"`, `upstream-vhost: "$host"`, `upstream-vhost: "a b"`, `upstream-vhost: "a:b"`,
+	} {
+		key, _, _ := strings.Cut(a, ":")
+		f("unreadable, "+a, nginx+a, "503 AnnotationInvalid", "Rejected AnnotationInvalid: metadata.annotations["+nginx+key+"]")
+	}
+	for _, a := range []string{`backend-protocol: FCGI`, `backend-protocol: auto_http`} {
+		f("unsupported, "+a, nginx+a, "503 AnnotationInvalid", "Rejected AnnotationUnsupported: metadata.annotations["+nginx+"backend-protocol]")
+	}
+	f("digest", nginx+`auth-type: digest`, closed, guard(nginx+"auth-type"))
+	// Tuning with a value that cannot be read: as without it.
+	for _, a := range []string{
+		`proxy-body-size: 8mb`, `proxy-body-size: "-1"`, `proxy-body-size: 99999999999g`, `proxy-read-timeout: 1x`, `proxy-read-timeout: "0"`, `proxy-send-timeout: "-5"`, `proxy-connect-timeout: 9999999999`,
+		`proxy-next-upstream: maybe`, `proxy-next-upstream-tries: "-1"`, `proxy-next-upstream-timeout: x`, `proxy-http-version: "2"`, `service-upstream: maybe`, `default-backend: A_b`,
+		`custom-http-errors: "404,x"`, `custom-http-errors: "200"`, `app-root: x`, `app-root: /`, `app-root: //evil`, `app-root: "/a b"`, `permanent-redirect-code: "200"`, `temporal-redirect-code: "304"`,
+		`from-to-www-redirect: x`, `x-forwarded-prefix: "a b"`, `ssl-ciphers: foo`, `ssl-ciphers: TLS_AES_128_GCM_SHA256`,
+	} {
+		key, _, _ := strings.Cut(a, ":")
+		f("without, "+a, nginx+a, open, "Ignored AnnotationInvalid: metadata.annotations["+nginx+key+"]")
+	}
+	// Blank, and no guard: as if it were not there.
+	for _, name := range []string{"rewrite-target", "backend-protocol", "proxy-body-size", "ssl-redirect", "permanent-redirect", "use-regex", "server-alias"} {
+		f("blank "+name, nginx+name+`: " "`, open, "")
 	}
 	f("two guards", nginx+`auth-url: x, `+nginx+`limit-rps: "5"`, closed, guard(nginx+"auth-url")+"\n"+guard(nginx+"limit-rps"))
 
@@ -65,8 +108,7 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	}
 	// Nearly switched off.
 	for _, a := range []string{
-		`enable-modsecurity: ""`, `enable-modsecurity: "no"`, `auth-tls-verify-client: optional`, `limit-rps: "0.5"`, `limit-rps: ""`, `limit-rps: "00"`,
-		`satisfy: any`, `whitelist-source-range: "0.0.0.0/0"`, `whitelist-source-range: ""`, `auth-url: ""`, `auth-type: ""`, `denylist-source-range: ""`,
+		`enable-modsecurity: ""`, `enable-modsecurity: "no"`, `limit-rps: "0.5"`, `limit-rps: ""`, `limit-rps: "00"`, `auth-url: ""`,
 	} {
 		key, _, _ := strings.Cut(a, ":")
 		f("not off, "+a, nginx+a, closed, guard(nginx+key))
@@ -75,11 +117,13 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	// Both prefixes: our own wins; a name wins over its alias.
 	f("own opens", nginx+`limit-rps: "5", `+own+`limit-rps: "0"`, open, "")
 	f("own closes", nginx+`limit-rps: "0", `+own+`limit-rps: "5"`, closed, guard(own+"limit-rps"))
-	f("own alias over nginx name", nginx+`allowlist-source-range: "0.0.0.0/0,::/0", `+own+`whitelist-source-range: "10.0.0.0/8"`, closed, guard(own+"whitelist-source-range"))
+	f("own alias over nginx name", nginx+`limit-allowlist: "0.0.0.0/0,::/0", `+own+`limit-whitelist: "10.0.0.0/8"`, closed, guard(own+"limit-whitelist"))
+	f("own alias over nginx name, supported", nginx+`allowlist-source-range: "0.0.0.0/0,::/0", `+own+`whitelist-source-range: "10.0.0.0/8"`, open+" {ips [10.0.0.0/8]-[]}", "")
 	f("name over alias", nginx+`allowlist-source-range: "0.0.0.0/0,::/0", `+nginx+`whitelist-source-range: "10.0.0.0/8"`, open, "")
+	f("own prefix over nginx, broken", nginx+`allowlist-source-range: "10.0.0.0/8", `+own+`allowlist-source-range: "x"`, invalid, broken(own+"allowlist-source-range"))
 
 	// No guards.
-	f("unsupported", nginx+`rewrite-target: /, `+own+`enable-cors: "true"`, open, ignored(own+"enable-cors")+"\n"+ignored(nginx+"rewrite-target"))
+	f("unsupported", nginx+`proxy-buffering: "on", `+own+`enable-cors: "true"`, open, ignored(own+"enable-cors")+"\n"+ignored(nginx+"proxy-buffering"))
 	f("nothing to do", nginx+`ssl-redirect: "false", `+nginx+`backend-protocol: HTTP, `+nginx+`canary: "false"`, open, "")
 	f("removed", nginx+`secure-backends: "true"`, open, ignored(nginx+"secure-backends"))
 	f("unknown", nginx+`rate-limit: "5"`, open, "Ignored AnnotationUnknown: metadata.annotations["+nginx+"rate-limit]")

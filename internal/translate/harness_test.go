@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	ctls "crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -148,8 +149,8 @@ func testOptions(tb testing.TB) Options {
 // show writes a Config in lines that tests can state:
 //
 //	http HOST
-//	  KIND VALUE -> BACKEND | STATUS REASON (INGRESS)
-//	https SERVERNAME [CERTIFICATES] | refused REASON
+//	  KIND VALUE -> BACKEND | STATUS REASON | STATUS LOCATION (INGRESS)
+//	https SERVERNAME [CERTIFICATES] | refused REASON | through BACKEND
 //	  HOST
 //	    KIND VALUE -> ...
 func show(cfg *ir.Config) string {
@@ -172,11 +173,15 @@ func show(cfg *ir.Config) string {
 				fmt.Fprintf(&b, "%s %s refused %s\n", l.ID, n.Pattern, n.Refuse.Reason)
 				continue
 			}
+			if n.Passthrough != nil {
+				fmt.Fprintf(&b, "%s %s through %s\n", l.ID, n.Pattern, plainID(n.Passthrough.Forward.Targets[0].Backend))
+				continue
+			}
 			var certs []string
 			for _, id := range n.Terminate.Certificates {
 				certs = append(certs, names[id])
 			}
-			fmt.Fprintf(&b, "%s %s %v\n", l.ID, n.Pattern, certs)
+			fmt.Fprintf(&b, "%s %s %v%s\n", l.ID, n.Pattern, certs, showTerminate(n.Terminate))
 			for _, h := range n.Terminate.Hosts {
 				if shown[h] {
 					fmt.Fprintf(&b, "  %s as http\n", h.Pattern)
@@ -192,15 +197,112 @@ func show(cfg *ir.Config) string {
 func showRoutes(h *ir.Host, indent string) string {
 	var b strings.Builder
 	for _, r := range h.Routes {
-		var does string
-		if r.Action.Forward != nil {
-			does = string(r.Action.Forward.Targets[0].Backend)
-		} else {
-			does = fmt.Sprintf("%d %s", r.Action.Respond.Status, r.Action.Respond.Reason)
-		}
+		does := showAction(r.Action) + showExtras(&r)
 		fmt.Fprintf(&b, "%s%s %s -> %s (%s)\n", indent, r.Match.Path.Kind, r.Match.Path.Value, does, r.Origin.Name)
 	}
 	return b.String()
+}
+
+func showAction(a ir.Action) string {
+	switch {
+	case a.Forward != nil:
+		does := plainID(a.Forward.Targets[0].Backend)
+		if a.Forward.Fallback != "" {
+			does += " else " + plainID(a.Forward.Fallback)
+		}
+		return does
+	case a.Redirect != nil:
+		r := a.Redirect
+		if r.Location != "" {
+			return fmt.Sprintf("%d %s", r.Status, r.Location)
+		}
+		scheme, host, port, path := "SCHEME", "HOST", "", "URI"
+		if r.Scheme != "" {
+			scheme = r.Scheme
+		}
+		if r.Host != "" {
+			host = r.Host
+		}
+		if r.Port != 0 {
+			port = fmt.Sprintf(":%d", r.Port)
+		}
+		if r.Path != "" {
+			path = r.Path
+		}
+		return fmt.Sprintf("%d %s://%s%s%s", r.Status, scheme, host, port, path)
+	default:
+		return fmt.Sprintf("%d %s", a.Respond.Status, a.Respond.Reason)
+	}
+}
+
+// plainID writes "#" for a hash.
+func plainID(id ir.BackendID) string {
+	base, _, special := strings.Cut(string(id), "#")
+	if special {
+		base += "#"
+	}
+	return base
+}
+
+// showExtras names what guards or changes a route.
+func showExtras(r *ir.Route) string {
+	var out []string
+	s := &r.Security
+	if s.ClientCert != nil {
+		out = append(out, "cert")
+	}
+	if s.IPs != nil {
+		out = append(out, fmt.Sprintf("ips %v-%v", s.IPs.Allow, s.IPs.Deny))
+	}
+	if s.Basic != nil {
+		out = append(out, fmt.Sprintf("basic %q %q", s.Basic.Realm, []byte(s.Basic.Users)))
+	}
+	if s.SatisfyAny {
+		out = append(out, "any")
+	}
+	f := &r.Filters
+	if f.Rewrite != nil {
+		out = append(out, "rewrite "+f.Rewrite.Pattern+" to "+f.Rewrite.Replacement)
+	}
+	if f.Host != "" {
+		out = append(out, "host "+f.Host)
+	}
+	if f.Prefix != "" {
+		out = append(out, "prefix "+f.Prefix)
+	}
+	if f.MaxBody != 0 {
+		out = append(out, fmt.Sprintf("body %d", f.MaxBody))
+	}
+	if f.HTTP10 {
+		out = append(out, "http/1.0")
+	}
+	if f.Errors != nil {
+		out = append(out, fmt.Sprintf("errors %v %s", f.Errors.Statuses, plainID(f.Errors.Backend)))
+	}
+	if a := r.Action.Forward; a != nil && a.Timeouts != (ir.Timeouts{}) {
+		out = append(out, fmt.Sprintf("timeouts %v %v %v", a.Timeouts.Connect, a.Timeouts.Read, a.Timeouts.Send))
+	}
+	if a := r.Action.Forward; a != nil && a.Retry != (ir.Retry{}) {
+		out = append(out, fmt.Sprintf("retry off=%v %d %v", a.Retry.Off, a.Retry.Tries, a.Retry.Timeout))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " {" + strings.Join(out, ", ") + "}"
+}
+
+func showTerminate(t *ir.Terminate) string {
+	out := ""
+	if t.ClientAuth != nil {
+		out += fmt.Sprintf(" auth(ca=%t crl=%t depth=%d)", len(t.ClientAuth.CAs) > 0, len(t.ClientAuth.CRL) > 0, t.ClientAuth.Depth)
+	}
+	for _, id := range t.CipherSuites {
+		out += " " + ctls.CipherSuiteName(id)
+	}
+	if t.HSTS != "" {
+		out += " hsts"
+	}
+	return out
 }
 
 // showVerdicts gives "Kind ns/name: Severity Reason: field" lines.
@@ -265,11 +367,34 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 	checkHosts := func(hosts []*ir.Host) {
 		for _, h := range hosts {
 			for _, r := range h.Routes {
-				switch a := r.Action; {
-				case (a.Forward != nil) == (a.Respond != nil):
+				actions := 0
+				if a := r.Action.Forward; a != nil {
+					actions++
+					useForward(usedBackends, a)
+					if len(a.Targets) == 0 {
+						t.Errorf("route %s forwards to nothing", r.ID)
+					}
+				}
+				if a := r.Action.Redirect; a != nil {
+					actions++
+					if a.Status < 300 || a.Status > 308 || a.Location != "" && (a.Scheme+a.Host+a.Path != "" || a.Port != 0) {
+						t.Errorf("route %s redirects by %+v", r.ID, *a)
+					}
+				}
+				if r.Action.Respond != nil {
+					actions++
+					if r.Security != (ir.Security{}) || r.Filters != (ir.Filters{}) {
+						t.Errorf("route %s answers an error and guards it", r.ID)
+					}
+				}
+				if actions != 1 {
 					t.Errorf("route %s: not exactly one action", r.ID)
-				case a.Forward != nil:
-					usedBackends[a.Forward.Targets[0].Backend] = true
+				}
+				if r.Filters.Errors != nil {
+					usedBackends[r.Filters.Errors.Backend] = true
+				}
+				if r.Security.SatisfyAny && (r.Security.IPs == nil || r.Security.Basic == nil) {
+					t.Errorf("route %s is open to any", r.ID)
 				}
 			}
 		}
@@ -281,12 +406,21 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 		checkHosts(l.Hosts)
 		seen := map[ir.HostPattern]bool{}
 		for _, n := range l.ServerNames {
-			if (n.Terminate == nil) == (n.Refuse == nil) {
-				t.Errorf("server name %s: not exactly one of Terminate and Refuse", n.Pattern)
+			ways := 0
+			for _, way := range []bool{n.Terminate != nil, n.Refuse != nil, n.Passthrough != nil} {
+				if way {
+					ways++
+				}
 			}
-			if n.Refuse != nil {
+			if ways != 1 {
+				t.Errorf("server name %s: not exactly one of Terminate, Passthrough and Refuse", n.Pattern)
+			}
+			if n.Passthrough != nil {
+				useForward(usedBackends, &n.Passthrough.Forward)
+			}
+			if n.Terminate == nil {
 				if seen[n.Pattern] {
-					t.Errorf("%s is refused and served", n.Pattern)
+					t.Errorf("%s is served twice", n.Pattern)
 				}
 				seen[n.Pattern] = true
 				continue
@@ -301,6 +435,14 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 			for _, id := range n.Terminate.Certificates {
 				usedCerts[id] = true
 			}
+		}
+	}
+	for _, b := range cfg.Backends {
+		if b.TLS != nil && b.TLS.Certificate != "" {
+			usedCerts[b.TLS.Certificate] = true
+		}
+		if b.TLS != nil && b.Protocol == ir.BackendTCP {
+			t.Errorf("backend %s: TLS inside TLS", b.ID)
 		}
 	}
 	if len(usedBackends) != len(backends) || len(usedCerts) != len(certs) {

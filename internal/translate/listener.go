@@ -25,14 +25,21 @@ const maxBorrowed = 10_000
 // assembler puts what the merge decided into Listeners.
 type assembler struct {
 	*merger
+	options Options
 	// fallback is the default certificate, or nil.
 	fallback *resolve.Certificate
 	borrowed map[string]int // routes by namespace
 	certs    map[ir.CertificateID]*resolve.Certificate
 }
 
-func (a *assembler) config(o Options) *ir.Config {
+func (a *assembler) config() *ir.Config {
 	cfg := &ir.Config{}
+	o := &a.options
+	for _, h := range a.hosts {
+		if h.redirects { // as under TLS; plainHost knows better for HTTP
+			h.out.Routes[0].Action.Redirect.Port = a.securePort()
+		}
+	}
 	if o.HTTPAddr.IsValid() {
 		cfg.Binds = append(cfg.Binds, ir.Bind{ID: httpID, Addr: o.HTTPAddr})
 		cfg.Listeners = append(cfg.Listeners, ir.Listener{
@@ -47,96 +54,156 @@ func (a *assembler) config(o Options) *ir.Config {
 			Port: cmp.Or(o.HTTPSPort, 443), ServerNames: a.serverNames(),
 		})
 	}
+	cfg.Backends = a.backends(cfg.Listeners)
 	for _, id := range slices.Sorted(maps.Keys(a.certs)) {
 		cfg.Certificates = append(cfg.Certificates, a.certs[id].Certificate)
 	}
-	cfg.Backends = a.backends(cfg.Listeners)
 	return cfg
 }
 
-// plainHosts are all hosts, and those that exist only to be closed: a refused
-// name without a rule, whose TLS entry stands in an Ingress with routes in the
-// more general host that would otherwise serve the name unencrypted.
-func (a *assembler) plainHosts() []*ir.Host {
-	var out []*ir.Host
-	for _, h := range a.hosts {
-		out = append(out, h.out)
-	}
-	for _, p := range slices.SortedFunc(maps.Keys(a.names), ir.HostPattern.Compare) {
-		n := a.names[p]
-		if n.owner != nil || a.hosts[p] != nil {
-			continue
-		}
-		general := a.general(p)
-		if general == nil || !general.ownedByAny(n.claims) {
-			continue
-		}
-		h := &ir.Host{Pattern: p}
-		if a.borrow(n.claims[0].owner.Ref.Namespace, len(general.claims)) {
-			h.Routes = slices.Clone(general.out.Routes)
-			closeFor(n, h.Routes, general.claims)
-		} else {
-			h.Routes = []ir.Route{{
-				ID:    ir.RouteID("closed|" + p.String()),
-				Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
-				Action: ir.Action{Respond: &ir.Respond{
-					Status: 503, Reason: ir.ReasonTLSUnavailable,
-				}},
-			}}
-		}
-		out = append(out, h)
-	}
-	sortHosts(out)
-	return out
+// servedName is a server name in the making.
+type servedName struct {
+	// certificates are those of this name; nil stands for the default.
+	certificates *mergedName
+	settings     hostSettings
+	hosts        []*ir.Host
 }
 
-// serverNames are the claimed names, those that need one of their own to be
-// kept from another namespace's wildcard, and HostAny.
+// serverNames are the claimed names, those of hosts that must not share one,
+// and HostAny.
 func (a *assembler) serverNames() []ir.ServerName {
-	hosts := map[ir.HostPattern][]*ir.Host{ir.AnyHost: nil}
-	for p := range a.names {
-		hosts[p] = nil
+	served := map[ir.HostPattern]*servedName{ir.AnyHost: {}}
+	for p, n := range a.names {
+		served[p] = &servedName{certificates: n}
+		if a.hosts[p] == nil {
+			served[p].settings = a.settingsAt(p)
+			if n.owner != nil {
+				served[p].hosts = []*ir.Host{a.borrowedHost(n)}
+			}
+		}
 	}
 	for _, h := range a.hosts {
-		p := a.nameFor(h)
-		hosts[p] = append(hosts[p], h.out)
+		p := h.pattern
+		if h.settings.passthrough == nil {
+			var n *mergedName
+			if p, n = a.nameFor(h); served[p] == nil {
+				served[p] = &servedName{certificates: n}
+			}
+		} else {
+			served[p] = &servedName{}
+		}
+		served[p].hosts = append(served[p].hosts, h.out)
+		if p == h.pattern {
+			served[p].settings = h.settings
+		}
 	}
-	out := make([]ir.ServerName, 0, len(hosts))
-	for _, p := range slices.SortedFunc(maps.Keys(hosts), ir.HostPattern.Compare) {
-		n := a.names[p]
-		certificates := a.shown(n)
-		if len(certificates) == 0 {
-			out = append(out, ir.ServerName{Pattern: p, Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}})
-			continue
-		}
-		hs := hosts[p]
-		if n != nil && a.hosts[p] == nil {
-			hs = append(hs, a.borrowedHost(n))
-		}
-		sortHosts(hs)
-		out = append(out, ir.ServerName{Pattern: p, Terminate: &ir.Terminate{Certificates: certificates, Hosts: hs}})
+	out := make([]ir.ServerName, 0, len(served))
+	for _, p := range slices.SortedFunc(maps.Keys(served), ir.HostPattern.Compare) {
+		out = append(out, a.serverName(p, served[p]))
 	}
 	return out
 }
 
-// nameFor gives the server name under which a host is served: the most
-// specific that covers it. A wildcard certificate serves an exact host below it
+func (a *assembler) serverName(p ir.HostPattern, s *servedName) ir.ServerName {
+	if s.settings.passthrough != nil {
+		return passedThrough(p, s.settings.through)
+	}
+	certificates := a.shown(s.certificates)
+	if len(certificates) == 0 {
+		return ir.ServerName{Pattern: p, Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}}
+	}
+	sortHosts(s.hosts)
+	t := &ir.Terminate{
+		Certificates: certificates, ClientAuth: s.settings.auth, CipherSuites: s.settings.ciphers, Hosts: s.hosts,
+	}
+	if s.certificates != nil {
+		t.HSTS = a.options.HSTS
+	}
+	return ir.ServerName{Pattern: p, Terminate: t}
+}
+
+// passedThrough refuses what has nothing to be passed through to: TLS must not
+// end here instead.
+func passedThrough(p ir.HostPattern, through *routeClaim) ir.ServerName {
+	reason := ir.ReasonInvalidBackend
+	if through != nil {
+		switch action := through.Route.Route.Action; {
+		case action.Forward != nil:
+			return ir.ServerName{Pattern: p, Passthrough: &ir.Passthrough{Forward: *action.Forward}}
+		case action.Respond != nil:
+			reason = action.Respond.Reason
+		}
+	}
+	return ir.ServerName{Pattern: p, Refuse: &ir.Refuse{Reason: reason}}
+}
+
+// nameFor gives the server name under which a host is served, and the name
+// whose certificates it shows (nil: the default certificate). It is the most
+// specific that covers the host. A wildcard certificate serves an exact host below it
 // only when the oldest Ingress with a rule for that host is in the namespace of
 // the certificate; otherwise that Ingress would speak with the identity of
 // another tenant. Such a host gets a name of its own, with the default
 // certificate, as every host without a TLS entry.
-func (a *assembler) nameFor(h *mergedHost) ir.HostPattern {
-	if a.names[h.pattern] != nil {
-		return h.pattern
+//
+// A host also gets a name of its own when its TLS settings are not those of the
+// name it would share, or when that name's connections never get here.
+func (a *assembler) nameFor(h *mergedHost) (ir.HostPattern, *mergedName) {
+	if n := a.names[h.pattern]; n != nil {
+		return h.pattern, n
 	}
-	above, ok := wildcardAbove(h.pattern)
-	if !ok || a.names[above] == nil {
-		return ir.AnyHost
+	n := a.certificatesOf(h)
+	share := ir.AnyHost
+	if above, ok := wildcardAbove(h.pattern); ok && (a.names[above] != nil || a.hosts[above] != nil && a.served(above)) {
+		share = above
 	}
-	if a.names[above].belongsTo(h.owner.Ref.Namespace) {
-		return above
+	shared := a.names[share]
+	if n != shared || h.settings.own() || share != h.pattern && a.settingsAt(share).special() {
+		return h.pattern, n
 	}
-	return h.pattern
+	return share, n
+}
+
+// served reports whether the host with the pattern has a server name of its
+// own although no TLS entry claims it.
+func (a *assembler) served(p ir.HostPattern) bool {
+	s := &a.hosts[p].settings
+	return s.special() || p.Kind != ir.HostAny && a.settingsAt(ir.AnyHost).special()
+}
+
+// certificatesOf gives the name whose certificates the host shows; nil stands
+// for the default certificate.
+func (a *assembler) certificatesOf(h *mergedHost) *mergedName {
+	if n := a.names[h.pattern]; n != nil {
+		return n
+	}
+	if above, ok := wildcardAbove(h.pattern); ok && a.names[above] != nil {
+		if n := a.names[above]; n.belongsTo(h.owner.Ref.Namespace) {
+			return n
+		}
+		return nil
+	}
+	if h.original == nil {
+		return nil
+	}
+	// Another name shows the certificates of its original, if they name it.
+	n := a.certificatesOf(h.original)
+	if n != nil && slices.ContainsFunc(n.certificates, func(c *resolve.Certificate) bool { return c.Covers(h.pattern) }) {
+		return n
+	}
+	return nil
+}
+
+// settingsAt gives what holds for a server name: the settings of its host, or
+// of the more general host that it borrows from.
+func (a *assembler) settingsAt(p ir.HostPattern) hostSettings {
+	h := a.hosts[p]
+	if h == nil {
+		h = a.general(p)
+	}
+	if h == nil || h.pattern != p && h.settings.passthrough != nil {
+		return hostSettings{}
+	}
+	return h.settings
 }
 
 func (n *mergedName) belongsTo(namespace string) bool {
@@ -161,12 +228,17 @@ func (a *assembler) shown(n *mergedName) []ir.CertificateID {
 	var ids []ir.CertificateID
 	for _, c := range certs {
 		ids = append(ids, c.ID)
-		// Equal content may come from several Secrets: name the first.
-		if old := a.certs[c.ID]; old == nil || compareOrigins(c.Origin, old.Origin) < 0 {
-			a.certs[c.ID] = c
-		}
+		a.use(c)
 	}
 	return ids
+}
+
+// use makes a certificate part of the Config. Equal content may come from
+// several Secrets: the first is named.
+func (a *assembler) use(c *resolve.Certificate) {
+	if old := a.certs[c.ID]; old == nil || compareOrigins(c.Origin, old.Origin) < 0 {
+		a.certs[c.ID] = c
+	}
 }
 
 // borrowedHost is the host of a name that no rule has: it serves what the more
@@ -225,24 +297,65 @@ func (h *mergedHost) ownedByAny(claims []nameClaim) bool {
 	return slices.ContainsFunc(claims, func(c nameClaim) bool { return h.owners[c.owner] })
 }
 
-// backends are those that some route forwards to.
+// backends are those that something is sent to, and their certificates.
 func (a *assembler) backends(listeners []ir.Listener) []ir.Backend {
-	if len(listeners) == 0 {
-		return nil
-	}
-	found := map[ir.BackendID]*ir.Backend{}
+	known := map[ir.BackendID]*candidate.Backend{}
 	for _, h := range a.hosts {
-		for i, c := range h.claims {
-			if c.Backend != nil && h.out.Routes[i].Action.Forward != nil {
-				found[c.Backend.ID] = c.Backend
+		for _, c := range h.claims {
+			for _, b := range c.Backends {
+				known[b.ID] = b
+			}
+		}
+		if h.settings.through != nil {
+			for _, b := range h.settings.through.Backends {
+				known[b.ID] = b
+			}
+		}
+	}
+	used := map[ir.BackendID]bool{}
+	for _, l := range listeners {
+		useHosts(used, l.Hosts)
+		for _, n := range l.ServerNames {
+			switch {
+			case n.Terminate != nil:
+				useHosts(used, n.Terminate.Hosts)
+			case n.Passthrough != nil:
+				useForward(used, &n.Passthrough.Forward)
 			}
 		}
 	}
 	var out []ir.Backend
-	for _, id := range slices.Sorted(maps.Keys(found)) {
-		out = append(out, *found[id])
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		b := known[id]
+		out = append(out, b.Backend)
+		if b.Certificate != nil {
+			a.use(b.Certificate)
+		}
 	}
 	return out
+}
+
+func useHosts(used map[ir.BackendID]bool, hosts []*ir.Host) {
+	for _, h := range hosts {
+		for i := range h.Routes {
+			r := &h.Routes[i]
+			if r.Action.Forward != nil {
+				useForward(used, r.Action.Forward)
+			}
+			if r.Filters.Errors != nil {
+				used[r.Filters.Errors.Backend] = true
+			}
+		}
+	}
+}
+
+func useForward(used map[ir.BackendID]bool, f *ir.Forward) {
+	for _, t := range f.Targets {
+		used[t.Backend] = true
+	}
+	if f.Fallback != "" {
+		used[f.Fallback] = true
+	}
 }
 
 func sortHosts(hosts []*ir.Host) {

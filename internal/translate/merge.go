@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 type merger struct {
 	hosts    map[ir.HostPattern]*mergedHost
 	names    map[ir.HostPattern]*mergedName
+	extra    map[string]int // routes of other names, by namespace
 	verdicts []verdict.Verdict
 }
 
@@ -26,10 +28,19 @@ type mergedHost struct {
 	pattern ir.HostPattern
 	// owner is the oldest object with a rule for the host.
 	owner *candidate.Owner
+	// sets are all objects with a rule for the host, by age.
+	sets []*candidate.Set
 	// claims become routes, in order of precedence.
 	claims   []routeClaim
 	defaults []routeClaim
-	// out is the finished Host; its routes are parallel to claims.
+	// settings hold for the host as a whole.
+	settings hostSettings
+	// original is the host that this one is another name of, or nil.
+	original *mergedHost
+	// redirects: its one route redirects to the original.
+	redirects bool
+	// out is the finished Host, as it is under TLS; its routes are parallel to
+	// claims.
 	out *ir.Host
 
 	// For names that borrow from this host; filled when first needed.
@@ -42,6 +53,9 @@ type routeClaim struct {
 	*candidate.Route
 	owner *candidate.Owner
 	rank  int
+	https candidate.HTTPS
+	// closed is why the route answers 503; empty: it serves.
+	closed ir.Reason
 }
 
 // mergedName is a server name with what it shows.
@@ -63,22 +77,24 @@ type nameClaim struct {
 }
 
 func merge(sets []*candidate.Set) *merger {
-	m := &merger{hosts: map[ir.HostPattern]*mergedHost{}, names: map[ir.HostPattern]*mergedName{}}
+	m := &merger{hosts: map[ir.HostPattern]*mergedHost{}, names: map[ir.HostPattern]*mergedName{}, extra: map[string]int{}}
 	sets = slices.Clone(sets)
 	slices.SortFunc(sets, func(a, b *candidate.Set) int { return a.Owner.Compare(b.Owner) })
 	rank := 0
 	for _, s := range sets {
-		for _, h := range s.Hosts {
-			m.host(h, s.Owner)
+		for _, p := range s.Hosts {
+			h := m.host(p, s.Owner)
+			h.sets = append(h.sets, s)
 		}
 		for i := range s.Routes {
 			r := &s.Routes[i]
 			h := m.host(r.Host, s.Owner)
 			rank++
+			claim := routeClaim{Route: r, owner: s.Owner, rank: rank, https: s.HTTPS}
 			if r.Default {
-				h.defaults = append(h.defaults, routeClaim{r, s.Owner, rank})
+				h.defaults = append(h.defaults, claim)
 			} else {
-				h.claims = append(h.claims, routeClaim{r, s.Owner, rank})
+				h.claims = append(h.claims, claim)
 			}
 		}
 		for i := range s.TLS {
@@ -86,20 +102,47 @@ func merge(sets []*candidate.Set) *merger {
 			n.claims = append(n.claims, nameClaim{&s.TLS[i], s.Owner})
 		}
 	}
-	for _, h := range m.hosts {
+	hosts := slices.Collect(maps.Values(m.hosts))
+	slices.SortFunc(hosts, func(a, b *mergedHost) int {
+		return cmp.Or(a.owner.Compare(b.owner), a.pattern.Compare(b.pattern))
+	})
+	for _, h := range hosts {
 		m.settle(h)
+		m.passThrough(h)
+		m.expressions(h)
+		m.clientAuth(h)
+		m.cipherSuites(h)
 	}
+	m.otherNames(hosts)
 	for _, n := range m.names {
 		m.award(n)
 	}
 	for _, h := range m.hosts {
-		h.out = &ir.Host{Pattern: h.pattern, Routes: make([]ir.Route, len(h.claims))}
-		for i, c := range h.claims {
-			h.out.Routes[i] = c.Route.Route
-		}
-		closeFor(m.refusedName(h.pattern), h.out.Routes, h.claims)
+		m.finish(h)
 	}
 	return m
+}
+
+// finish makes the Host with its routes.
+func (m *merger) finish(h *mergedHost) {
+	h.out = &ir.Host{Pattern: h.pattern, Routes: make([]ir.Route, len(h.claims))}
+	for i, c := range h.claims {
+		r := &h.out.Routes[i]
+		*r = c.Route.Route
+		if c.closed != "" {
+			closeRoute(r, c.closed)
+		}
+		if r.Action.Respond == nil {
+			r.Security.ClientCert = h.settings.cert
+		}
+	}
+	closeFor(m.refusedName(h.pattern), h.out.Routes, h.claims)
+}
+
+// closeRoute makes a route answer 503, to everybody alike.
+func closeRoute(r *ir.Route, reason ir.Reason) {
+	r.Security, r.Filters = ir.Security{}, ir.Filters{}
+	r.Action = ir.Action{Respond: &ir.Respond{Status: 503, Reason: reason}}
 }
 
 func (m *merger) host(p ir.HostPattern, owner *candidate.Owner) *mergedHost {
@@ -123,19 +166,19 @@ func (m *merger) name(p ir.HostPattern) *mergedName {
 // settle orders the routes of a host and drops the losers.
 func (m *merger) settle(h *mergedHost) {
 	slices.SortFunc(h.claims, func(a, b routeClaim) int {
-		return cmp.Or(comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path),
+		return cmp.Or(-compareBool(a.First, b.First), comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path),
 			cmp.Compare(a.Route.Route.Match.Path.Value, b.Route.Route.Match.Path.Value), cmp.Compare(a.rank, b.rank))
 	})
 	kept := h.claims[:0]
 	for _, c := range h.claims {
-		if n := len(kept); n > 0 && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
+		if n := len(kept); n > 0 && kept[n-1].First == c.First && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
 			m.pathConflict(c, kept[n-1])
 			continue
 		}
 		kept = append(kept, c)
 	}
 	slices.SortFunc(kept, func(a, b routeClaim) int {
-		return cmp.Or(comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path), cmp.Compare(a.rank, b.rank))
+		return cmp.Or(-compareBool(a.First, b.First), comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path), cmp.Compare(a.rank, b.rank))
 	})
 	h.claims = kept
 	m.settleDefault(h)
@@ -190,6 +233,9 @@ func (m *merger) pathConflict(loser, winner routeClaim) {
 		what = "the default backend"
 	}
 	what += " of host " + loser.Host.String()
+	if loser.First {
+		what = "the redirect of the path / of host " + loser.Host.String()
+	}
 	remedy := "remove one of the two, or use another path or host"
 	if loser.owner == winner.owner {
 		m.reject(loser.owner, loser.Field, verdict.PathConflict, what+" stands already in "+winner.Field, remedy)
@@ -279,15 +325,10 @@ func closeFor(refused *mergedName, routes []ir.Route, claims []routeClaim) {
 		return
 	}
 	for i, c := range claims {
-		if refused.claimants[c.owner] && !isChallenge(routes[i].Match.Path.Value) {
-			routes[i].Action = ir.Action{Respond: &ir.Respond{Status: 503, Reason: ir.ReasonTLSUnavailable}}
+		if refused.claimants[c.owner] && !candidate.IsChallenge(routes[i].Match.Path) {
+			closeRoute(&routes[i], ir.ReasonTLSUnavailable)
 		}
 	}
-}
-
-func isChallenge(path string) bool {
-	rest, ok := strings.CutPrefix(path, "/.well-known/acme-challenge")
-	return ok && (rest == "" || rest[0] == '/')
 }
 
 // wildcardAbove gives "*.example.com" for "a.example.com".

@@ -46,6 +46,21 @@ type Options struct {
 	// means that each Build parses all anew. It changes nothing in the result.
 	Certificates *resolve.Certificates
 
+	// SSLRedirect redirects plain HTTP to HTTPS on hosts with a TLS entry where
+	// the annotation ssl-redirect does not say otherwise (308). Users expect it
+	// to be on, as in ingress-nginx.
+	SSLRedirect bool
+	// HSTS is the Strict-Transport-Security of answers over TLS on hosts with a
+	// TLS entry; empty: none. ingress-nginx sends
+	// "max-age=31536000; includeSubDomains".
+	HSTS string
+	// VerifyUpstreams verifies the certificates of endpoints where the
+	// annotation proxy-ssl-verify does not say otherwise.
+	VerifyUpstreams bool
+	// AllowCrossNamespace lets annotations name Secrets of other namespaces
+	// than their Ingress's.
+	AllowCrossNamespace bool
+
 	// Addresses says which endpoint addresses are accepted.
 	Addresses service.AddressPolicy
 }
@@ -81,15 +96,20 @@ func Build(v *view.View, o Options) (*ir.Config, *Report) {
 		ControllerName: o.ControllerName,
 		AnyClass:       o.AnyClass,
 		Certificates:   o.Certificates,
+
+		SSLRedirect:         o.SSLRedirect,
+		VerifyUpstreams:     o.VerifyUpstreams,
+		AllowCrossNamespace: o.AllowCrossNamespace,
 	})
 	fallback, verdicts := defaultCertificate(v, o)
 	a := &assembler{
 		merger:   merge(lowered.Sets),
+		options:  o,
 		fallback: fallback,
 		borrowed: map[string]int{},
 		certs:    map[ir.CertificateID]*resolve.Certificate{},
 	}
-	cfg := a.config(o)
+	cfg := a.config()
 	o.Certificates.Sweep()
 
 	report := &Report{Generation: v.Generation, Verdicts: sortVerdicts(lowered.Verdicts, a.verdicts, verdicts)}

@@ -66,6 +66,12 @@ const (
 	GuardUnsupported       Reason = "GuardUnsupported"       // a security annotation that is not enforced: 503
 	AnnotationUnsupported  Reason = "AnnotationUnsupported"  // an annotation of ours that has no effect yet
 	AnnotationUnknown      Reason = "AnnotationUnknown"      // a known prefix, an unknown name
+	AnnotationInvalid      Reason = "AnnotationInvalid"      // a value that cannot be read
+	GuardInvalid           Reason = "GuardInvalid"           // a guard whose value, or what it refers to, is broken: 503
+	UnverifiedUpstream     Reason = "UnverifiedUpstream"     // TLS to a backend without verifying its certificate
+	PassthroughConflict    Reason = "PassthroughConflict"    // a host's TLS is passed through, so nothing else can be done there
+	HostSettingOwned       Reason = "HostSettingOwned"       // a setting of the whole host is another Ingress's
+	RegexUnsupported       Reason = "RegexUnsupported"       // a path that is no regular expression of RE2: 503
 	EndpointAddressRefused Reason = "EndpointAddressRefused" // loopback, link-local or metadata address
 	ClassUnknown           Reason = "ClassUnknown"           // names an IngressClass that does not exist
 )

@@ -8,6 +8,7 @@ package candidate
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -41,20 +42,79 @@ type Set struct {
 	Routes []Route
 	// TLS claims in the order of the object.
 	TLS []TLS
+	// HTTPS says which of its plain requests are sent to HTTPS instead.
+	HTTPS HTTPS
+	// Server is what it asks of its hosts as a whole.
+	Server Server
+}
+
+// HTTPS says when a plain HTTP request is redirected to HTTPS.
+type HTTPS int
+
+// The values of HTTPS.
+const (
+	HTTPSNever  HTTPS = iota
+	HTTPSIfTLS        // when the host has a TLS entry
+	HTTPSAlways       // always
+)
+
+// Server is what an object asks of its hosts as a whole. Each Field is for
+// verdicts.
+type Server struct {
+	// Passthrough leaves TLS to the backend of the path "/".
+	Passthrough      bool
+	PassthroughField string
+	// NoRedirect: plain HTTP of a Passthrough host answers 404 instead of
+	// being redirected.
+	NoRedirect bool
+	// ClientAuth asks clients for a certificate; nil: it does not.
+	ClientAuth *ClientAuth
+	// CipherSuites allowed with TLS 1.2, sorted; empty: no wish.
+	CipherSuites      []uint16
+	CipherSuitesField string
+	// Aliases are further names of the hosts.
+	Aliases      []ir.HostPattern
+	AliasesField string
+	// WWW redirects "www.NAME" to the host NAME, or NAME to the host "www.NAME".
+	WWW      bool
+	WWWField string
+}
+
+// ClientAuth asks the clients of a host for a certificate.
+type ClientAuth struct {
+	// Handshake is nil when what the object refers to is broken: then nobody
+	// can be let in.
+	Handshake *ir.ClientAuth
+	Cert      ir.ClientCert
+	Field     string
 }
 
 // Route claims a path of a host, or with Default what is left of it.
 type Route struct {
 	Host  ir.HostPattern
 	Route ir.Route
-	// Backend is what Route forwards to; nil when it answers itself.
-	Backend *ir.Backend
+	// Backends are all that Route may send something to.
+	Backends []*Backend
 	// Default routes take the requests of the host that no other route takes.
 	Default bool
+	// First routes come before all others of the host, of which there is one
+	// at most.
+	First bool
+	// Path as the user wrote it: the expression, where paths are regular
+	// expressions.
+	Path string
+	// Regex makes all paths of the host regular expressions.
+	Regex bool
 	// Type is the path type as the user wrote it, for verdicts.
 	Type string
 	// Field of the object, for verdicts.
 	Field string
+}
+
+// Backend is a target with the certificate that it is shown, if any.
+type Backend struct {
+	ir.Backend
+	Certificate *resolve.Certificate
 }
 
 // TLS claims a server name.
@@ -70,3 +130,22 @@ type TLS struct {
 
 // Usable reports whether the claim can be served.
 func (t *TLS) Usable() bool { return t.Certificate != nil || t.Fallback }
+
+const challenges = "/.well-known/acme-challenge"
+
+// IsChallenge reports whether the match takes nothing but ACME challenges,
+// which are fetched without TLS (RFC 8555 section 8.3): were they closed or
+// redirected, no certificate could ever be issued. Other kinds of path than
+// Exact and Element take more than what is below them, unless a slash ends it.
+func IsChallenge(p ir.PathMatch) bool {
+	rest, ok := strings.CutPrefix(p.Value, challenges)
+	switch {
+	case !ok:
+		return false
+	case rest == "":
+		return p.Kind == ir.PathExact || p.Kind == ir.PathElement
+	case p.Kind == ir.PathRegex && strings.ContainsAny(rest, `\^$.|?*+()[]{}`):
+		return false
+	}
+	return rest[0] == '/'
+}

@@ -40,11 +40,16 @@ type Annotation struct {
 	Group   string
 	Scope   Scope
 	Risk    Risk
-	// Guard: it protects something. As long as it is not enforced, an Ingress
-	// that carries it stays closed.
+	// Guard: it protects something. An Ingress that carries it stays closed
+	// when it is not enforced yet, or when its value cannot be read.
 	Guard bool
+	// Closes: it decides where or how requests go, so that a value that cannot
+	// be read closes the Ingress too.
+	Closes bool
 	// Idle is the value with which it asks for nothing that is not so already.
 	Idle Idle
+	// value reads it; zero as long as it is not supported.
+	value reader
 	// Removed says when ingress-nginx dropped it; empty for the current ones.
 	Removed string
 	Doc     string
@@ -85,6 +90,12 @@ func (i Idle) Holds(value string) bool {
 	}
 	return value == string(i)
 }
+
+// Supported reports whether it has its effect.
+func (a *Annotation) Supported() bool { return a.value.read != nil }
+
+// Value is the form of the value in words; empty for those not supported.
+func (a *Annotation) Value() string { return a.value.grammar }
 
 // Annotations gives the whole table, sorted by name.
 func Annotations() []Annotation { return slices.Clone(table) }

@@ -64,12 +64,20 @@ func TestTable(t *testing.T) {
 // be forgotten; and the rest, so that a new guard is decided upon.
 func TestGuardsAreMarked(t *testing.T) {
 	others := map[string]bool{
+		"proxy-ssl-ciphers": true, "proxy-ssl-name": true, "proxy-ssl-protocols": true, "proxy-ssl-secret": true, "proxy-ssl-server-name": true,
+		"proxy-ssl-verify": true, "proxy-ssl-verify-depth": true,
 		"enable-global-auth": true, "enable-modsecurity": true, "enable-owasp-core-rules": true, "satisfy": true, "ssl-passthrough": true,
 		"global-rate-limit": true, "global-rate-limit-window": true, "global-rate-limit-key": true, "global-rate-limit-ignored-cidrs": true,
 	}
 	for _, a := range table {
 		if want := inGuardFamily(a.Name) || others[a.Name]; a.Guard != want {
 			t.Errorf("%s: guard %v, want %v", a.Name, a.Guard, want)
+		}
+		if a.Closes && (a.Guard || !a.Supported()) {
+			t.Errorf("%s closes, but is a guard or unsupported", a.Name)
+		}
+		if a.Supported() != (a.Value() != "") {
+			t.Errorf("%s: supported %v, with the value %q", a.Name, a.Supported(), a.Value())
 		}
 		if a.Risk == Critical && !a.Guard {
 			t.Errorf("%s is critical and no guard", a.Name)
@@ -152,15 +160,18 @@ Gatehouse knows every annotation of ingress-nginx 1.15, under two prefixes:
 ` + "`" + PrefixNginx + "` and `" + PrefixOwn + "`" + `. Where both set the same one,
 ` + "`" + PrefixOwn + "`" + ` wins; a name wins over its alias.
 
-This release enforces none of them yet. What that means:
+What is in the column "value" is supported; [ingress.md](ingress.md#annotations) says how, and where it differs.
 
-- **Guards** protect something. An Ingress that carries one stays closed: all its paths, its default backend
-  included, answer 503, with the verdict GuardUnsupported. It keeps its claim on them, so that no younger Ingress
-  opens them. A name that does not exist but looks like a guard's (` + guardFamilyText() + `) closes too.
-- Every **other** annotation has no effect, with the verdict AnnotationUnsupported. An Ingress with
-  ` + "`canary: \"true\"`" + ` claims nothing: all requests go to the main Ingress, as with a weight of 0.
+- **Guards** protect something. An Ingress that carries one which is not supported yet, or whose value or what it
+  refers to is broken, stays closed: all its paths, its default backend included, answer 503, with the verdict
+  GuardUnsupported or GuardInvalid. It keeps its claim on them, so that no younger Ingress opens them. A name that
+  does not exist but looks like a guard's (` + guardFamilyText() + `) closes too.
+- Those that decide **where or how** requests go close the Ingress in the same way when their value cannot be read.
+- Every **other** annotation without a value here, or with one that cannot be read, has no effect, with the verdict
+  AnnotationUnsupported or AnnotationInvalid. An Ingress with ` + "`canary: \"true\"`" + ` claims nothing: all requests go
+  to the main Ingress, as with a weight of 0.
 - A name that does not exist is the verdict AnnotationUnknown, with the name that was probably meant.
-- The value in the column "no effect" asks for nothing that is not so already: it makes no verdict and closes nothing.
+- The value in the column "no effect" asks for nothing that is not so already.
 
 Scope and risk are those of ingress-nginx: whether its own paths or the whole host are governed, and how much harm a
 value can do there.
@@ -175,15 +186,22 @@ value can do there.
 		if g == "Removed" {
 			b.WriteString("No longer in ingress-nginx 1.15, but still in manifests.\n\n")
 		}
-		b.WriteString("| Annotation | Scope | Risk | Guard | No effect | Status | Meaning |\n|---|---|---|---|---|---|---|\n")
+		b.WriteString("| Annotation | Scope | Risk | Closes | No effect | Value | Meaning |\n|---|---|---|---|---|---|---|\n")
 		for _, a := range groups[g] {
 			name := "`" + a.Name + "`"
 			for _, alias := range a.Aliases {
 				name += ", alias `" + alias + "`"
 			}
 			guard, idle := "", ""
-			if a.Guard {
+			switch {
+			case a.Guard:
+				guard = "guard"
+			case a.Closes:
 				guard = "yes"
+			}
+			value := a.Value()
+			if !a.Supported() {
+				value = "unsupported"
 			}
 			switch a.Idle {
 			case never:
@@ -192,7 +210,7 @@ value can do there.
 			default:
 				idle = "`" + string(a.Idle) + "`"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | unsupported | %s |\n", name, a.Scope, a.Risk, guard, idle, a.Doc)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, a.Scope, a.Risk, guard, idle, value, a.Doc)
 		}
 	}
 	return b.String()

@@ -5,27 +5,23 @@ import (
 	"slices"
 	"strings"
 
+	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
 // maxUnknown bounds the verdicts about unknown annotations of one Ingress.
 const maxUnknown = 16
 
-// reading is what the annotations of an Ingress come to.
-type reading struct {
-	guarded bool // a guard is asked for that is not enforced
-	canary  bool // a variant of another Ingress
-}
-
 // given is an annotation as it stands in the object.
 type given struct {
 	key, name, value string
 }
 
-// annotations reads those under our prefixes and tells about each that has no
-// effect. Names are read once: PrefixOwn before PrefixNginx, a name before its
-// alias.
-func (l *lowering) annotations() reading {
+// annotations reads those under our prefixes into l.settings, closes the
+// Ingress where one cannot be served, and tells about each that has no effect.
+// Names are read once: PrefixOwn before PrefixNginx, a name before its alias. It
+// reports whether the Ingress is a canary.
+func (l *lowering) annotations() bool {
 	known := map[string]given{}
 	var unknown []given
 	for _, key := range slices.Sorted(maps.Keys(l.ing.Annotations)) {
@@ -45,9 +41,22 @@ func (l *lowering) annotations() reading {
 			known[row.Name] = g
 		}
 	}
-	var r reading
+	l.settings = settings{given: map[string]given{}, bad: map[string]bool{}}
+	canary := false
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		l.knownAnnotation(lookup(name), known[name], &r)
+		row, g := lookup(name), known[name]
+		switch {
+		case row.Supported():
+			l.supported(row, g)
+		case row.Idle.Holds(g.value):
+		case name == "canary":
+			canary = true
+			l.reject(annotationField(g.key), verdict.AnnotationUnsupported,
+				"canary Ingresses are not served yet: all requests go to the main Ingress, as with a weight of 0",
+				"remove this Ingress, or wait for a release that supports canaries")
+		default:
+			l.unsupported(row, g)
+		}
 	}
 	// Those that close first: the bound must never hide why.
 	slices.SortStableFunc(unknown, func(a, b given) int {
@@ -61,9 +70,9 @@ func (l *lowering) annotations() reading {
 		}
 	})
 	for i, g := range unknown {
-		l.unknownAnnotation(g, i < maxUnknown, &r)
+		l.unknown(g, i < maxUnknown)
 	}
-	return r
+	return canary
 }
 
 func precedence(g given, row *Annotation) int {
@@ -77,25 +86,50 @@ func precedence(g given, row *Annotation) int {
 	return n
 }
 
-func (l *lowering) knownAnnotation(row *Annotation, g given, r *reading) {
-	if row.Idle.Holds(g.value) {
-		return
+// supported reads a value into the settings.
+func (l *lowering) supported(row *Annotation, g given) {
+	value := strings.TrimSpace(g.value)
+	if value == "" && !row.Guard {
+		return // as if it were not there, as in ingress-nginx
 	}
+	l.settings.given[row.Name] = g
+	f := row.value.read(&l.settings, value)
+	field := annotationField(g.key)
+	for _, part := range f.ignored {
+		l.ignore(field, verdict.AnnotationUnsupported, g.name+" "+part, f.remedy)
+	}
+	l.settings.bad[row.Name] = f.wrong != ""
+	switch {
+	case f.wrong == "":
+	case row.Guard && f.unsupported:
+		l.close(ir.ReasonGuardUnsupported)
+		l.reject(field, verdict.GuardUnsupported, g.name+" "+f.wrong+": all paths of this Ingress answer 503", f.remedy)
+	case row.Guard:
+		l.close(ir.ReasonGuardInvalid)
+		l.reject(field, verdict.GuardInvalid, g.name+" "+f.wrong+": all paths of this Ingress answer 503", f.remedy)
+	case row.Closes && f.unsupported:
+		l.close(ir.ReasonAnnotationInvalid)
+		l.reject(field, verdict.AnnotationUnsupported, g.name+" "+f.wrong+": all paths of this Ingress answer 503", f.remedy)
+	case row.Closes:
+		l.close(ir.ReasonAnnotationInvalid)
+		l.reject(field, verdict.AnnotationInvalid, g.name+" "+f.wrong+": all paths of this Ingress answer 503", f.remedy)
+	default:
+		delete(l.settings.given, row.Name)
+		l.ignore(field, verdict.AnnotationInvalid, g.name+" "+f.wrong+": it has no effect", f.remedy)
+	}
+}
+
+func (l *lowering) unsupported(row *Annotation, g given) {
 	field := annotationField(g.key)
 	switch {
 	case row.Guard:
-		r.guarded = true
+		l.close(ir.ReasonGuardUnsupported)
 		remedy := "remove the annotation if the paths may stand open without it, or keep serving this Ingress with a controller that enforces it"
 		if row.Idle != never {
 			remedy += "; the value " + quote(string(row.Idle)) + " switches it off"
 		}
 		l.reject(field, verdict.GuardUnsupported,
 			g.name+" protects this Ingress and is not enforced yet: all its paths answer 503", remedy)
-	case row.Name == "canary":
-		r.canary = true
-		l.reject(field, verdict.AnnotationUnsupported,
-			"canary Ingresses are not served yet: all requests go to the main Ingress, as with a weight of 0",
-			"remove this Ingress, or wait for a release that supports canaries")
 	case row.Removed != "":
 		l.ignore(field, verdict.AnnotationUnsupported,
 			g.name+" has no effect: ingress-nginx itself does not know it any more ("+row.Removed+")", "remove the annotation")
@@ -104,9 +138,20 @@ func (l *lowering) knownAnnotation(row *Annotation, g given, r *reading) {
 	}
 }
 
-func (l *lowering) unknownAnnotation(g given, tell bool, r *reading) {
+// close makes all paths of the Ingress answer 503. Of several reasons the first
+// in this order stays, so that the order of annotations does not matter.
+func (l *lowering) close(reason ir.Reason) {
+	order := []ir.Reason{ir.ReasonGuardUnsupported, ir.ReasonGuardInvalid, ir.ReasonAnnotationInvalid}
+	if l.closed == nil || slices.Index(order, reason) < slices.Index(order, l.closed.Reason) {
+		l.closed = &ir.Respond{Status: 503, Reason: reason}
+	}
+}
+
+func (l *lowering) unknown(g given, tell bool) {
 	guard := inGuardFamily(g.name)
-	r.guarded = r.guarded || guard
+	if guard {
+		l.close(ir.ReasonGuardUnsupported)
+	}
 	if !tell {
 		return
 	}

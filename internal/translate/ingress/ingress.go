@@ -11,7 +11,8 @@
 // are decoded as the canonical path of a request is. TLS entries without hosts
 // claim every named host of the Ingress's rules; without a Secret they ask for
 // the default certificate. An Ingress whose class has parameters, or that
-// carries a guard, claims all that it names and answers 503 there.
+// carries an annotation which cannot be served and must not be ignored, claims
+// all that it names and answers 503 there.
 package ingress
 
 import (
@@ -33,6 +34,10 @@ type Options struct {
 	ControllerName string
 	AnyClass       bool
 	Certificates   *resolve.Certificates
+
+	SSLRedirect         bool
+	VerifyUpstreams     bool
+	AllowCrossNamespace bool
 }
 
 // Result is what the Ingresses of a View come to.
@@ -55,7 +60,7 @@ func Lower(v *view.View, o Options) *Result {
 	}
 	classes := newClasses(v, o)
 	r.Verdicts = classes.verdicts()
-	l := &lowering{view: v, certificates: o.Certificates, result: r, suggestions: map[string]string{}}
+	l := &lowering{view: v, options: o, certificates: o.Certificates, result: r, suggestions: map[string]string{}}
 	for i, ing := range v.Ingresses {
 		m := classes.of(ing)
 		r.Refs[i], r.Attached[i] = refOf("Ingress", ing), m.ours
@@ -75,20 +80,25 @@ func Lower(v *view.View, o Options) *Result {
 // lowering is the state of Lower. From begin on it is about one Ingress.
 type lowering struct {
 	view         *view.View
+	options      Options
 	certificates *resolve.Certificates
 	result       *Result
 	suggestions  map[string]string
 
-	ing    *networkingv1.Ingress
-	ref    *verdict.Ref
-	origin ir.Origin
-	set    *candidate.Set
-	closed *ir.Respond // what all routes answer; nil when they serve
-	ids    string      // beginning of all route IDs
+	ing      *networkingv1.Ingress
+	ref      *verdict.Ref
+	origin   ir.Origin
+	set      *candidate.Set
+	closed   *ir.Respond // what all routes answer; nil when they serve
+	ids      string      // beginning of all route IDs
+	settings settings
+	bridge   *bridge
+	common   common
 }
 
 func (l *lowering) begin(ing *networkingv1.Ingress, ref *verdict.Ref) {
 	l.ing, l.ref, l.set, l.closed = ing, ref, nil, nil
+	l.settings, l.bridge, l.common = settings{}, nil, common{}
 }
 
 func (l *lowering) ingress(m membership) *candidate.Set {
@@ -101,127 +111,26 @@ func (l *lowering) ingress(m membership) *candidate.Set {
 	}
 	l.ids = "ingress/" + ing.Namespace + "/" + ing.Name + "|"
 
-	read := l.annotations()
-	if read.guarded {
-		l.closed = &ir.Respond{Status: 503, Reason: ir.ReasonGuardUnsupported}
-	}
+	canary := l.annotations()
 	if m.class != nil && m.class.Spec.Parameters != nil {
 		l.closed = &ir.Respond{Status: 503, Reason: ir.ReasonGuardInvalid}
 		l.reject(m.field, verdict.ParametersUnsupported,
 			"IngressClass "+quote(m.class.Name)+" has parameters, which are not supported: all paths of this Ingress answer 503",
 			"use an IngressClass without spec.parameters")
 	}
-	if read.canary {
+	if canary {
 		return l.set
 	}
 	if len(ing.Spec.Rules) == 0 && ing.Spec.DefaultBackend == nil {
 		l.reject("spec", verdict.ObjectInvalid, "there are neither rules nor a defaultBackend", "add one of them")
 	}
+	l.server()
+	l.prepare()
 	l.rules()
 	l.defaultBackend()
+	l.appRoots()
 	l.tls()
 	return l.set
-}
-
-func (l *lowering) rules() {
-	rules := l.ing.Spec.Rules
-	seen := map[ir.HostPattern]bool{}
-	for i := range rules {
-		field := "spec.rules[" + strconv.Itoa(i) + "]"
-		host, wrong := parseHost(rules[i].Host)
-		if wrong != "" {
-			l.reject(field+".host", verdict.ObjectInvalid,
-				"host "+quote(rules[i].Host)+" "+wrong+": the rule is left out", hostRemedy)
-			continue
-		}
-		if !seen[host] {
-			seen[host] = true
-			l.set.Hosts = append(l.set.Hosts, host)
-		}
-		if rules[i].HTTP == nil {
-			continue
-		}
-		for j := range rules[i].HTTP.Paths {
-			l.path(host, &rules[i].HTTP.Paths[j], field+".http.paths["+strconv.Itoa(j)+"]")
-		}
-	}
-}
-
-func (l *lowering) path(host ir.HostPattern, p *networkingv1.HTTPIngressPath, field string) {
-	match, wrongField, wrong, remedy := parsePath(p.PathType, p.Path)
-	if wrongField != "" {
-		l.reject(field+"."+wrongField, verdict.ObjectInvalid, wrong+": the path is left out", remedy)
-		return
-	}
-	action, backend := l.backend(&p.Backend, field+".backend")
-	l.set.Routes = append(l.set.Routes, candidate.Route{
-		Host:    host,
-		Type:    string(*p.PathType),
-		Field:   field,
-		Backend: backend,
-		Route: ir.Route{
-			ID:     ir.RouteID(l.ids + host.String() + "|" + string(*p.PathType) + "|" + match.Value),
-			Origin: l.section(field),
-			Match:  ir.Match{Path: match},
-			Action: action,
-		},
-	})
-}
-
-// defaultBackend takes what the rules leave of their hosts; without rules, what
-// all Ingresses leave.
-func (l *lowering) defaultBackend() {
-	b := l.ing.Spec.DefaultBackend
-	if b == nil {
-		return
-	}
-	const field = "spec.defaultBackend"
-	if len(l.ing.Spec.Rules) == 0 {
-		l.set.Hosts = append(l.set.Hosts, ir.AnyHost)
-	}
-	action, backend := l.backend(b, field)
-	for _, host := range l.set.Hosts {
-		l.set.Routes = append(l.set.Routes, candidate.Route{
-			Host:    host,
-			Type:    string(networkingv1.PathTypePrefix),
-			Field:   field,
-			Backend: backend,
-			Default: true,
-			Route: ir.Route{
-				ID:     ir.RouteID(l.ids + host.String() + "|defaultBackend"),
-				Origin: l.section(field),
-				Match:  ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
-				Action: action,
-			},
-		})
-	}
-}
-
-// backend gives what a route does: forward; or answer, when the Ingress is
-// closed or its target does not exist.
-func (l *lowering) backend(b *networkingv1.IngressBackend, field string) (ir.Action, *ir.Backend) {
-	invalid, answers := &ir.Respond{Status: 500, Reason: ir.ReasonInvalidBackend}, ": the path answers 500"
-	if l.closed != nil {
-		invalid, answers = l.closed, ""
-	}
-	switch {
-	case b.Resource != nil:
-		l.reject(field+".resource", verdict.ResourceUnsupported,
-			b.Resource.Kind+" "+quote(b.Resource.Name)+" cannot be a backend"+answers, "use a Service as the backend")
-		return ir.Action{Respond: invalid}, nil
-	case b.Service == nil:
-		l.reject(field, verdict.ObjectInvalid, "the backend is empty"+answers, "set service.name and service.port")
-		return ir.Action{Respond: invalid}, nil
-	}
-	target, problem := resolve.ServicePort(l.view, l.ing.Namespace, b.Service)
-	if problem != nil {
-		l.reject(field+".service."+problem.Field, problem.Reason, problem.Message+answers, problem.Remedy)
-		return ir.Action{Respond: invalid}, nil
-	}
-	if l.closed != nil {
-		return ir.Action{Respond: l.closed}, nil
-	}
-	return ir.Action{Forward: &ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: target.ID}}}}, &target
 }
 
 func (l *lowering) tls() {

@@ -55,6 +55,14 @@ type Certificates struct {
 	turn     uint64
 	bySecret map[*corev1.Secret]*result
 	byID     map[ir.CertificateID]*content
+	// authorities remembers which Secrets hold usable ones.
+	authorities map[*corev1.Secret]*checked
+}
+
+// checked is what a look at a Secret came to.
+type checked struct {
+	turn    uint64
+	problem string
 }
 
 // result is what a Secret object holds. Objects of a View are never written to,
@@ -76,7 +84,11 @@ type content struct {
 
 // NewCertificates gives an empty memory.
 func NewCertificates() *Certificates {
-	return &Certificates{bySecret: map[*corev1.Secret]*result{}, byID: map[ir.CertificateID]*content{}}
+	return &Certificates{
+		bySecret:    map[*corev1.Secret]*result{},
+		byID:        map[ir.CertificateID]*content{},
+		authorities: map[*corev1.Secret]*checked{},
+	}
 }
 
 // Sweep forgets what was not read since the Sweep before.
@@ -91,6 +103,11 @@ func (c *Certificates) Sweep() {
 	for k, r := range c.byID {
 		if r.turn != c.turn {
 			delete(c.byID, k)
+		}
+	}
+	for k, r := range c.authorities {
+		if r.turn != c.turn {
+			delete(c.authorities, k)
 		}
 	}
 	c.turn++

@@ -1,0 +1,227 @@
+package ingress
+
+import (
+	"strconv"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/translate/candidate"
+	"gatehouse.dev/gatehouse/internal/verdict"
+)
+
+// common is what all routes of the Ingress share.
+type common struct {
+	security ir.Security
+	filters  ir.Filters
+	// forward has no Targets yet.
+	forward  ir.Forward
+	redirect *ir.Redirect
+	// backends that forward and filters name.
+	backends []*candidate.Backend
+}
+
+// server reads what the Ingress asks of its hosts as a whole.
+func (l *lowering) server() {
+	s := &l.settings
+	server := &l.set.Server
+	server.Passthrough, server.PassthroughField = s.passthrough == yes, s.field("ssl-passthrough")
+	server.NoRedirect = s.sslRedirect == no
+	server.CipherSuites, server.CipherSuitesField = s.ciphers, s.field("ssl-ciphers")
+	server.WWW, server.WWWField = s.fromToWWW == yes, s.field("from-to-www-redirect")
+	server.AliasesField = s.field("server-alias")
+	for _, a := range s.aliases {
+		server.Aliases = append(server.Aliases, ir.HostPattern{Kind: ir.HostExact, Name: a})
+	}
+	server.ClientAuth = l.clientAuth()
+	switch {
+	case s.forceSSLRedirect == yes:
+		l.set.HTTPS = candidate.HTTPSAlways
+	case s.sslRedirect.or(l.options.SSLRedirect):
+		l.set.HTTPS = candidate.HTTPSIfTLS
+	}
+}
+
+// prepare makes what all routes share. Everything that can close the Ingress
+// has done so when it returns.
+func (l *lowering) prepare() {
+	s := &l.settings
+	c := &l.common
+	c.security = l.security()
+	l.bridge = l.makeBridge()
+	if s.passthrough == yes {
+		// TLS ends behind us, and so nothing of this could be asked there.
+		if c.security.IPs != nil || c.security.Basic != nil || l.set.Server.ClientAuth != nil {
+			l.close(ir.ReasonGuardUnsupported)
+			l.reject(s.field("ssl-passthrough"), verdict.PassthroughConflict,
+				"with ssl-passthrough the guards of this Ingress cannot be enforced: its hosts are closed",
+				"remove the guards, or remove ssl-passthrough")
+		}
+		l.set.Server.ClientAuth = nil
+	}
+	c.redirect = l.redirect()
+	own, plain := l.fallback()
+	c.filters, c.backends = l.filters(plain)
+	c.forward = ir.Forward{
+		Timeouts: ir.Timeouts{Connect: s.connect, Read: s.read, Send: s.send},
+		Retry:    ir.Retry{Off: s.retryOff, Tries: s.retryTries, Timeout: s.retryTimeout},
+	}
+	if own != nil {
+		c.forward.Fallback = own.ID
+		c.backends = append(c.backends, own)
+	}
+}
+
+func (l *lowering) rules() {
+	rules := l.ing.Spec.Rules
+	seen := map[ir.HostPattern]bool{}
+	for i := range rules {
+		field := "spec.rules[" + strconv.Itoa(i) + "]"
+		host, wrong := parseHost(rules[i].Host)
+		if wrong != "" {
+			l.reject(field+".host", verdict.ObjectInvalid,
+				"host "+quote(rules[i].Host)+" "+wrong+": the rule is left out", hostRemedy)
+			continue
+		}
+		if !seen[host] {
+			seen[host] = true
+			l.set.Hosts = append(l.set.Hosts, host)
+		}
+		if rules[i].HTTP == nil {
+			continue
+		}
+		for j := range rules[i].HTTP.Paths {
+			l.path(host, &rules[i].HTTP.Paths[j], field+".http.paths["+strconv.Itoa(j)+"]")
+		}
+	}
+}
+
+func (l *lowering) path(host ir.HostPattern, p *networkingv1.HTTPIngressPath, field string) {
+	match, wrongField, wrong, remedy := parsePath(p.PathType, p.Path)
+	if wrongField != "" {
+		l.reject(field+"."+wrongField, verdict.ObjectInvalid, wrong+": the path is left out", remedy)
+		return
+	}
+	path := p.Path
+	if path == "" {
+		path = "/"
+	}
+	r := candidate.Route{
+		Host:  host,
+		Type:  string(*p.PathType),
+		Field: field,
+		Path:  path,
+		Route: ir.Route{
+			ID:     ir.RouteID(l.ids + host.String() + "|" + string(*p.PathType) + "|" + match.Value),
+			Origin: l.section(field),
+			Match:  ir.Match{Path: match},
+		},
+	}
+	l.act(&r, &p.Backend, field+".backend")
+	l.set.Routes = append(l.set.Routes, r)
+}
+
+// defaultBackend takes what the rules leave of their hosts; without rules, what
+// all Ingresses leave.
+func (l *lowering) defaultBackend() {
+	b := l.ing.Spec.DefaultBackend
+	if b == nil {
+		return
+	}
+	const field = "spec.defaultBackend"
+	if len(l.ing.Spec.Rules) == 0 {
+		l.set.Hosts = append(l.set.Hosts, ir.AnyHost)
+	}
+	r := candidate.Route{
+		Type:    string(networkingv1.PathTypePrefix),
+		Field:   field,
+		Path:    "/",
+		Default: true,
+		Route: ir.Route{
+			Origin: l.section(field),
+			Match:  ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
+		},
+	}
+	l.act(&r, b, field)
+	for _, host := range l.set.Hosts {
+		r.Host = host
+		r.Route.ID = ir.RouteID(l.ids + host.String() + "|defaultBackend")
+		l.set.Routes = append(l.set.Routes, r)
+	}
+}
+
+// appRoots redirects the path "/" of each host, before all other paths.
+func (l *lowering) appRoots() {
+	s := &l.settings
+	if s.appRoot == "" {
+		return
+	}
+	field := s.field("app-root")
+	for _, host := range l.set.Hosts {
+		r := candidate.Route{
+			Host: host, First: true, Type: string(networkingv1.PathTypeExact), Field: field, Path: "/",
+			Route: ir.Route{
+				ID:       ir.RouteID(l.ids + host.String() + "|appRoot"),
+				Origin:   l.section(field),
+				Match:    ir.Match{Path: ir.PathMatch{Kind: ir.PathExact, Value: "/"}},
+				Security: l.common.security,
+				Action:   ir.Action{Redirect: &ir.Redirect{Status: 302, Path: s.appRoot}},
+			},
+		}
+		if l.closed != nil {
+			r.Route.Security, r.Route.Action = ir.Security{}, ir.Action{Respond: l.closed}
+		}
+		l.set.Routes = append(l.set.Routes, r)
+	}
+}
+
+// act gives a route its security, filters and action: forward; or redirect; or
+// answer, when the Ingress is closed or its target does not exist.
+func (l *lowering) act(r *candidate.Route, b *networkingv1.IngressBackend, field string) {
+	r.Regex = l.settings.useRegex == yes || l.rewrite(r.Path) != nil
+	if l.closed == nil && l.common.redirect != nil {
+		r.Route.Security = l.common.security
+		r.Route.Action = ir.Action{Redirect: l.common.redirect}
+		return // its Service is never asked, and often does not exist
+	}
+	answer := &ir.Respond{Status: 500, Reason: ir.ReasonInvalidBackend}
+	answers := ": the path answers 500"
+	if l.closed != nil {
+		answer, answers = l.closed, ""
+	}
+	r.Route.Action = ir.Action{Respond: answer}
+	switch {
+	case b.Resource != nil:
+		l.reject(field+".resource", verdict.ResourceUnsupported,
+			b.Resource.Kind+" "+quote(b.Resource.Name)+" cannot be a backend"+answers, "use a Service as the backend")
+		return
+	case b.Service == nil:
+		l.reject(field, verdict.ObjectInvalid, "the backend is empty"+answers, "set service.name and service.port")
+		return
+	}
+	t, problem := l.service(b.Service)
+	if problem != nil {
+		l.reject(field+".service."+problem.Field, problem.Reason, problem.Message+answers, problem.Remedy)
+		return
+	}
+	if l.closed != nil {
+		return
+	}
+	forward := l.common.forward
+	if l.settings.passthrough == yes && !candidate.IsChallenge(r.Route.Match.Path) {
+		target := through(t, l.settings.serviceUpstream == yes)
+		forward.Targets = []ir.Target{{Weight: 1, Backend: target.ID}}
+		forward.Fallback = ""
+		r.Route.Action = ir.Action{Forward: &forward}
+		r.Backends = []*candidate.Backend{target}
+		return
+	}
+	target := l.target(t, field)
+	forward.Targets = []ir.Target{{Weight: 1, Backend: target.ID}}
+	r.Route.Security, r.Route.Filters = l.common.security, l.common.filters
+	if w := l.rewrite(r.Path); w != nil {
+		r.Route.Filters.Rewrite, r.Route.Filters.Prefix = w, l.settings.forwardedPrefix
+	}
+	r.Route.Action = ir.Action{Forward: &forward}
+	r.Backends = append([]*candidate.Backend{target}, l.common.backends...)
+}

@@ -1,0 +1,143 @@
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/translate/candidate"
+)
+
+// plainHosts are all hosts as they are without TLS, and those that exist only
+// to be closed: a refused name without a rule, whose TLS entry stands in an
+// Ingress with routes in the more general host that would otherwise serve the
+// name unencrypted.
+func (a *assembler) plainHosts() []*ir.Host {
+	var out []*ir.Host
+	for _, h := range a.hosts {
+		out = append(out, a.plainHost(h))
+	}
+	for _, p := range slices.SortedFunc(maps.Keys(a.names), ir.HostPattern.Compare) {
+		n := a.names[p]
+		if n.owner != nil || a.hosts[p] != nil {
+			continue
+		}
+		general := a.general(p)
+		if general == nil || !general.ownedByAny(n.claims) {
+			continue
+		}
+		h := &ir.Host{Pattern: p}
+		if a.borrow(n.claims[0].owner.Ref.Namespace, len(general.claims)) {
+			h.Routes = slices.Clone(general.out.Routes)
+			closeFor(n, h.Routes, general.claims)
+			a.plainRoutes(h.Routes, general.claims, false)
+		} else {
+			h.Routes = []ir.Route{{
+				ID:    ir.RouteID("closed|" + p.String()),
+				Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
+				Action: ir.Action{Respond: &ir.Respond{
+					Status: 503, Reason: ir.ReasonTLSUnavailable,
+				}},
+			}}
+		}
+		out = append(out, h)
+	}
+	sortHosts(out)
+	return out
+}
+
+// plainHost gives the host as it is without TLS: the same one, unless a route
+// differs.
+func (a *assembler) plainHost(h *mergedHost) *ir.Host {
+	n := a.certificatesOf(h)
+	plain := &ir.Host{Pattern: h.pattern, Routes: slices.Clone(h.out.Routes)}
+	changed := a.plainRoutes(plain.Routes, h.claims, n != nil && n.owner != nil)
+	if set := h.settings.passthrough; set != nil {
+		plain.Routes = append(plain.Routes, a.besidePassthrough(h, set)...)
+		changed = true
+	}
+	if h.redirects && a.plainPort() != a.securePort() {
+		r := *plain.Routes[0].Action.Redirect
+		r.Port = a.plainPort()
+		plain.Routes[0].Action.Redirect = &r
+		changed = true
+	}
+	if !changed {
+		return h.out
+	}
+	return plain
+}
+
+// plainRoutes makes of the routes, which are parallel to the claims, what they
+// are without TLS: redirects to HTTPS where that is asked for. It reports
+// whether one differs.
+//
+// ACME challenges are neither redirected nor asked for a client certificate,
+// because they are fetched without TLS. What answers an error stays as it is.
+// Nothing guards a redirect: a password must not be asked for in the clear.
+func (a *assembler) plainRoutes(routes []ir.Route, claims []routeClaim, hasTLS bool) bool {
+	changed := false
+	ifTLS := hasTLS && a.options.HTTPSAddr.IsValid()
+	for i, c := range claims {
+		r := &routes[i]
+		switch {
+		case r.Action.Respond != nil:
+		case candidate.IsChallenge(r.Match.Path):
+			changed = changed || r.Security.ClientCert != nil
+			r.Security.ClientCert = nil
+		case c.https == candidate.HTTPSNever || c.https == candidate.HTTPSIfTLS && !ifTLS:
+		case r.Action.Redirect != nil && r.Action.Redirect.Location != "" && r.Security == (ir.Security{}):
+			// It leads elsewhere, and shows nothing: no detour.
+		default:
+			*r = ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Redirect: a.toHTTPS()}}
+			changed = true
+		}
+	}
+	return changed
+}
+
+// toHTTPS sends a request to the same address under HTTPS.
+func (a *assembler) toHTTPS() *ir.Redirect {
+	return &ir.Redirect{Status: 308, Scheme: "https", Port: a.securePort()}
+}
+
+// plainPort is the port of HTTP as redirects name it: 0 where it goes without
+// saying.
+func (a *assembler) plainPort() uint16 {
+	if p := a.options.HTTPPort; p != 80 {
+		return p
+	}
+	return 0
+}
+
+// securePort is the port of HTTPS as redirects name it.
+func (a *assembler) securePort() uint16 {
+	if p := a.options.HTTPSPort; p != 443 {
+		return p
+	}
+	return 0
+}
+
+// besidePassthrough is what plain HTTP gets on a host whose TLS is passed
+// through: a redirect to it, or else nothing. It never gets to the backend,
+// which expects TLS.
+func (a *assembler) besidePassthrough(h *mergedHost, set *candidate.Set) []ir.Route {
+	r := ir.Route{
+		ID:    ir.RouteID("passthrough|" + h.pattern.String()),
+		Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
+		Origin: ir.Origin{
+			Kind: set.Owner.Ref.Kind, Namespace: set.Owner.Ref.Namespace, Name: set.Owner.Ref.Name,
+			Generation: set.Owner.Ref.Generation, Section: set.Server.PassthroughField, Created: set.Owner.Created,
+		},
+	}
+	through := h.settings.through
+	switch {
+	case through != nil && through.Route.Route.Action.Respond != nil:
+		r.Action.Respond = through.Route.Route.Action.Respond
+	case set.Server.NoRedirect:
+		return nil
+	default:
+		r.Action.Redirect = a.toHTTPS()
+	}
+	return []ir.Route{r}
+}
