@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2/hpack"
+
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
 )
 
 // BenchmarkServer is requests/s of 10 connections with 32 streams each and 128
@@ -52,7 +54,8 @@ func benchClient(b *testing.B, addr string, n, streams int) {
 	defer nc.Close()
 	p := newPeer(b, nc)
 	out := []byte(Preface)
-	out = appendFrameHeader(out, 0, frameSettings, 0, 0)
+	out = appendFrameHeader(out, 6, frameSettings, 0, 0)
+	out = appendSetting(out, settingInitialWindowSize, maxWindow)
 	out = appendWindowUpdate(out, 0, 1<<30)
 	first := append([]byte(nil), p.block(get("/a/b?c=d", "user-agent", "bench", "accept", "*/*")...)...)
 	again := append([]byte(nil), p.block(get("/a/b?c=d", "user-agent", "bench", "accept", "*/*")...)...)
@@ -86,7 +89,7 @@ func benchClient(b *testing.B, addr string, n, streams int) {
 			return
 		}
 		w += k
-		ended := 0
+		ended, got := 0, 0
 		for w-r >= headerLen {
 			h := parseFrameHeader(in[r:w])
 			if w-r < headerLen+h.length {
@@ -96,6 +99,9 @@ func benchClient(b *testing.B, addr string, n, streams int) {
 				b.Error("GOAWAY")
 				return
 			}
+			if h.typ == frameData {
+				got += h.length
+			}
 			if h.typ == frameData && h.flags&flagEndStream != 0 {
 				ended++
 			}
@@ -104,8 +110,29 @@ func benchClient(b *testing.B, addr string, n, streams int) {
 		w = copy(in, in[r:w])
 		r = 0
 		done += ended
+		if got > 0 {
+			out = appendWindowUpdate(out, 0, uint32(got))
+		}
 		send(ended)
 	}
+}
+
+// BenchmarkBulk is the throughput of 1 MiB answers on 4 connections with 4
+// streams each.
+func BenchmarkBulk(b *testing.B) {
+	body := make([]byte, 1<<20)
+	addr, _ := serve(b, ServerOptions{Exchange: func(s *Stream) { s.WriteHead(&http1.Response{Status: 200}, nil, body, true) }})
+	b.SetBytes(1 << 20)
+	b.ReportAllocs()
+	var clients sync.WaitGroup
+	for i := range 4 {
+		n := b.N / 4
+		if i < b.N%4 {
+			n++
+		}
+		clients.Go(func() { benchClient(b, addr, n, 4) })
+	}
+	clients.Wait()
 }
 
 // BenchmarkClient is our client against our server.

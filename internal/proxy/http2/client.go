@@ -70,6 +70,7 @@ type ClientConn struct {
 	res http1.Response // the one being received; only the reading goroutine uses it
 
 	// Guarded by mu.
+	lines       []http1.Field // of a stream that was closed, to be used again
 	nextID      uint32
 	peerStreams int64
 	settled     bool // the peer's SETTINGS have come
@@ -328,6 +329,7 @@ func (c *ClientConn) headers(id uint32, end bool, frag []byte) error {
 		return s.cl.addInterim(&c.res)
 	}
 	s.cl.res, c.res = c.res, s.cl.res
+	c.res.Fields, c.lines = c.lines, nil
 	s.hasHead = true
 	if res := &s.cl.res; res.NoBody {
 		s.declared = 0

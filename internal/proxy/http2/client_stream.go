@@ -31,8 +31,6 @@ const maxInterim = 16
 
 // prepare makes the stream ready before it has a number. mu is held.
 func (s *ClientStream) prepare() {
-	s.recv.init()
-	s.send.init()
 	s.recvTimeout, s.sendTimeout = s.c.o.readTimeout, s.c.o.sendTimeout
 }
 
@@ -164,6 +162,7 @@ func (s *ClientStream) Close() {
 	s.dropBody()
 	if s.res.Buffer() != nil {
 		http1.PutBuffer(s.res.Buffer())
+		c.lines = s.res.Fields[:0]
 		s.res = http1.Response{}
 	}
 	s.hasHead = false

@@ -192,12 +192,13 @@ type fieldSink struct {
 	regular bool // a field that is not a pseudo-field has come
 	seen    uint8
 	pseudo  [pseudoCount]string
-	cookie  string
+	cookie  string // the first crumb
+	crumbs  []byte // all of them, if there are more
 	err     error
 }
 
 func (k *fieldSink) begin(head *http1.Head, kind messageKind) {
-	*k = fieldSink{limit: k.limit, head: head, kind: kind}
+	*k = fieldSink{limit: k.limit, head: head, kind: kind, crumbs: k.crumbs[:0]}
 }
 
 func (k *fieldSink) has(bit int) bool { return k.seen&(1<<bit) != 0 }
@@ -235,14 +236,22 @@ func (k *fieldSink) add(f hpack.HeaderField) {
 		}
 	case "cookie":
 		if k.kind == kindRequest { // RFC 9113, section 8.2.3
-			if k.cookie != "" {
-				k.cookie += "; "
-			}
-			k.cookie += f.Value
+			k.addCookie(f.Value)
 			return
 		}
 	}
 	k.err = k.head.AddField(f.Name, f.Value)
+}
+
+func (k *fieldSink) addCookie(crumb string) {
+	if k.cookie == "" {
+		k.cookie = crumb
+		return
+	}
+	if len(k.crumbs) == 0 {
+		k.crumbs = append(k.crumbs, k.cookie...)
+	}
+	k.crumbs = append(append(k.crumbs, "; "...), crumb...)
 }
 
 func (k *fieldSink) addPseudo(f hpack.HeaderField) {
@@ -271,7 +280,12 @@ func (k *fieldSink) addPseudo(f hpack.HeaderField) {
 }
 
 func (k *fieldSink) finish() {
-	if k.cookie != "" && k.err == nil && !k.tooLarge() {
+	if k.err != nil || k.tooLarge() {
+		return
+	}
+	if len(k.crumbs) > 0 {
+		k.err = k.head.AddField("cookie", string(k.crumbs))
+	} else if k.cookie != "" {
 		k.err = k.head.AddField("cookie", k.cookie)
 	}
 }

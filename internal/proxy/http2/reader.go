@@ -262,6 +262,9 @@ func (c *conn) find(id uint32) (s *stream, how int, err error) {
 	if c.client != nil {
 		opened = c.client.nextID - 1
 	}
+	if id&1 == 1 && id > opened && c.server != nil && c.server.draining == drainFinal {
+		return nil, closedByUs, nil // the client had not read our GOAWAY
+	}
 	if id&1 == 0 || id > opened {
 		return nil, 0, protocol("frame on an idle stream")
 	}

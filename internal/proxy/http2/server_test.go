@@ -331,7 +331,8 @@ func TestDrain(t *testing.T) {
 	if g.LastStreamID != 5 || g.ErrCode != 0 {
 		t.Errorf("second GOAWAY: %v", g)
 	}
-	must(t, p.headers(7, true, get("/too-late")...))
+	must(t, p.headers(7, false, get("/too-late")...))
+	must(t, p.WriteData(7, true, []byte("ignored")))
 	close(release)
 	served := map[uint32]bool{}
 	for {

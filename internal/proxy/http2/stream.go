@@ -37,6 +37,7 @@ type stream struct {
 	given                  int64
 	sendWindow             int64
 	body                   [][]byte // payload that nobody has read
+	few                    [4][]byte
 	trailer                http1.Head
 
 	line           *queue // that s waits in
@@ -49,8 +50,6 @@ type stream struct {
 func (s *stream) open(id uint32) {
 	c := s.c
 	s.id = id
-	s.recv.init()
-	s.send.init()
 	s.recvTimeout, s.sendTimeout, s.cancel = c.o.readTimeout, c.o.sendTimeout, nil
 	s.err, s.sendErr = nil, nil
 	s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.trailed, s.abandoned = false, false, false, false, false, false, false
@@ -58,6 +57,9 @@ func (s *stream) open(id uint32) {
 	s.declared, s.received, s.given = -1, 0, 0
 	s.sendWindow = c.sendInitial
 	s.gone = nil
+	if s.body == nil {
+		s.body = s.few[:0]
+	}
 	c.streams[id] = s
 }
 
@@ -227,6 +229,7 @@ func (s *stream) sleep(w *waiter, d time.Duration, deadline *time.Time) error {
 	if deadline.IsZero() {
 		*deadline = now.Add(d)
 	}
+	w.init()
 	left := deadline.Sub(now)
 	cancel := s.cancel
 	s.c.mu.Unlock()

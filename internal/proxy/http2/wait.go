@@ -8,6 +8,7 @@ type waiter struct {
 	timer *time.Timer
 }
 
+// init must come before the state is looked at that somebody is woken for.
 func (w *waiter) init() {
 	if w.ch == nil {
 		w.ch = make(chan struct{}, 1)
