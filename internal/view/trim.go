@@ -26,7 +26,9 @@ func Trim(obj metav1.Object) {
 	case *corev1.Secret:
 		o.StringData = nil
 		o.Immutable = nil
-		maps.DeleteFunc(o.Data, func(key string, _ []byte) bool { return !keepsSecretKey(key) })
+		if !keepsSecretData(o.Type) {
+			maps.DeleteFunc(o.Data, func(key string, _ []byte) bool { return !keepsSecretKey(key) })
+		}
 	case *discoveryv1.EndpointSlice:
 		for i := range o.Endpoints {
 			ep := &o.Endpoints[i]
@@ -78,6 +80,13 @@ func keepsAnnotation(key string) bool {
 		return true
 	}
 	return strings.HasPrefix(key, "nginx.ingress.kubernetes.io/") || strings.HasPrefix(key, "gatehouse.dev/")
+}
+
+// keepsSecretData reports whether all keys of a Secret of the type are kept: in
+// one without a meaning of its own each may be a user (auth-secret-type:
+// auth-map).
+func keepsSecretData(t corev1.SecretType) bool {
+	return t == "" || t == corev1.SecretTypeOpaque
 }
 
 // keepsSecretKey knows the keys by which an Ingress can reach into a Secret:

@@ -115,6 +115,15 @@ func TestTrim(t *testing.T) {
 		&corev1.Secret{ObjectMeta: fullMeta(noise(nil), nil), Type: corev1.SecretTypeTLS, Immutable: &yes, Data: all, StringData: map[string]string{"x": "y"}},
 		&corev1.Secret{ObjectMeta: keptMeta(nil, nil), Type: corev1.SecretTypeTLS, Data: kept})
 
+	for _, kind := range []corev1.SecretType{"", corev1.SecretTypeOpaque} {
+		f("Secret whose keys may be users",
+			&corev1.Secret{Type: kind, Immutable: &yes, Data: map[string][]byte{"alice": {1}, "auth": {2}}, StringData: map[string]string{"x": "y"}},
+			&corev1.Secret{Type: kind, Data: map[string][]byte{"alice": {1}, "auth": {2}}})
+	}
+	f("Secret of another type",
+		&corev1.Secret{Type: corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{"token": {1}, "ca.crt": {2}}},
+		&corev1.Secret{Type: corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{"ca.crt": {2}}})
+
 	node, zone := "n", "z"
 	f("EndpointSlice",
 		&discoveryv1.EndpointSlice{

@@ -26,7 +26,7 @@ type heldIngress struct {
 // fetched. Before the Secrets' watches have synced nothing waits.
 func (s *secrets) Set(obj metav1.Object) {
 	ing := obj.(*networkingv1.Ingress)
-	k, names := keyOf(ing), namedSecrets(ing)
+	k, names := keyOf(ing), s.namedSecrets(ing)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refer(k, union(s.named[k], names))

@@ -50,6 +50,9 @@ type Options struct {
 	// DefaultTLSSecret is kept although no Ingress names it. Its namespace
 	// need not be a watched one. Empty means none.
 	DefaultTLSSecret types.NamespacedName
+	// AllowCrossNamespace keeps Secrets of other namespaces than the Ingress's
+	// too, where its annotations name them.
+	AllowCrossNamespace bool
 	// Log gets the beginning and end of every trouble; nil discards.
 	Log *slog.Logger
 }

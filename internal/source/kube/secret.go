@@ -43,6 +43,8 @@ type secrets struct {
 	sources []*secretSource
 	notice  kubelog.Notice
 
+	crossNamespace bool // Ingresses may name Secrets of other namespaces
+
 	mu    sync.Mutex
 	queue workqueue.TypedRateLimitingInterface[types.NamespacedName] // nil until run
 	refs  map[types.NamespacedName]*reference
@@ -65,6 +67,8 @@ func newSecrets(store *view.Store, o Options, namespaces []string, log *slog.Log
 		refs:  map[types.NamespacedName]*reference{},
 		named: map[types.NamespacedName][]types.NamespacedName{},
 		held:  map[types.NamespacedName]*heldIngress{},
+
+		crossNamespace: o.AllowCrossNamespace,
 		get: func(ctx context.Context, k types.NamespacedName) (*corev1.Secret, error) {
 			return o.Client.CoreV1().Secrets(k.Namespace).Get(ctx, k.Name, metav1.GetOptions{})
 		},
@@ -288,16 +292,12 @@ func (s *secrets) ready() error {
 	return errors.Join(missing...)
 }
 
-// namedSecrets lists the Secrets that an Ingress of any class refers to.
-func namedSecrets(ing *networkingv1.Ingress) []types.NamespacedName {
-	var keys []types.NamespacedName
-	for _, tls := range ing.Spec.TLS {
-		k := types.NamespacedName{Namespace: ing.Namespace, Name: tls.SecretName}
-		if tls.SecretName != "" && !slices.Contains(keys, k) {
-			keys = append(keys, k)
-		}
-	}
-	return keys
+// namedSecrets lists the Secrets to keep for an Ingress of any class: those it
+// refers to, of other namespaces only if that is allowed.
+func (s *secrets) namedSecrets(ing *networkingv1.Ingress) []types.NamespacedName {
+	return slices.DeleteFunc(view.SecretRefs(ing), func(k types.NamespacedName) bool {
+		return k.Namespace != ing.Namespace && !s.crossNamespace
+	})
 }
 
 // atLeast reports whether resource version a is b or newer. Versions that do

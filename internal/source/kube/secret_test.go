@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -424,11 +425,23 @@ func TestOlderSecretEvents(t *testing.T) {
 }
 
 func TestNamedSecrets(t *testing.T) {
-	ing := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Spec: networkingv1.IngressSpec{
-		TLS: []networkingv1.IngressTLS{{SecretName: "b"}, {}, {SecretName: "a"}, {SecretName: "b"}},
-	}}
-	want := []types.NamespacedName{{Namespace: "ns", Name: "b"}, {Namespace: "ns", Name: "a"}}
-	if got := namedSecrets(ing); !slices.Equal(got, want) {
-		t.Errorf("got %v", got)
+	ing := &networkingv1.Ingress{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Annotations: map[string]string{
+			"nginx.ingress.kubernetes.io/auth-secret": "users", "gatehouse.dev/proxy-ssl-secret": "other/ca",
+		}},
+		Spec: networkingv1.IngressSpec{TLS: []networkingv1.IngressTLS{{SecretName: "b"}, {}, {SecretName: "a"}, {SecretName: "b"}}},
 	}
+	f := func(crossNamespace bool, want ...string) {
+		t.Helper()
+		s := newSecrets(view.NewStore(), Options{AllowCrossNamespace: crossNamespace}, nil, slog.New(slog.DiscardHandler))
+		var got []string
+		for _, k := range s.namedSecrets(ing) {
+			got = append(got, k.String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	f(false, "ns/b", "ns/a", "ns/users")
+	f(true, "ns/b", "ns/a", "ns/users", "other/ca")
 }
