@@ -77,13 +77,26 @@ ports: [{port: 80}]
 apiVersion: v1
 kind: Secret
 metadata: {name: s, namespace: x, annotations: {a: b}}
+type: kubernetes.io/tls
 data: {tls.crt: b25l, tls.key: dHdv, password: c2VjcmV0}
 stringData: {tls.key: three, auth: "a:b"}
 `, &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"},
 		ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "x"},
-		Type:       corev1.SecretTypeOpaque,
+		Type:       corev1.SecretTypeTLS,
 		Data:       map[string][]byte{"tls.crt": []byte("one"), "tls.key": []byte("three"), "auth": []byte("a:b")},
+	})
+
+	f("Secret without a type: each key may be a user", `
+apiVersion: v1
+kind: Secret
+metadata: {name: s, namespace: x}
+stringData: {alice: hash}
+`, &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "x"},
+		Type:       corev1.SecretTypeOpaque,
+		Data:       map[string][]byte{"alice": []byte("hash")},
 	})
 
 	f("IngressClass has no namespace", `
