@@ -99,19 +99,30 @@ func (l *loop) waitForSource(ctx context.Context) error {
 func (l *loop) step(ctx context.Context) error {
 	v := l.store.View()
 	old := l.last.Load()
-	l.endpoints = translate.Services(v, l.options, l.endpoints)
-	l.upstream.Update(l.endpoints.State)
+	before := l.endpoints
+	l.endpoints = translate.Services(v, l.options, before)
 	next := &applied{view: v}
 	if old != nil && old.view.Routing == v.Routing {
+		l.upstream.Update(l.endpoints.State)
 		next.config, next.report = old.config, old.report
-	} else if err := l.rebuild(ctx, v, next); err != nil {
-		if old == nil {
+	} else {
+		// Until the swap the old routes serve, whose Services may be gone.
+		state := l.endpoints.State
+		if before != nil {
+			state = state.With(before.State)
+		}
+		l.upstream.Update(state)
+		err := l.rebuild(ctx, v, next)
+		l.upstream.Update(l.endpoints.State)
+		if err != nil && old == nil {
 			return err
 		}
-		// The Config broke its own rules: that is our mistake, and what works
-		// goes on.
-		l.log.Error("configuration not applied: the last one goes on serving", "error", err)
-		return nil
+		if err != nil {
+			// The Config broke its own rules: that is our mistake, and what works
+			// goes on.
+			l.log.Error("configuration not applied: the last one goes on serving", "error", err)
+			return nil
+		}
 	}
 	next.verdicts = merge(next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts())
 	l.logVerdicts(old, next)

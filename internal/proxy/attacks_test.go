@@ -95,7 +95,6 @@ var attacks = []struct {
 	{"HTTP/0.9", "GET /\r\n\r\n", 400},
 	{"HTTP/1.10", "GET / HTTP/1.10\r\nHost: example.com\r\n\r\n", 400},
 	{"HTTP/3.0", "GET / HTTP/3.0\r\nHost: example.com\r\n\r\n", 505},
-	{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
 	{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400},
 	{"Connection: Host", "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Host\r\n\r\n", 400},
 	{"Connection: Content-Length", post + "Connection: close, content-length\r\nContent-Length: 1\r\n\r\nx", 400},

@@ -13,6 +13,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 )
 
@@ -38,6 +39,8 @@ type conn struct {
 	abort bool
 	kind  *stats.Connections
 	phase atomic.Int32 // phaseBusy and so on
+	// multiplexed is set while the connection speaks HTTP/2.
+	multiplexed atomic.Pointer[http2.ServerConn]
 }
 
 // The phases of a connection, for draining.
@@ -52,7 +55,15 @@ func (c *conn) serve() {
 	if !c.handshake() {
 		return
 	}
+	if c.who.tls != nil && c.who.tls.NegotiatedProtocol == "h2" {
+		c.serve2(nil)
+		return
+	}
 	c.x.srv, c.x.client, c.x.front, c.x.req = c.srv, &c.who, c, &c.request
+	if c.who.tls == nil && c.priorKnowledge() {
+		c.serve2(c.rd.Unread())
+		return
+	}
 	for c.readRequest() {
 		c.x.run()
 		c.release()
@@ -110,6 +121,22 @@ func (c *conn) handshake() bool {
 		}
 	}
 	return true
+}
+
+// priorKnowledge reports whether a cleartext client begins with the preface of
+// HTTP/2 (RFC 9113, section 3.3). It reads no more than it must.
+func (c *conn) priorKnowledge() bool {
+	c.x.reset()
+	c.readDeadline(c.srv.o.IdleTimeout)
+	for {
+		is, more := http2.IsPreface(c.rd.Unread())
+		if !more {
+			return is
+		}
+		if err := c.readMore(len(c.rd.Unread()) == 0); err != nil {
+			return false // readRequest meets it again
+		}
+	}
 }
 
 // readRequest waits for a request head and parses it. False ends the

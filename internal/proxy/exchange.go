@@ -23,11 +23,12 @@ type exchange struct {
 	front   front
 	req     *http1.Request
 	res     http1.Response
-	hop     hop    // the endpoint that answers
-	hop1    hop1   // one over HTTP/1, reused
-	out     []byte // the message being written; lent while a request is served
-	host    []byte // normalised host, reused
-	scratch []byte // of the canonical path, reused
+	hop     hop      // the endpoint that answers
+	hop1    hop1     // one over HTTP/1, reused
+	first   request2 // what an HTTP/2 hop sends first
+	out     []byte   // the message being written; lent while a request is served
+	host    []byte   // normalised host, reused
+	scratch []byte   // of the canonical path, reused
 	progress
 }
 
@@ -319,7 +320,7 @@ func (x *exchange) log(duration time.Duration, bytesIn int64) {
 		RequestID: x.requestID, Client: x.real, Peer: cl.peer,
 		Method: req.Method, Scheme: x.ln.scheme, Host: req.Authority, Target: req.Target,
 		Protocol: protocol11, Referer: req.Referer, UserAgent: req.UserAgent,
-		Status: x.status, Reason: x.reason,
+		Status: x.status, Reason: x.reason, Detail: x.detail,
 		Endpoint: x.endpoint, UpstreamStatus: x.upStatus, Attempts: x.attempts,
 		BytesIn: bytesIn, BytesOut: x.bytesOut,
 	}

@@ -1,10 +1,216 @@
 package proxy
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"time"
+
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
-func (x *exchange) prepare2() (bool, ir.Reason)                               { panic("x") }
-func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error { panic("x") }
-func isUnprocessed(err error) bool                                            { return false }
+// hop2 is an HTTP/2 stream to an endpoint.
+type hop2 struct {
+	x       *exchange
+	s       *http2.ClientStream
+	arrived bool
+	run     []byte // payload that fill has read and nobody has taken
+}
+
+// request2 is what is at hand of a request for an HTTP/2 endpoint. Target and
+// extra fields lie in the exchange's out.
+type request2 struct {
+	target int // length of the target in out
+	body   []byte
+	end    *http1.Head // not nil: body is all of it
+}
+
+// prepare2 gathers the target, the fields to add and the body bytes at hand.
+func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
+	req := x.req
+	if req.Upgrade != nil {
+		// Upgrades are of HTTP/1.1; an endpoint that speaks HTTP/2 only has none.
+		return false, ir.ReasonNotImplemented
+	}
+	x.first = request2{}
+	b := x.appendTarget(x.out[:0])
+	x.first.target = len(b)
+	b = x.appendIdentity(b)
+	b = append(b, "te: trailers\r\n"...)
+	if req.HasBody() {
+		data, err := x.front.buffered()
+		if err != nil {
+			return false, ir.ReasonMalformed
+		}
+		if req.Expect && len(data) == 0 {
+			b = append(b, "expect: 100-continue\r\n"...)
+		}
+		x.first.body = data
+	}
+	done, size := x.front.ended()
+	if limit := x.bodyLimit(); limit > 0 && size > limit {
+		return false, ir.ReasonBodyTooLarge
+	}
+	if done {
+		x.first.end = x.front.trailer()
+	}
+	x.out = b
+	return done, ""
+}
+
+// connect2 takes a stream on a connection that the endpoint shares among
+// exchanges, or makes one.
+func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
+	var s *http2.ClientStream
+	take := func(m upstream.Mux) (ok bool) {
+		s, ok = m.(*http2.ClientConn).TryOpen()
+		return ok
+	}
+	if !ep.UseMux(take) {
+		ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
+		defer cancel()
+		done, err := ep.AwaitMux(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if !ep.UseMux(take) {
+			cc, err := x.srv.dial2(ctx, ep, x.proxyHeader(t), t.proxyProtocol == 0)
+			if err != nil {
+				return err
+			}
+			if s, err = cc.Open(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	x.hop = &hop2{x: x, s: s}
+	return nil
+}
+
+// dial2 makes an HTTP/2 connection to the endpoint, shared with others or not.
+// It runs until it ends.
+func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byte, share bool) (*http2.ClientConn, error) {
+	uc, err := ep.DialFor(ctx, prelude)
+	count(&s.o.Stats.Upstream.Connects, err == nil)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := uc.Conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol != "h2" {
+		uc.Close()
+		return nil, &upstream.DialError{Addr: ep.Addr(), Failure: upstream.DialTLS, Err: errNoHTTP2}
+	}
+	cc := s.http2Client.NewConn(uc)
+	if share {
+		ep.AddMux(cc)
+	}
+	s.mu.Lock()
+	s.muxes[cc] = struct{}{}
+	s.mu.Unlock()
+	s.hops.Go(func() {
+		if err := cc.Run(); err != nil {
+			s.o.Logger.Debug("HTTP/2 connection to an endpoint ended", "endpoint", ep.String(), "error", err)
+		}
+		ep.DropMux(cc)
+		uc.Close()
+		s.mu.Lock()
+		delete(s.muxes, cc)
+		s.mu.Unlock()
+	})
+	if !share {
+		defer cc.Drain() // after its one stream
+	}
+	return cc, nil
+}
+
+var errNoHTTP2 = errors.New("the endpoint does not agree to HTTP/2 (ALPN)")
+
+func isUnprocessed(err error) bool { return http2.IsUnprocessed(err) }
+
+func (h *hop2) fresh() bool { return true }
+func (h *hop2) heard() bool { return h.arrived }
+
+func (h *hop2) send(timeout time.Duration) (sent bool, err error) {
+	x := h.x
+	f := &x.first
+	head := http2.RequestHead{
+		Method: x.req.Method, Scheme: []byte("http"), Authority: x.req.Authority, Target: x.out[:f.target],
+		Fields: &x.req.Head, Extra: x.out[f.target:],
+	}
+	if x.target.secure {
+		head.Scheme = []byte("https")
+	}
+	if host := x.route.filters.Host; host != "" {
+		head.Authority = []byte(host)
+	}
+	h.s.SetWriteTimeout(timeout)
+	trailer := f.end != nil && f.end.Any()
+	if err := h.s.WriteHead(&head, f.body, f.end != nil && !trailer); err != nil {
+		return !http2.IsUnprocessed(err), err
+	}
+	if trailer {
+		return true, h.s.WriteTrailer(f.end, nil)
+	}
+	return true, nil
+}
+
+func (h *hop2) write(data []byte, end *http1.Head, timeout time.Duration) error {
+	h.s.SetWriteTimeout(timeout)
+	if end == nil || !end.Any() {
+		return h.s.Write(data, end != nil)
+	}
+	if len(data) > 0 {
+		if err := h.s.Write(data, false); err != nil {
+			return err
+		}
+	}
+	return h.s.WriteTrailer(end, nil)
+}
+
+func (h *hop2) readHead(wait time.Duration) error {
+	h.s.SetReadTimeout(wait)
+	res, err := h.s.ReadHead()
+	if err != nil {
+		return err
+	}
+	h.arrived = true
+	h.x.res = *res
+	return nil
+}
+
+func (h *hop2) buffered() ([]byte, error) {
+	if data := h.run; data != nil {
+		h.run = nil
+		return data, nil
+	}
+	return h.s.BufferedBody()
+}
+
+func (h *hop2) fill(wait time.Duration) error {
+	h.s.SetReadTimeout(wait)
+	data, err := h.s.ReadBody()
+	if err == io.EOF {
+		return nil
+	}
+	h.run = data
+	return err
+}
+
+func (h *hop2) done() bool           { return h.run == nil && h.s.BodyDone() }
+func (h *hop2) trailer() *http1.Head { return h.s.Trailer() }
+func (h *hop2) left() int64          { return -1 }
+func (h *hop2) stop()                { h.s.Reset(http2.CodeCancel) }
+func (h *hop2) abort()               { h.s.Reset(http2.CodeCancel) }
+
+func (h *hop2) end(bool) {
+	h.s.Close()
+	h.x.hop = nil
+}
+
+func (h *hop2) tunnel() (tunnelConn, []byte) {
+	panic("BUG: an upgrade over HTTP/2 towards an endpoint")
+}

@@ -52,9 +52,6 @@ func (p *pump) run(r *route) {
 		defer func() { http1.PutBuffer(out) }()
 	}
 	for {
-		if done, _ := x.front.ended(); done {
-			break
-		}
 		data, err := p.read()
 		if err != nil {
 			if p.stopped.Load() {
@@ -77,14 +74,13 @@ func (p *pump) run(r *route) {
 			out = appendPayload(out[:0], data, end, true)
 			data = out
 		}
-		if len(data) == 0 && (end == nil || !x.target.http2) {
-			continue
+		if len(data) > 0 || end != nil && x.target.http2 {
+			p.err = p.hop.write(data, end, r.send)
 		}
-		if p.err = p.hop.write(data, end, r.send); p.err != nil {
+		if p.err != nil || end != nil {
 			return
 		}
 	}
-	p.last.Store(true)
 }
 
 // read gives the next run of the body.

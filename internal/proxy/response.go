@@ -63,7 +63,7 @@ func (x *exchange) sendAnswer(r *route, p *pump) error {
 	if err := x.put(nil, true); err != nil {
 		return err
 	}
-	if x.hop.done() {
+	if x.bodyEnded {
 		return nil
 	}
 	return x.sendRest(r, p)
@@ -107,7 +107,7 @@ func (x *exchange) sendRest(r *route, p *pump) error {
 			x.growOut(http1.LargeBuffer)
 		}
 	}
-	for !x.hop.done() {
+	for !x.bodyEnded { // not done(), which another goroutine may have made true since
 		if err := x.patiently(r, p, x.hop.fill); err != nil {
 			return x.cut(err)
 		}

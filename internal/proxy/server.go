@@ -13,6 +13,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 )
 
@@ -34,17 +35,32 @@ type Server struct {
 
 	accepting sync.WaitGroup
 	serving   sync.WaitGroup
+
+	http2       *http2.Server
+	http2Client *http2.Client
+	streams     sync.Pool // *stream
+	hops        sync.WaitGroup
+	muxes       map[*http2.ClientConn]struct{} // guarded by mu
 }
 
 // NewServer makes a Server. Sockets open with the first Apply.
 func NewServer(o Options) *Server {
 	o.setDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
+	s := &Server{
 		o: o, ctx: ctx, cancel: cancel,
 		listeners: map[ir.BindID]*net.TCPListener{},
 		conns:     map[*conn]struct{}{},
+		muxes:     map[*http2.ClientConn]struct{}{},
 	}
+	s.http2 = http2.NewServer(http2.ServerOptions{
+		Exchange: s.exchange2, Limits: o.Limits, Logger: o.Logger,
+		IdleTimeout: o.IdleTimeout, HeaderTimeout: o.HeaderTimeout, BodyTimeout: o.BodyTimeout, SendTimeout: o.SendTimeout,
+	})
+	s.http2Client = http2.NewClient(http2.ClientOptions{
+		Limits: o.Limits, ReadTimeout: o.UpstreamRead, SendTimeout: o.UpstreamSend, Logger: o.Logger,
+	})
+	return s
 }
 
 // Apply serves the Snapshot from the next request on. Binds that are not open
@@ -113,6 +129,8 @@ func (s *Server) listen(binds []ir.Bind) error {
 func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.draining.Store(true)
+	s.drainMultiplexed()
+	defer s.endHops()
 	s.o.Logger.Info("draining", "delay", s.o.DrainDelay, "timeout", s.o.DrainTimeout)
 	if s.o.DrainDelay > 0 {
 		time.Sleep(s.o.DrainDelay)
@@ -151,6 +169,29 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
+// drainMultiplexed sends GOAWAY on HTTP/2 connections. One that begins later
+// sees that the Server is draining.
+func (s *Server) drainMultiplexed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if h := c.multiplexed.Load(); h != nil {
+			h.Drain()
+		}
+	}
+}
+
+// endHops closes the HTTP/2 connections to endpoints, which nobody uses any
+// more, and waits for them.
+func (s *Server) endHops() {
+	s.mu.Lock()
+	for cc := range s.muxes {
+		cc.Close()
+	}
+	s.mu.Unlock()
+	s.hops.Wait()
+}
+
 // endIdle wakes connections without a request, which then see that the Server
 // is draining.
 func (s *Server) endIdle() {
@@ -184,7 +225,7 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 				return l.names
 			}
 			return nil
-		})
+		}, "h2", "http/1.1")
 	}
 	for {
 		tc, err := l.AcceptTCP()

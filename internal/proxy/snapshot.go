@@ -73,8 +73,8 @@ type target struct {
 	service string
 	port    uint16
 	respond *ir.Respond
-	// http2: the endpoints speak HTTP/2.
-	http2 bool
+	// http2, secure: the endpoints speak HTTP/2, TLS.
+	http2, secure bool
 	// proxyProtocol is the version of the PROXY header that connections begin
 	// with; 0: none.
 	proxyProtocol int
@@ -264,7 +264,7 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 				return fmt.Errorf("backend %s is not in the Config", t.Backend)
 			}
 			ct.service, ct.port, ct.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
-			ct.http2 = b.Protocol == ir.BackendHTTP2
+			ct.http2, ct.secure = b.Protocol == ir.BackendHTTP2, b.TLS != nil
 			ct.backend = c.upstream(b)
 			if out.service == "" {
 				out.service = b.Service

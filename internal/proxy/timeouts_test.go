@@ -124,7 +124,7 @@ func TestLongUploadIsNoTimeout(t *testing.T) {
 // A stream may last as long as it likes, but not pause for too long.
 func TestStalledAnswer(t *testing.T) {
 	for _, head := range []string{"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n"} {
-		e := newEdge(t, func(o *Options) { o.UpstreamRead = 4 * short }, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		e := newEdge(t, func(o *Options) { o.UpstreamRead = 8 * short }, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
 			readHead(r)
 			io.WriteString(c, head)
 			for range 3 {

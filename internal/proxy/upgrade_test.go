@@ -140,17 +140,17 @@ func TestTunnelReset(t *testing.T) {
 }
 
 func TestTunnelIdle(t *testing.T) {
-	e := newEdge(t, func(o *Options) { o.UpstreamRead, o.UpstreamSend = 200*time.Millisecond, 200*time.Millisecond }, tunnelBackend(t, "").addr())
+	e := newEdge(t, func(o *Options) { o.UpstreamRead, o.UpstreamSend = 800*time.Millisecond, 800*time.Millisecond }, tunnelBackend(t, "").addr())
 	c := e.dial()
 	c.roundTrip(upgrade)
 	start := time.Now()
 	// Bytes in one direction keep both alive.
-	for time.Since(start) < 500*time.Millisecond {
+	for time.Since(start) < 1200*time.Millisecond {
 		c.write("x")
 		c.expect("X")
 	}
 	c.closed()
-	if d := time.Since(start); d < 600*time.Millisecond {
+	if d := time.Since(start); d < 1900*time.Millisecond {
 		t.Errorf("ended after %v", d)
 	}
 }

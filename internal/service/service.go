@@ -45,6 +45,27 @@ func (s *State) Find(k Key) *Service {
 	return s.Services[i]
 }
 
+// With gives s and, of the Services that s lacks, those of old: what both an old
+// and a new configuration need while one takes over from the other.
+func (s *State) With(old *State) *State {
+	if old == nil {
+		return s
+	}
+	out := &State{Services: make([]*Service, 0, max(len(s.Services), len(old.Services)))}
+	left := old.Services
+	for _, svc := range s.Services {
+		for len(left) > 0 && left[0].Key.Compare(svc.Key) < 0 {
+			out.Services, left = append(out.Services, left[0]), left[1:]
+		}
+		if len(left) > 0 && left[0].Key == svc.Key {
+			left = left[1:]
+		}
+		out.Services = append(out.Services, svc)
+	}
+	out.Services = append(out.Services, left...)
+	return out
+}
+
 // Service is one Service.
 type Service struct {
 	Key Key

@@ -31,6 +31,7 @@ type Entry struct {
 
 	Status int       // sent to the client; 499 where the client hung up first
 	Reason ir.Reason // why the answer was made here
+	Detail string    // what is to be known about the reason, for people
 
 	Route       ir.RouteID
 	Namespace   string

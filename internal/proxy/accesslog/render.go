@@ -63,6 +63,7 @@ func (s *scratch) renderJSON(e *Entry) {
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(e.Status), 10)
 	b = appendText(b, `,"reason":"`, e.Reason)
+	b = appendText(b, `,"detail":"`, e.Detail)
 	b = append(b, `,"duration_seconds":`...)
 	b = appendSeconds(b, e.Duration)
 	b = append(b, `,"bytes_in":`...)

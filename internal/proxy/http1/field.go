@@ -257,3 +257,13 @@ func (h *Head) DropNamed(lower string) {
 		}
 	}
 }
+
+// Any reports whether there is a field that is not dropped.
+func (h *Head) Any() bool {
+	for i := range h.Fields {
+		if !h.Fields[i].Drop {
+			return true
+		}
+	}
+	return false
+}

@@ -263,7 +263,7 @@ func (r *Request) interpret() error {
 			}
 			f.Drop = true
 			r.Expect = true
-		case FieldTrailer, FieldHopByHop, FieldIdentity, FieldAlias:
+		case FieldHopByHop, FieldIdentity, FieldAlias:
 			f.Drop = true
 		case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort:
 			f.Drop = true

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -150,6 +151,30 @@ func TestFloods(t *testing.T) {
 	f("refused streams", untilEnd, 20000, func(p *peer, i int) error { return p.headers(id(i), true, get("/")...) })
 }
 
+// TestRapidReset: resets count even when the work for each ends at once.
+func TestRapidReset(t *testing.T) {
+	addr, _ := serve(t, ServerOptions{Exchange: func(s *Stream) { <-s.Gone() }})
+	p := rawClient(t, addr)
+	for i := range 1000 {
+		id := uint32(2*i + 1)
+		p.headers(id, true, get("/")...)
+		p.WriteRSTStream(id, xhttp2.ErrCodeCancel)
+		p.WritePing(false, [8]byte{byte(i), byte(i >> 8)})
+		f := p.until(func(f xhttp2.Frame) bool {
+			_, calm := f.(*xhttp2.GoAwayFrame)
+			pong, ok := f.(*xhttp2.PingFrame)
+			return calm || ok && pong.IsAck()
+		})
+		if g, ok := f.(*xhttp2.GoAwayFrame); ok {
+			if g.ErrCode != xhttp2.ErrCodeEnhanceYourCalm || i < 100 {
+				t.Errorf("GOAWAY %v after %d resets", g.ErrCode, i)
+			}
+			return
+		}
+	}
+	t.Error("1000 resets are tolerated")
+}
+
 // TestResetWorkCounts: a reset does not make room for the next request while
 // the work for the first goes on.
 func TestResetWorkCounts(t *testing.T) {
@@ -202,7 +227,7 @@ func TestUsefulClientIsNotCalmed(t *testing.T) {
 // grow.
 func TestUnreadAnswers(t *testing.T) {
 	c1, c2 := net.Pipe() // no buffer: nothing is read
-	srv := NewServer(ServerOptions{Exchange: answerAtOnce, SendTimeout: 200 * time.Millisecond})
+	srv := NewServer(ServerOptions{Exchange: answerAtOnce})
 	c := srv.NewConn(c1, nil)
 	ended := make(chan error)
 	go func() { ended <- c.Serve() }()
@@ -215,8 +240,9 @@ func TestUnreadAnswers(t *testing.T) {
 		}
 	}
 	c2.Close()
-	if err := <-ended; err == nil {
-		t.Error("ended without an error")
+	var ce *ConnError
+	if err := <-ended; !errors.As(err, &ce) || ce.Why != "answers are not read" {
+		t.Errorf("ended with %v", err)
 	}
 	if cap(c.out) != 0 || cap(c.spare) != 0 {
 		t.Errorf("%d and %d bytes were kept", cap(c.out), cap(c.spare))
@@ -260,14 +286,17 @@ func TestTrickledWindow(t *testing.T) {
 	must(t, p.headers(1, true, get("/")...))
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer p.nc.Close()
 	wg.Go(func() { io.Copy(io.Discard, p.nc) })
-	for {
+	for i := 0; ; i++ {
+		if i == 500 {
+			t.Fatal("the stream is held")
+		}
 		select {
 		case err := <-got:
 			if !http1.IsTimeout(err) {
 				t.Errorf("write: %v", err)
 			}
-			p.nc.Close()
 			return
 		case <-time.After(20 * time.Millisecond): // an attacker's pace, nothing is waited for
 			p.WriteWindowUpdate(1, 1)

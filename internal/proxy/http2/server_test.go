@@ -352,22 +352,43 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainUnanswered: a client that does not answer the PING is told the limit
+// all the same, and an idle connection ends.
+func TestDrainUnanswered(t *testing.T) {
+	addr, conns := serve(t, ServerOptions{Exchange: echo})
+	p := rawClient(t, addr)
+	p.until(func(f xhttp2.Frame) bool { s, ok := f.(*xhttp2.SettingsFrame); return ok && s.IsAck() })
+	conns()[0].Drain()
+	p.goAway()
+	if code := p.goAway(); code != xhttp2.ErrCodeNo {
+		t.Errorf("GOAWAY %v", code)
+	}
+	if _, err := p.ReadFrame(); err != io.EOF {
+		t.Errorf("after the last GOAWAY: %v", err)
+	}
+}
+
 // TestClientResets: whoever works for a stream learns that it is gone.
 func TestClientResets(t *testing.T) {
-	got := make(chan error, 2)
+	got, waiting := make(chan error, 2), make(chan struct{})
 	addr, _ := serve(t, ServerOptions{Exchange: func(s *Stream) {
 		if string(s.Request().Path) == "/read" {
 			_, err := s.ReadBody()
 			got <- err
 			return
 		}
-		<-s.Gone()
+		gone := s.Gone()
+		close(waiting)
+		<-gone
 		got <- s.Write([]byte("x"), false)
 	}})
 	p := rawClient(t, addr)
 	for i, path := range []string{"/read", "/gone"} {
 		id := uint32(2*i + 1)
 		must(t, p.headers(id, false, get(path)...))
+		if path == "/gone" {
+			<-waiting
+		}
 		must(t, p.WriteRSTStream(id, xhttp2.ErrCodeCancel))
 		err := <-got
 		var se *StreamError

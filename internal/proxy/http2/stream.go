@@ -344,21 +344,13 @@ func (s *stream) write(p []byte, end bool) error {
 		if ok {
 			s.data(p[:n], end && n == len(p))
 			p = p[n:]
+			c.waiting.remove(s) // after a frame it is the others' turn
+			c.waiting.wakeFirst()
 			if len(p) == 0 {
-				c.waiting.remove(s)
-				c.waiting.wakeFirst()
 				return nil
 			}
 			if progress += n; progress >= progressBytes {
 				progress, deadline = 0, time.Time{}
-			}
-			if c.waiting.first != nil && (c.waiting.first != s || s.behind != nil) {
-				// Others wait: they are next.
-				c.waiting.remove(s)
-				c.waiting.add(s)
-				c.waiting.wakeFirst()
-			} else {
-				c.waiting.remove(s)
 			}
 			continue
 		}

@@ -29,10 +29,13 @@ type Endpoint struct {
 	ejection time.Duration // how long the last failure ejects; 0: no failure
 	ends     time.Duration // the moment at which that is over
 	probe    bool          // the next exchange must connect, to find out
+	muxes    []Mux         // connections that exchanges share
+
+	making chan struct{} // holds one token while a Mux is made
 }
 
 func newEndpoint(a netip.AddrPort, s *settings, gone bool) *Endpoint {
-	return &Endpoint{addr: a, text: a.String(), settings: s, gone: gone}
+	return &Endpoint{addr: a, text: a.String(), settings: s, gone: gone, making: make(chan struct{}, 1)}
 }
 
 // Addr is the address, never in IPv4-mapped form.
@@ -227,5 +230,9 @@ func (e *Endpoint) retire() []*Conn {
 	e.gone = true
 	left := e.idle
 	e.idle = nil
+	for _, m := range e.muxes {
+		m.Drain()
+	}
+	e.muxes = nil
 	return left
 }

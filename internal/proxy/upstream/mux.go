@@ -1,0 +1,58 @@
+package upstream
+
+import "context"
+
+// Mux is a connection that carries many exchanges at once.
+type Mux interface {
+	// Usable reports whether it can take exchanges, now or later.
+	Usable() bool
+	// Drain takes no more and ends when the last exchange has ended.
+	Drain()
+}
+
+// UseMux offers the endpoint's connections to try, until one is taken.
+func (e *Endpoint) UseMux(try func(Mux) bool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.muxes {
+		if m.Usable() && try(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// AddMux shares a connection with other exchanges. One of an endpoint that has
+// left serves only those who have it.
+func (e *Endpoint) AddMux(m Mux) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		m.Drain()
+		return
+	}
+	e.muxes = append(e.muxes, m)
+}
+
+// DropMux forgets a connection that has ended.
+func (e *Endpoint) DropMux(m Mux) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.muxes {
+		if e.muxes[i] == m {
+			e.muxes = append(e.muxes[:i:i], e.muxes[i+1:]...)
+			return
+		}
+	}
+}
+
+// AwaitMux lets one exchange at a time make a connection, so that many that
+// come together share it. The caller calls done once it has, or has failed.
+func (e *Endpoint) AwaitMux(ctx context.Context) (done func(), err error) {
+	select {
+	case e.making <- struct{}{}:
+		return func() { <-e.making }, nil
+	case <-ctx.Done():
+		return nil, &DialError{Addr: e.addr, Failure: failureOf(ctx, ctx.Err()), Err: ctx.Err()}
+	}
+}
