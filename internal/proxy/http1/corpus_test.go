@@ -186,7 +186,7 @@ func TestRequestFields(t *testing.T) {
 	if err := r.Parse([]byte(in), testLimits); err != nil {
 		t.Fatal(err)
 	}
-	want := "Host: A.B\r\nX-Stays: 2\r\nReferer: 8\r\nUser-Agent: 9\r\nAuthorization: NTLM x\r\nContent-Length: 3\r\nLast: 10\r\n"
+	want := "Host: A.B\r\nX-Stays: 2\r\nReferer: 8\r\nUser-Agent: 9\r\nAuthorization: NTLM x\r\nContent-Length: 3\r\nTrailer: x\r\nLast: 10\r\n"
 	if got := string(r.AppendFields(nil)); got != want {
 		t.Errorf("passed on %q, want %q", got, want)
 	}
