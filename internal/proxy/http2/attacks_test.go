@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -304,37 +305,68 @@ func TestTrickledWindow(t *testing.T) {
 	}
 }
 
-// TestFairness: a large answer does not keep small ones waiting.
+// TestUsefulStreamIsNotCalmed: the same on one stream with many small messages.
+func TestUsefulStreamIsNotCalmed(t *testing.T) {
+	addr, _ := serve(t, ServerOptions{Exchange: echo})
+	p := rawClient(t, addr)
+	must(t, p.headers(1, false, get("/")...))
+	for i := range 3000 {
+		must(t, p.WriteData(1, false, []byte("message")))
+		must(t, p.WriteWindowUpdate(0, 7))
+		must(t, p.WriteWindowUpdate(1, 7))
+		must(t, p.WritePing(false, [8]byte{1}))
+		p.until(func(f xhttp2.Frame) bool {
+			if g, ok := f.(*xhttp2.GoAwayFrame); ok {
+				t.Fatalf("message %d: GOAWAY %v", i, g.ErrCode)
+			}
+			_, ok := f.(*xhttp2.DataFrame)
+			return ok
+		})
+	}
+}
+
+// TestFairness: streams that share the connection's window take turns.
 func TestFairness(t *testing.T) {
-	started := make(chan struct{})
-	addr, _ := serve(t, ServerOptions{Exchange: func(s *Stream) {
-		if string(s.Request().Path) == "/large" {
-			close(started)
-			s.WriteHead(&http1.Response{Status: 200}, nil, make([]byte, 8<<20), true)
-			return
+	const small = 10
+	addr, conns := serve(t, ServerOptions{Exchange: func(s *Stream) {
+		size := 32 << 10
+		if s.ID() == 1 {
+			size = 8 << 20
 		}
-		<-started
-		s.WriteHead(&http1.Response{Status: 200}, nil, make([]byte, 32<<10), true)
+		s.WriteHead(&http1.Response{Status: 200}, nil, make([]byte, size), true)
 	}})
 	p := rawClient(t, addr, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: maxWindow})
-	must(t, p.WriteWindowUpdate(0, maxWindow-defaultWindow))
+	got := map[uint32]int{}
+	read := func(total int) {
+		p.until(func(f xhttp2.Frame) bool {
+			if d, ok := f.(*xhttp2.DataFrame); ok {
+				got[d.StreamID] += len(d.Data())
+				total -= len(d.Data())
+			}
+			return total == 0
+		})
+	}
 	must(t, p.headers(1, true, get("/large")...))
-	for i := range 10 {
+	read(defaultWindow)
+	for i := range small {
 		must(t, p.headers(uint32(2*i+3), true, get("/small")...))
 	}
-	large, small := 0, 0
-	p.until(func(f xhttp2.Frame) bool {
-		if d, ok := f.(*xhttp2.DataFrame); ok {
-			if d.StreamID == 1 {
-				large += len(d.Data())
-			} else if d.StreamEnded() {
-				small++
-			}
+	c := conns()[0]
+	for waiting := 0; waiting < small+1; runtime.Gosched() {
+		waiting = 0
+		c.mu.Lock()
+		for s := c.waiting.first; s != nil; s = s.behind {
+			waiting++
 		}
-		return small == 10
-	})
-	if large > 7<<20 {
-		t.Errorf("%d bytes of the large answer came before the small ones were complete", large)
+		c.mu.Unlock()
+	}
+	const more = (small + 1) * 2 * maxFrame // two turns each
+	must(t, p.WriteWindowUpdate(0, more))
+	read(more)
+	for i := range small {
+		if n := got[uint32(2*i+3)]; n != 32<<10 {
+			t.Errorf("stream %d has %d bytes of its two turns", 2*i+3, n)
+		}
 	}
 }
 

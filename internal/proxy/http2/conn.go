@@ -71,6 +71,9 @@ type conn struct {
 	recvWindow  int64
 	recvCredit  int64 // consumed, not yet told to the peer
 	sendInitial int64 // the peer's SETTINGS_INITIAL_WINDOW_SIZE
+	// recvInitial is what a stream may send at first. It is not smaller than
+	// the protocol's default even if we ask for less, since there are clients
+	// whose data overtakes their acknowledgement.
 	recvInitial int64
 	waiting     queue // streams that wait to send payload
 	rooms       queue // streams that wait to send a head

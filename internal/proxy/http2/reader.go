@@ -430,14 +430,12 @@ func (c *conn) onReset(h frameHeader, p []byte) error {
 	code := Code(binary.BigEndian.Uint32(p))
 	why := &StreamError{Code: code, Remote: true, Unprocessed: code == CodeRefused && !s.hasHead}
 	c.remove(s, false)
+	s.end(why)
 	if c.client != nil && s.recvEnd {
-		// Its answer is whole, it just wants no more of the request (RFC 9113,
-		// section 8.1).
-		s.sendErr = why
-		s.send.wake()
+		// Its answer is whole and can be read, it just wants no more of the
+		// request (RFC 9113, section 8.1).
 		return nil
 	}
-	s.end(why)
 	return c.wasted(1)
 }
 
@@ -452,7 +450,6 @@ func (c *conn) onSettings(h frameHeader, p []byte) error {
 		if len(p) != 0 {
 			return &ConnError{Code: CodeFrameSize, Why: "SETTINGS"}
 		}
-		c.settingsSeen()
 		return c.idle(1)
 	case len(p)%6 != 0:
 		return &ConnError{Code: CodeFrameSize, Why: "SETTINGS"}
@@ -475,19 +472,6 @@ func (c *conn) onSettings(h frameHeader, p []byte) error {
 		c.client.changed()
 	}
 	return nil
-}
-
-// settingsSeen: from now on the peer keeps to a stream window that is smaller
-// than the protocol's.
-func (c *conn) settingsSeen() {
-	delta := c.o.streamWindow - c.recvInitial
-	if delta == 0 {
-		return
-	}
-	c.recvInitial = c.o.streamWindow
-	for _, s := range c.streams {
-		s.recvWindow += delta
-	}
 }
 
 func (c *conn) setting(id uint16, v uint32) error {

@@ -434,6 +434,26 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
+// TestUnreadBody: payload that nobody reads does not stay taken from the
+// connection's window.
+func TestUnreadBody(t *testing.T) {
+	release := make(chan struct{})
+	addr, conns := serve(t, ServerOptions{Exchange: func(s *Stream) { <-release }})
+	p := rawClient(t, addr)
+	must(t, p.headers(1, false, get("/")...))
+	must(t, p.WriteData(1, false, make([]byte, 10000)))
+	must(t, p.WritePing(false, [8]byte{}))
+	p.until(func(f xhttp2.Frame) bool { pong, ok := f.(*xhttp2.PingFrame); return ok && pong.IsAck() })
+	close(release)
+	p.reset(1)
+	c := conns()[0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.recvWindow != c.o.connWindow {
+		t.Errorf("connection window lacks %d bytes", c.o.connWindow-c.recvWindow)
+	}
+}
+
 // TestTimeouts: every wait of a stream ends.
 func TestTimeouts(t *testing.T) {
 	got := make(chan error, 1)

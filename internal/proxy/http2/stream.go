@@ -22,7 +22,6 @@ type stream struct {
 
 	// All below is guarded by c.mu.
 	err      error // reset, or the connection has ended
-	sendErr  error // the peer wants no more, but its own message is whole
 	hasHead  bool  // a request, or a final response, was received
 	recvEnd  bool  // END_STREAM was received
 	sentHead bool
@@ -51,7 +50,7 @@ func (s *stream) open(id uint32) {
 	c := s.c
 	s.id = id
 	s.recvTimeout, s.sendTimeout, s.cancel = c.o.readTimeout, c.o.sendTimeout, nil
-	s.err, s.sendErr = nil, nil
+	s.err = nil
 	s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.trailed, s.abandoned = false, false, false, false, false, false, false
 	s.recvWindow, s.recvCredit = c.recvInitial, 0
 	s.declared, s.received, s.given = -1, 0, 0
@@ -416,8 +415,6 @@ func (s *stream) maySend() error {
 	switch {
 	case s.err != nil:
 		return s.err
-	case s.sendErr != nil:
-		return s.sendErr
 	case s.sendEnd:
 		return errEnded
 	}
