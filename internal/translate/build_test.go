@@ -24,6 +24,26 @@ func TestBuildIsDeterministic(t *testing.T) {
 	var manifests strings.Builder
 	manifests.WriteString(svc("a", "b", "x/a", "x/b"))
 	manifests.WriteString("TLS default/one ecdsa one.com\n---\nTLS default/two rsa one.com\n---\nTLS x/wild ecdsa *.bar.com\n---\n")
+	manifests.WriteString("CA default/ca\n---\nCA x/ca pair\n---\n" + users("users"))
+	annotations := []string{
+		"rewrite-target: /$1", "use-regex: true", "server-alias: e.com,f.com,g.com", "from-to-www-redirect: true", "auth-tls-secret: ca", "auth-tls-secret: missing",
+		"ssl-passthrough: true", "backend-protocol: HTTPS", "proxy-ssl-secret: ca", "ssl-ciphers: ECDHE-RSA-AES128-GCM-SHA256", "app-root: /app",
+		"permanent-redirect: https://x.com", "default-backend: a", "allowlist-source-range: 10.0.0.1,10.0.0.0/8", "force-ssl-redirect: true",
+	}
+	for i, a := range append(annotations, annotations...) {
+		list := []string{a}
+		if i >= len(annotations) {
+			list = append(list, annotations[(i+4)%len(annotations)], "custom-http-errors: 404", "auth-type: basic", "auth-secret: users")
+		}
+		for j, l := range list {
+			if strings.Count(strings.Join(list, "\n"), strings.SplitN(l, ":", 2)[0]+":") > 1 {
+				list[j] = "gatehouse.dev/" + l
+			}
+		}
+		manifests.WriteString(annotated(fmt.Sprintf("%s/n%d@%d", []string{"default", "x"}[i%2], i, 2000+i%4), rules(
+			rule(fmt.Sprintf("n%d.com", i%7), "Prefix / a", fmt.Sprintf("ImplementationSpecific /x%d(?=a) b", i%3), "Exact /y a"), rule("h.bar.com", fmt.Sprintf("Prefix /n%d a", i%5)), rule("*.wild.com", "Prefix / a"))+
+			tlsSpec(tls("", fmt.Sprintf("n%d.com", i%5))), list...))
+	}
 	for i := range 30 {
 		ns := []string{"default", "x"}[i%2]
 		manifests.WriteString(strings.Replace(object(fmt.Sprintf("%s/i%d@%d", ns, i, 2000+i%3), rules(
@@ -33,8 +53,11 @@ func TestBuildIsDeterministic(t *testing.T) {
 			tlsSpec(tls("one", "one.com"), tls("two", "one.com", "two.com"), tls("wild", "*.bar.com"), tls("gone", fmt.Sprintf("h%d.bar.com", i%3), "z.com"))),
 			"metadata: {", fmt.Sprintf("metadata: {annotations: {gatehouse.dev/limit-rps: %q, nginx.ingress.kubernetes.io/proxy-body-size: 1m, gatehouse.dev/b: x, gatehouse.dev/a: x}, ", fmt.Sprint(i%2)), 1))
 	}
+	manifests.WriteString(annotated("p@1999", rules(rule("p.com", "Prefix / a")), "ssl-passthrough: true") +
+		annotated("w@1999", rules(rule("w.com", "Prefix / a")), "from-to-www-redirect: true", "auth-tls-secret: ca", "server-alias: v.com,e.com"))
 	objects := objectsOf(t, manifests.String())
 	o := testOptions(t)
+	o.SSLRedirect, o.HSTS = true, "max-age=1"
 
 	var first *ir.Config
 	var firstReport *Report
@@ -60,7 +83,8 @@ func TestBuildIsDeterministic(t *testing.T) {
 		if first == nil {
 			first, firstReport, firstJSON, firstReportJSON = cfg, report, configJSON, reportJSON
 			checkConfig(t, cfg)
-			if len(cfg.Backends) < 2 || len(report.Verdicts) < 50 || !strings.Contains(show(cfg), "refused") {
+			if len(cfg.Backends) < 2 || len(report.Verdicts) < 50 || !strings.Contains(show(cfg), "refused") ||
+				!strings.Contains(show(cfg), "through") || !strings.Contains(show(cfg), "auth(") || !strings.Contains(show(cfg), "Regex") || !strings.Contains(show(cfg), "www.") {
 				t.Fatalf("the objects come to too little: %d backends, %d verdicts", len(cfg.Backends), len(report.Verdicts))
 			}
 			continue

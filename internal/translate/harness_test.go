@@ -31,7 +31,9 @@ import (
 )
 
 // objectsOf reads YAML documents. A document of one line "TLS ns/name rsa|ecdsa
-// name..." is a Secret with a fresh certificate for the names.
+// name..." is a Secret with a fresh certificate for the names; "CA ns/name" is
+// one with a certificate authority, "CA ns/name pair" with a client certificate
+// too.
 func objectsOf(tb testing.TB, manifests string) []metav1.Object {
 	tb.Helper()
 	var out []metav1.Object
@@ -39,6 +41,10 @@ func objectsOf(tb testing.TB, manifests string) []metav1.Object {
 		doc = strings.TrimSpace(doc)
 		if rest, ok := strings.CutPrefix(doc, "TLS "); ok {
 			out = append(out, tlsSecret(tb, strings.Fields(rest)))
+			continue
+		}
+		if rest, ok := strings.CutPrefix(doc, "CA "); ok {
+			out = append(out, caSecret(tb, strings.Fields(rest)))
 			continue
 		}
 		var kind metav1.TypeMeta
@@ -130,6 +136,18 @@ func tlsSecret(tb testing.TB, words []string) *corev1.Secret {
 		Type:       corev1.SecretTypeTLS,
 		Data:       map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
 	}
+}
+
+func caSecret(tb testing.TB, words []string) *corev1.Secret {
+	tb.Helper()
+	s := tlsSecret(tb, []string{words[0], "ecdsa", "ca"})
+	s.Type = corev1.SecretTypeOpaque
+	s.Data["ca.crt"] = s.Data[corev1.TLSCertKey]
+	if len(words) == 1 {
+		delete(s.Data, corev1.TLSCertKey)
+		delete(s.Data, corev1.TLSPrivateKeyKey)
+	}
+	return s
 }
 
 // testOptions are those of files without a class, with both listeners.
@@ -472,6 +490,19 @@ func object(id string, spec string) string {
 	}
 	return fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {namespace: %q, name: %q, creationTimestamp: %q}\n%s\n---\n",
 		namespace, name, year+"-01-01T00:00:00Z", unindent(spec))
+}
+
+// annotated is object with annotations, "name: value" each, without a prefix
+// (PrefixNginx) or with one.
+func annotated(id, spec string, annotations ...string) string {
+	for i, a := range annotations {
+		name, value, _ := strings.Cut(a, ": ")
+		if !strings.Contains(name, "/") {
+			name = "nginx.ingress.kubernetes.io/" + name
+		}
+		annotations[i] = fmt.Sprintf("%s: %q", name, value)
+	}
+	return strings.Replace(object(id, spec), "metadata: {", "metadata: {annotations: {"+strings.Join(annotations, ", ")+"}, ", 1)
 }
 
 // svc writes a Service with port http=80.

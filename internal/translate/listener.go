@@ -129,7 +129,7 @@ func passedThrough(p ir.HostPattern, through *routeClaim) ir.ServerName {
 	if through != nil {
 		switch action := through.Route.Route.Action; {
 		case action.Forward != nil:
-			return ir.ServerName{Pattern: p, Passthrough: &ir.Passthrough{Forward: *action.Forward}}
+			return ir.ServerName{Pattern: p, Passthrough: &ir.Passthrough{Origin: through.Route.Route.Origin, Forward: *action.Forward}}
 		case action.Respond != nil:
 			reason = action.Respond.Reason
 		}

@@ -92,8 +92,8 @@ func (g *gatheredUsers) add(user, hash string) {
 	case user == "":
 		g.refuse("a user has no name")
 		return
-	case strings.ContainsAny(user+hash, "\n\r\x00"):
-		g.refuse(fmt.Sprintf("user %.40q has a line break", user))
+	case strings.ContainsAny(user, ":\n\r\x00") || strings.ContainsAny(hash, ":\n\r\x00"):
+		g.refuse(fmt.Sprintf("user %.40q, or its hash, has a colon or a line break", user))
 		return
 	case !isHash(hash):
 		g.refuse(fmt.Sprintf("the hash of user %.40q is of no kind that is known", user))

@@ -1,0 +1,197 @@
+package resolve
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+// authority gives a certificate authority and a revocation list of it, in PEM.
+func authority(t *testing.T) (ca, crl []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Unix(0, 0), NextUpdate: time.Unix(1<<32, 0)}, cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})
+}
+
+func viewWith(s *corev1.Secret) *view.View {
+	store := view.NewStore()
+	store.Set(s)
+	return store.View()
+}
+
+func opaque(data map[string][]byte) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "s"}, Data: data}
+}
+
+var nameOfSecret = types.NamespacedName{Namespace: "x", Name: "s"}
+
+func TestAuthority(t *testing.T) {
+	ca, crl := authority(t)
+	broken := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})
+	brokenList := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("x")})
+	both := func(a, b []byte) []byte { return append(append([]byte{}, a...), b...) }
+	f := func(name string, data map[string][]byte, want string) {
+		t.Helper()
+		c := NewCertificates()
+		for range 2 { // the second answer is remembered
+			got, problem := c.Authority(viewWith(opaque(data)), nameOfSecret)
+			switch {
+			case want == "" && (problem != nil || string(got.CAs) != string(data["ca.crt"]) || string(got.CRL) != string(data["ca.crl"])):
+				t.Errorf("%s: %v", name, problem)
+			case want != "" && (problem == nil || problem.Reason != verdict.SecretInvalid || !strings.Contains(problem.Message, want) || got.CAs != nil):
+				t.Errorf("%s: %v, want %q", name, problem, want)
+			}
+		}
+	}
+	f("one", map[string][]byte{"ca.crt": ca}, "")
+	f("two, with text", map[string][]byte{"ca.crt": both([]byte("# text\n"), both(ca, ca))}, "")
+	f("with a list", map[string][]byte{"ca.crt": ca, "ca.crl": crl}, "")
+	f("empty list", map[string][]byte{"ca.crt": ca, "ca.crl": nil}, "")
+	f("nothing", nil, "ca.crt is missing")
+	f("empty", map[string][]byte{"ca.crt": nil}, "ca.crt is missing")
+	f("no PEM", map[string][]byte{"ca.crt": []byte("x")}, "ca.crt is missing")
+	f("only a certificate of its own", map[string][]byte{"tls.crt": ca}, "ca.crt is missing")
+	f("broken", map[string][]byte{"ca.crt": broken}, "ca.crt: ")
+	f("one of two broken", map[string][]byte{"ca.crt": both(ca, broken)}, "ca.crt: ")
+	f("list without PEM", map[string][]byte{"ca.crt": ca, "ca.crl": []byte("x")}, "ca.crl holds no")
+	f("a certificate for a list", map[string][]byte{"ca.crt": ca, "ca.crl": ca}, "ca.crl holds no")
+	f("broken list", map[string][]byte{"ca.crt": ca, "ca.crl": both(crl, brokenList)}, "ca.crl: ")
+
+	if _, problem := NewCertificates().Authority(view.NewStore().View(), nameOfSecret); problem == nil || problem.Reason != verdict.SecretNotFound {
+		t.Errorf("no Secret: %v", problem)
+	}
+}
+
+// TestAuthorityIsForgotten: what is not read between two Sweeps does not stay
+// in memory.
+func TestAuthorityIsForgotten(t *testing.T) {
+	ca, _ := authority(t)
+	c := NewCertificates()
+	v := viewWith(opaque(map[string][]byte{"ca.crt": ca}))
+	c.Authority(v, nameOfSecret)
+	c.Sweep()
+	if len(c.authorities) != 1 {
+		t.Errorf("%d remembered after the first Sweep", len(c.authorities))
+	}
+	c.Sweep()
+	if len(c.authorities) != 0 {
+		t.Errorf("%d remembered after the second", len(c.authorities))
+	}
+}
+
+func TestFileUsers(t *testing.T) {
+	f := func(file, want string, refused int) {
+		t.Helper()
+		u, problem := FileUsers(viewWith(opaque(map[string][]byte{"auth": []byte(file)})), nameOfSecret)
+		switch {
+		case want == "" && (problem == nil || problem.Reason != verdict.SecretInvalid || u.Lines != nil):
+			t.Errorf("%q: %q %v", file, []byte(u.Lines), problem)
+		case want != "" && (problem != nil || string(u.Lines) != want || len(u.Refused) != refused):
+			t.Errorf("%q: %q %q %v", file, []byte(u.Lines), u.Refused, problem)
+		}
+		for _, r := range u.Refused {
+			if strings.Contains(r, "secret") {
+				t.Errorf("%q is told", r)
+			}
+		}
+	}
+	const bcrypt = "$2y$05$secretsecret"
+	f("a:"+bcrypt, "a:"+bcrypt+"\n", 0)
+	f("\n# comment\r\n a:"+bcrypt+"\r\nb:$apr1$secretsecret:comment\n\n", "a:"+bcrypt+"\nb:$apr1$secretsecret\n", 0)
+	f("z:"+bcrypt+"\na:{SHA}secretsecret\n", "z:"+bcrypt+"\na:{SHA}secretsecret\n", 0)
+	f("a:"+bcrypt+"\na:{SHA}secretsecret\n", "a:"+bcrypt+"\n", 1)
+	f("a:"+bcrypt+"\nb:secret\nc:{PLAIN}secretsecret\nsecret\n:"+bcrypt+"\nd:\n", "a:"+bcrypt+"\n", 5)
+	for _, s := range []string{"$2a$", "$2b$", "$2x$", "$1$", "$5$", "$6$", "{SSHA}"} {
+		f("a:"+s+"secretsecret", "a:"+s+"secretsecret\n", 0)
+		f("a:"+s, "", 0)
+	}
+	f("", "", 0)
+	f("# none\n", "", 0)
+	f("a:secret", "", 0)
+	f("a:abcdefghijklm", "", 0) // DES crypt
+	f("a:$argon2id$secretsecret", "", 0)
+
+	if _, problem := FileUsers(viewWith(opaque(map[string][]byte{"users": []byte("a:" + bcrypt)})), nameOfSecret); problem == nil || !strings.Contains(problem.Message, `"auth"`) {
+		t.Errorf("no key auth: %v", problem)
+	}
+	if _, problem := FileUsers(view.NewStore().View(), nameOfSecret); problem == nil || problem.Reason != verdict.SecretNotFound {
+		t.Errorf("no Secret: %v", problem)
+	}
+}
+
+func TestMapUsers(t *testing.T) {
+	f := func(kind corev1.SecretType, data map[string][]byte, want string, refused int) {
+		t.Helper()
+		s := opaque(data)
+		s.Type = kind
+		u, problem := MapUsers(viewWith(s), nameOfSecret)
+		if got := string(u.Lines); got != want || len(u.Refused) != refused || (want == "") != (problem != nil) {
+			t.Errorf("%v: %q %q %v", data, got, u.Refused, problem)
+		}
+	}
+	const hash = "$2y$05$secretsecret"
+	f("", map[string][]byte{"b": []byte(hash), "a": []byte(hash + "\n")}, "a:"+hash+"\nb:"+hash+"\n", 0)
+	f("Opaque", map[string][]byte{"a": []byte(hash), "b": []byte(hash + "\nroot:" + hash)}, "a:"+hash+"\n", 1)
+	f("", map[string][]byte{"a": []byte(hash), "root:" + hash: []byte(hash)}, "a:"+hash+"\n", 1)
+	f("", nil, "", 0)
+	f("", map[string][]byte{"a": []byte("secret")}, "", 0)
+	f(corev1.SecretTypeBasicAuth, map[string][]byte{"username": []byte(hash)}, "", 0)
+	if _, problem := MapUsers(view.NewStore().View(), nameOfSecret); problem == nil || problem.Reason != verdict.SecretNotFound {
+		t.Errorf("no Secret: %v", problem)
+	}
+}
+
+// FuzzFileUsers: whatever the file, each line is one user with one hash.
+func FuzzFileUsers(f *testing.F) {
+	f.Add("a:$2y$05$abcdefgh\n#b\nc:{SHA}abcdefgh:x")
+	f.Fuzz(func(t *testing.T, file string) {
+		u, problem := FileUsers(viewWith(opaque(map[string][]byte{"auth": []byte(file)})), nameOfSecret)
+		if problem != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for line := range strings.Lines(string(u.Lines)) {
+			user, hash, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+			if !ok || user == "" || seen[user] || !isHash(hash) || strings.ContainsAny(line[:len(line)-1], "\r\n\x00") {
+				t.Errorf("%q gives the line %q", file, line)
+			}
+			seen[user] = true
+		}
+		if len(seen) == 0 {
+			t.Errorf("%q gives nobody", file)
+		}
+	})
+}
