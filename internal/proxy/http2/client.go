@@ -303,7 +303,7 @@ func (c *ClientConn) headers(id uint32, end bool, frag []byte) error {
 	case s == nil:
 		return c.decode(frag, nil, kindDiscard)
 	case final:
-		return c.trailerBlock(s, end, frag)
+		return c.trailerBlock(id, end, frag)
 	case !sent:
 		return protocol("answer without a request")
 	}

@@ -261,7 +261,7 @@ func (c *ServerConn) headers(id uint32, end, self bool, frag []byte) error {
 	case err != nil:
 		return err
 	case s != nil:
-		return c.trailer(s, end, frag)
+		return c.trailerBlock(id, end, frag)
 	case id <= c.lastID && how == closedUnknown:
 		return protocol("stream numbers must rise")
 	case id <= c.lastID:
@@ -316,6 +316,10 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 	err := s.interpret(&c.fields, end)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil || c.ending {
+		s.recycle()
+		return nil
+	}
 	c.lastID = id
 	if s.problem == nil && (err != nil || self) {
 		s.recycle()
@@ -336,18 +340,16 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 	return nil
 }
 
-// trailer takes in the header block of a stream that has had its first.
-func (c *ServerConn) trailer(s *stream, end bool, frag []byte) error {
-	return c.conn.trailerBlock(s, end, frag)
-}
-
-// trailerBlock takes in a trailer.
-func (c *conn) trailerBlock(s *stream, end bool, frag []byte) error {
+// trailerBlock takes in the header block of a stream that has had its first.
+func (c *conn) trailerBlock(id uint32, end bool, frag []byte) error {
 	c.mu.Lock()
-	ok := !s.recvEnd && end && !s.trailed
-	closed := s.recvEnd
-	s.trailed = true
-	id := s.id
+	var ok, closed bool
+	s := c.streams[id] // not what the caller has found: it may be in use elsewhere by now
+	if s != nil {
+		ok = !s.recvEnd && end && !s.trailed
+		closed = s.recvEnd
+		s.trailed = true
+	}
 	c.mu.Unlock()
 	var h http1.Head
 	kind := kindDiscard
@@ -362,7 +364,7 @@ func (c *conn) trailerBlock(s *stream, end bool, frag []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.streams[id] != s:
+	case s == nil, c.streams[id] != s:
 		return nil
 	case closed:
 		return c.streamError(id, CodeStreamClosed)
