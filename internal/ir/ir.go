@@ -89,6 +89,7 @@ type Terminate struct {
 // Passthrough carries the connection to a backend as it is: TLS ends there. It
 // owns no hosts, so that no route can promise what is not enforced.
 type Passthrough struct {
+	Origin  Origin
 	Forward Forward
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/hello"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
@@ -26,7 +27,9 @@ type conn struct {
 	bind ir.BindID
 	tcp  *net.TCPConn // the socket
 	nc   net.Conn     // tcp, or TLS over it
-	who  downstream
+	// tlsConfig is the listener's; nil without TLS.
+	tlsConfig *tls.Config
+	who       downstream
 
 	rd       http1.Reader
 	request  http1.Request
@@ -52,7 +55,10 @@ const (
 
 func (c *conn) serve() {
 	defer c.close()
-	if !c.handshake() {
+	if !c.prelude() {
+		return
+	}
+	if c.tlsConfig != nil && (c.openTLS() || !c.handshake()) {
 		return
 	}
 	if c.who.tls != nil && c.who.tls.NegotiatedProtocol == "h2" {
@@ -97,18 +103,19 @@ func (c *conn) release() {
 	}
 }
 
-// handshake completes TLS, where the listener has it. TLS without a request is
-// bounded by the handshake and header timeouts.
+// handshake completes TLS. TLS without a request is bounded by the handshake and
+// header timeouts.
 func (c *conn) handshake() bool {
-	t, ok := c.nc.(*tls.Conn)
-	if !ok {
-		return true
-	}
+	t := c.nc.(*tls.Conn)
 	c.nc.SetDeadline(time.Now().Add(c.srv.o.HandshakeTimeout))
 	err := t.Handshake()
 	count(&c.srv.o.Stats.TLSHandshakes, err == nil)
 	if err != nil {
 		c.srv.o.Logger.Debug("TLS handshake failed", "client", c.who.peer, "error", err)
+		var notTLS tls.RecordHeaderError
+		if errors.As(err, &notTLS) && hello.LooksLikeHTTP(notTLS.RecordHeader[:]) {
+			io.WriteString(c.tcp, plainToTLS)
+		}
 		return false
 	}
 	c.nc.SetDeadline(time.Time{})

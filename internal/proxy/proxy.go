@@ -32,6 +32,10 @@ type Options struct {
 	// TrustedProxies may tell the client's address in X-Forwarded-For.
 	TrustedProxies []netip.Prefix
 
+	// ProxyProtocol requires a PROXY header, version 1 or 2, at the beginning
+	// of each connection, which must come from a trusted proxy.
+	ProxyProtocol bool
+
 	Limits   http1.Limits // 64 KiB head, 100 fields, 8 KiB target
 	BodySize int64        // largest request body, bytes; 0 means no limit
 	Conns    int          // open client connections at once; 0 means 65536

@@ -252,13 +252,8 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 }
 
 func (s *Server) newConn(id ir.BindID, tc *net.TCPConn, tlsConfig *tls.Config) *conn {
-	c := &conn{srv: s, bind: id, tcp: tc, nc: tc}
-	c.who.peer, c.who.local = addrPort(tc.RemoteAddr()), addrPort(tc.LocalAddr())
-	c.who.peerIP = c.who.peer.Addr().AppendTo(nil)
-	c.who.trusted = s.trusts(c.who.peer.Addr())
-	if tlsConfig != nil {
-		c.nc = tls.Server(tc, tlsConfig)
-	}
+	c := &conn{srv: s, bind: id, tcp: tc, nc: tc, tlsConfig: tlsConfig}
+	c.setPeer(addrPort(tc.RemoteAddr()), addrPort(tc.LocalAddr()))
 	c.rd.Src = c.nc
 	return c
 }
@@ -284,6 +279,13 @@ func (s *Server) forget(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	c.kind.Active.Add(-1)
+}
+
+// setPeer says who the other end is, and whether it may speak for others.
+func (c *conn) setPeer(peer, local netip.AddrPort) {
+	c.who.peer, c.who.local = peer, local
+	c.who.peerIP = peer.Addr().AppendTo(nil)
+	c.who.trusted = c.srv.trusts(peer.Addr())
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -31,13 +31,16 @@ type Snapshot struct {
 
 // listener is what is served on a Bind.
 type listener struct {
-	id        ir.ListenerID
-	tls       bool
-	scheme    string
-	port      string
-	hosts     *match.Hosts[*host]
-	names     *certs.ServerNames // nil without TLS
-	unmatched *stats.Route
+	id     ir.ListenerID
+	tls    bool
+	scheme string
+	port   string
+	hosts  *match.Hosts[*host]
+	names  *certs.ServerNames // nil without TLS
+	// passthrough has the routes of names that are passed through, by their
+	// index among names.
+	passthrough map[int]*route
+	unmatched   *stats.Route
 }
 
 // host is one virtual server.
@@ -138,6 +141,11 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 			s.labels[h.routes[i].stats.Labels()] = true
 		}
 	}
+	for _, l := range s.listeners {
+		for _, r := range l.passthrough {
+			s.labels[r.stats.Labels()] = true
+		}
+	}
 	for i := range cfg.Certificates {
 		s.certs = append(s.certs, cfg.Certificates[i].ID)
 	}
@@ -181,6 +189,17 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 		out.names = certs.NewServerNames(l.ServerNames, cfg.Certificates, c.certs)
 		for i, n := range l.ServerNames {
 			name := out.names.At(i)
+			if n.Passthrough != nil {
+				r := &route{id: ir.RouteID("tls/" + n.Pattern.String()), namespace: n.Passthrough.Origin.Namespace, ingress: n.Passthrough.Origin.Name}
+				if err := c.forward(r, &n.Passthrough.Forward, backends); err != nil {
+					return nil, fmt.Errorf("cannot compile passthrough of %s: %w", n.Pattern, err)
+				}
+				r.stats = c.Stats.Route(stats.RouteLabels{Namespace: r.namespace, Ingress: r.ingress, Service: r.service})
+				if out.passthrough == nil {
+					out.passthrough = map[int]*route{}
+				}
+				out.passthrough[i] = r
+			}
 			if n.Terminate == nil {
 				// No connection may ask for it under another name: 421.
 				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: &host{name: name}})

@@ -98,7 +98,7 @@ func appendUpstream(b []byte, e *Entry) []byte {
 
 func appendTLS(b []byte, e *Entry) []byte {
 	if e.TLSVersion == 0 {
-		return b
+		return appendText(b, `,"server_name":"`, e.ServerName) // passed through
 	}
 	b = append(b, `,"tls_version":"`...)
 	b = appendNameOrHex(b, versionName(e.TLSVersion), e.TLSVersion)

@@ -43,3 +43,9 @@ func AppendAlert(dst []byte, a Alert) []byte {
 	// Version 0x0301, as before any version is agreed (RFC 8446 appendix D).
 	return append(dst, 21, 3, 1, 0, 2, 2, byte(a))
 }
+
+// LooksLikeHTTP reports whether the first bytes of a connection are those of an
+// HTTP request: a method in upper case.
+func LooksLikeHTTP(b []byte) bool {
+	return len(b) > 0 && b[0] >= 'A' && b[0] <= 'Z'
+}

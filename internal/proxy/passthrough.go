@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
+	"gatehouse.dev/gatehouse/internal/proxy/hello"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/proxyproto"
+	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+)
+
+// passIdle is how long a passed-through connection may be silent in both
+// directions (nginx's proxy_timeout of streams).
+const passIdle = 10 * time.Minute
+
+// passHalf is how long it may be silent once one direction has ended.
+const passHalf = time.Minute
+
+// prelude reads what comes before HTTP or TLS: the PROXY header, where it is
+// required. False: the connection is to be closed without a word.
+func (c *conn) prelude() bool {
+	if !c.srv.o.ProxyProtocol {
+		return true
+	}
+	if !c.who.trusted {
+		c.srv.o.Logger.Debug("PROXY protocol from a peer that is no trusted proxy", "client", c.who.peer)
+		return false
+	}
+	c.readDeadline(c.srv.o.HandshakeTimeout)
+	for {
+		h, n, need, err := proxyproto.Parse(c.rd.Unread())
+		switch {
+		case err != nil:
+			c.srv.o.Logger.Debug("PROXY header refused", "client", c.who.peer, "error", err)
+			return false
+		case need:
+			if c.rd.Fill() != nil {
+				return false
+			}
+			continue
+		}
+		c.rd.Consume(n)
+		if h.Command == proxyproto.Local {
+			return true
+		}
+		if !h.Source.IsValid() {
+			return false // the balancer does not know for whom: nor could any guard
+		}
+		c.setPeer(h.Source, h.Destination)
+		return true
+	}
+}
+
+// replay is a connection some of whose bytes were read already.
+type replay struct {
+	net.Conn
+	rd http1.Reader
+}
+
+func (r *replay) Read(p []byte) (int, error) {
+	unread := r.rd.Unread()
+	if len(unread) == 0 {
+		return r.Conn.Read(p)
+	}
+	n := copy(p, unread)
+	if r.rd.Consume(n); n == len(unread) {
+		r.rd.Release()
+	}
+	return n, nil
+}
+
+// openTLS decides what becomes of a connection to a TLS listener: it is passed
+// through (true: it has ended), or c.nc terminates TLS.
+func (c *conn) openTLS() (ended bool) {
+	from := &replay{Conn: c.tcp, rd: c.rd}
+	from.rd.Src = c.tcp
+	c.rd = http1.Reader{}
+	c.nc = from
+	if ln := c.srv.snapshot.Load().byBind[c.bind]; ln != nil && len(ln.passthrough) > 0 {
+		h, err := c.peek(&from.rd)
+		if err != nil {
+			c.refuseHello(err)
+			from.rd.Release()
+			return true
+		}
+		if name, ok := ln.names.Lookup(h.ServerName); ok && name.Passthrough != nil {
+			c.pass(ln, ln.passthrough[name.Index], h.ServerName, &from.rd)
+			from.rd.Release()
+			return true
+		}
+	}
+	c.nc = tls.Server(from, c.tlsConfig)
+	c.rd.Src = c.nc
+	return false
+}
+
+// peek reads the ClientHello without consuming it.
+func (c *conn) peek(rd *http1.Reader) (hello.ClientHello, error) {
+	c.tcp.SetReadDeadline(time.Now().Add(c.srv.o.HandshakeTimeout))
+	var p hello.Parser
+	for {
+		h, need, err := p.Parse(rd.Unread())
+		if err != nil || !need {
+			return h, err
+		}
+		if err := rd.Fill(); err != nil {
+			return h, err
+		}
+	}
+}
+
+// refuseHello says what is wrong, in the protocol that the client speaks.
+func (c *conn) refuseHello(err error) {
+	count(&c.srv.o.Stats.TLSHandshakes, false)
+	c.srv.o.Logger.Debug("TLS handshake failed", "client", c.who.peer, "error", err)
+	c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
+	if errors.Is(err, hello.ErrHTTP) {
+		io.WriteString(c.tcp, plainToTLS)
+	} else if a, ok := hello.AlertFor(err); ok {
+		c.tcp.Write(hello.AppendAlert(nil, a))
+	}
+}
+
+// plainToTLS answers HTTP on a TLS port.
+const plainToTLS = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 50\r\n\r\n400 Bad Request: this port speaks TLS, use https.\n"
+
+// pass carries the connection to an endpoint as it is, from the ClientHello on.
+func (c *conn) pass(ln *listener, r *route, serverName string, hello *http1.Reader) {
+	start := time.Now()
+	e := accesslog.Entry{
+		Start: start, Client: c.who.peer, Peer: c.who.peer, Scheme: "tls", ServerName: serverName,
+		Route: r.id, Namespace: r.namespace, Ingress: r.ingress,
+	}
+	t := r.target()
+	if t != nil && t.backend != nil {
+		e.Service, e.ServicePort = t.service, t.port
+		c.passTo(r, t, hello, &e)
+	} else {
+		e.Reason = ir.ReasonInvalidBackend
+	}
+	if e.Reason != "" {
+		c.srv.o.Stats.Answer(e.Reason)
+		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
+		c.tcp.Write(alertUnavailable)
+	}
+	e.Duration = time.Since(start)
+	r.stats.Observe(&stats.Observation{
+		Duration: e.Duration, HasUpstream: e.Attempts > 0, Upstream: e.UpstreamDuration, BytesIn: e.BytesIn, BytesOut: e.BytesOut,
+	})
+	if c.srv.o.Log != nil {
+		c.srv.o.Log.Log(&e)
+	}
+}
+
+// alertUnavailable is a fatal TLS alert internal_error (RFC 8446, 6.2).
+var alertUnavailable = []byte{21, 3, 3, 0, 2, 2, 80}
+
+// passTo connects to an endpoint and carries both directions.
+func (c *conn) passTo(r *route, t *target, hello *http1.Reader, e *accesslog.Entry) {
+	var triedBuf [maxTries]*upstream.Endpoint
+	tried := triedBuf[:0]
+	e.Reason = ir.ReasonNoEndpoints
+	x := exchange{srv: c.srv, client: &c.who}
+	x.real = c.who.peer
+	for len(tried) < r.tries {
+		ep, ok := t.backend.Pick(tried, e.Start)
+		if !ok {
+			return
+		}
+		tried = append(tried, ep)
+		e.Endpoint, e.Attempts = ep.Addr(), len(tried)
+		ctx, cancel := context.WithTimeout(c.srv.ctx, r.connect)
+		uc, err := ep.DialFor(ctx, x.proxyHeader(t))
+		cancel()
+		count(&c.srv.o.Stats.Upstream.Connects, err == nil)
+		if err != nil {
+			e.Reason = x.connectReason(err)
+			continue
+		}
+		e.Reason = ""
+		e.UpstreamDuration = time.Since(e.Start)
+		c.carry(uc, hello, e)
+		uc.Close()
+		return
+	}
+}
+
+func (c *conn) carry(uc *upstream.Conn, hello *http1.Reader, e *accesslog.Entry) {
+	up := uc.Conn.(*net.TCPConn)
+	first := hello.Unread()
+	if writeAll(up, first, c.srv.o.UpstreamSend) != nil {
+		e.Reason = ir.ReasonBadGateway
+		return
+	}
+	e.BytesIn = int64(len(first))
+	hello.Consume(len(first))
+	hello.Release()
+	c.tcp.SetReadDeadline(time.Time{})
+	l := link{start: time.Now()}
+	done := make(chan int64)
+	go func() { done <- l.splice(up, c.tcp) }()
+	e.BytesOut = l.splice(c.tcp, up)
+	e.BytesIn += <-done
+}
+
+// link is two spliced directions, and what they know of each other.
+type link struct {
+	start  time.Time
+	moved  atomic.Int64 // when a byte last moved in either direction, since start
+	half   atomic.Bool  // one direction has ended in good order
+	broken atomic.Bool
+}
+
+func (l *link) idle() time.Duration {
+	if l.half.Load() {
+		return passHalf
+	}
+	return passIdle
+}
+
+// spliceRun is how much is spliced in one call, in bytes; activity is seen
+// between calls only.
+const spliceRun = 1 << 20
+
+// splice carries one direction in the kernel to its end, and passes the end on.
+func (l *link) splice(dst, src *net.TCPConn) (total int64) {
+	lr := io.LimitedReader{R: src}
+	for {
+		lr.N = spliceRun
+		until := l.start.Add(time.Duration(l.moved.Load()) + l.idle())
+		src.SetReadDeadline(until)
+		dst.SetWriteDeadline(until.Add(time.Minute)) // never the first to strike: bytes in the pipe would be lost
+		if l.broken.Load() {
+			return total
+		}
+		n, err := dst.ReadFrom(&lr)
+		total += n
+		if n > 0 {
+			l.moved.Store(int64(time.Since(l.start)))
+		}
+		switch {
+		case err == nil && n == spliceRun:
+		case err == nil: // the end of src
+			l.half.Store(true)
+			dst.SetReadDeadline(time.Now().Add(passHalf)) // for the other direction
+			if dst.CloseWrite() != nil {
+				l.end(dst, src)
+			}
+			return total
+		case http1.IsTimeout(err) && !l.broken.Load() && (n > 0 || time.Since(l.start)-time.Duration(l.moved.Load()) < l.idle()):
+		default:
+			l.end(dst, src)
+			return total
+		}
+	}
+}
+
+// end makes both directions stop.
+func (l *link) end(a, b *net.TCPConn) {
+	l.broken.Store(true)
+	a.SetDeadline(time.Unix(1, 0))
+	b.SetDeadline(time.Unix(1, 0))
+}
