@@ -61,6 +61,9 @@ func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
 type trickle struct{ net.Conn }
 
 func (w trickle) Write(p []byte) (int, error) {
+	if len(p) > 4096 {
+		return w.Conn.Write(p) // not the hello any more
+	}
 	for i := range p {
 		if _, err := w.Conn.Write(p[i : i+1]); err != nil {
 			return i, err

@@ -78,7 +78,7 @@ func BenchmarkApply(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		time.Sleep(applyPause)
+		time.Sleep(applyPause) // changes are timed one by one
 		return took
 	}
 	awaitStatus(b, client)
@@ -247,7 +247,7 @@ func (a *asker) await(body string) (time.Duration, error) {
 		case took > applyPatience:
 			return 0, fmt.Errorf("the change was not seen in %v", applyPatience)
 		}
-		time.Sleep(200 * time.Microsecond)
+		time.Sleep(200 * time.Microsecond) // the pace of this poll
 	}
 }
 
