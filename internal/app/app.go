@@ -29,7 +29,6 @@ import (
 	"gatehouse.dev/gatehouse/internal/source/files"
 	"gatehouse.dev/gatehouse/internal/source/kube"
 	"gatehouse.dev/gatehouse/internal/status"
-	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -130,15 +129,13 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("cannot make the default certificate: %w", err)
 	}
+	to := s.translation()
+	to.HTTPAddr, to.HTTPSAddr = s.http, s.https
+	to.HTTPPort, to.HTTPSPort = s.portSeen(s.http, 80), s.portSeen(s.https, 443)
+	to.SelfSigned, to.Addresses, to.Certificates = selfSigned, policy, resolve.NewCertificates()
 	g.loop = &loop{
 		store: g.store, upstream: g.upstream, server: g.server, compiler: proxy.NewCompiler(o),
-		stats: g.stats, log: g.log,
-		options: translate.Options{
-			HTTPAddr: s.http, HTTPSAddr: s.https,
-			HTTPPort: s.portSeen(s.http, 80), HTTPSPort: s.portSeen(s.https, 443),
-			IngressClass: s.IngressClass, ControllerName: s.ControllerName, AnyClass: s.Manifests != "",
-			DefaultTLSSecret: s.defaultTLS, SelfSigned: selfSigned, Addresses: policy, Certificates: resolve.NewCertificates(),
-		},
+		stats: g.stats, log: g.log, options: to,
 	}
 	if err := g.makeSource(); err != nil {
 		return err
@@ -148,9 +145,13 @@ func (g *Gateway) build(version string, access io.Writer) error {
 }
 
 // ownAddresses are all addresses at which a listener can be reached: for a
-// wildcard address those of every interface.
+// wildcard address those of every interface. On loopback they are both that the
+// name localhost stands for.
 func ownAddresses(a netip.AddrPort) []netip.AddrPort {
 	own := []netip.AddrPort{a}
+	if a.Addr().IsLoopback() {
+		own = append(own, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()), netip.AddrPortFrom(netip.IPv6Loopback(), a.Port()))
+	}
 	if !a.Addr().IsUnspecified() {
 		return own
 	}

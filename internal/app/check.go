@@ -62,6 +62,7 @@ manifests cannot be read.`,
 	f.StringVar(&o.IngressClass, "ingress-class", o.IngressClass, "as in serve")
 	f.StringVar(&o.ControllerName, "controller-name", o.ControllerName, "as in serve")
 	f.BoolVar(&o.AllowLocalEndpoints, "allow-local-endpoints", true, "as in serve")
+	o.addAnnotationFlags(f)
 	return cmd
 }
 
@@ -109,10 +110,8 @@ func check(path string, in io.Reader, o Options) (*checkResult, error) {
 		return nil, err
 	}
 	everywhere := netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
-	to := translate.Options{
-		HTTPAddr: everywhere, HTTPSAddr: everywhere, IngressClass: s.IngressClass, ControllerName: s.ControllerName,
-		AnyClass: true, SelfSigned: selfSigned, Addresses: s.addressPolicy(),
-	}
+	to := s.translation()
+	to.HTTPAddr, to.HTTPSAddr, to.AnyClass, to.SelfSigned = everywhere, everywhere, true, selfSigned
 	v := store.View()
 	_, report := translate.Build(v, to)
 	all := merge(verdicts, report.Verdicts, translate.Services(v, to, nil).Verdicts)

@@ -137,13 +137,14 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.ProxyProtocol, "proxy-protocol", o.ProxyProtocol, "off or require: PROXY protocol from clients, never guessed (require is not built yet)")
 	f.StringVar(&o.IngressClass, "ingress-class", o.IngressClass, "class name that is ours in the annotation kubernetes.io/ingress.class; with --manifests and no IngressClass object every Ingress is served")
 	f.StringVar(&o.ControllerName, "controller-name", o.ControllerName, "spec.controller of the IngressClasses that are ours")
-	f.StringSliceVar(&o.WatchNamespaces, "watch-namespace", nil, "namespace to watch (repeatable); default all")
+	f.StringSliceVar(&o.WatchNamespaces, "watch-namespace", nil, "namespace to watch (repeatable), with an API server only; default all")
 	f.StringVar(&o.DefaultTLSSecret, "default-tls-secret", o.DefaultTLSSecret, "namespace/name of the certificate for unknown or absent server names; default self-made")
 	f.StringSliceVar(&o.PublishAddresses, "publish-address", nil, "IP address or host name to write into status.loadBalancer (repeatable)")
 	f.StringVar(&o.PublishService, "publish-service", o.PublishService, "namespace/name of the Service whose addresses are written into status.loadBalancer")
 	f.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "namespace of the Lease by which replicas agree on who writes status")
 	f.StringSliceVar(&o.TrustedProxies, "trusted-proxies", nil, "CIDR of proxies whose X-Forwarded-* are believed (repeatable)")
 	f.BoolVar(&o.AllowLocalEndpoints, "allow-local-endpoints", false, "allow loopback and link-local endpoint addresses (default true with --manifests, false with an API server)")
+	o.addAnnotationFlags(f)
 	f.StringVar(&o.AccessLog, "access-log", o.AccessLog, "off, json or combined, to standard output")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long open requests and WebSockets may take after SIGTERM")
@@ -161,6 +162,14 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.UpstreamSendTimeout, "upstream-send-timeout", o.UpstreamSendTimeout, "between two writes to an endpoint")
 	f.DurationVar(&o.UpstreamIdleTimeout, "upstream-idle-timeout", o.UpstreamIdleTimeout, "how long an idle connection to an endpoint is kept")
 	f.IntVar(&o.UpstreamMaxIdle, "upstream-max-idle", o.UpstreamMaxIdle, "idle connections kept per endpoint")
+}
+
+// addAnnotationFlags declares what holds where annotations say nothing else.
+func (o *Options) addAnnotationFlags(f *pflag.FlagSet) {
+	f.BoolVar(&o.SSLRedirect, "ssl-redirect", o.SSLRedirect, "redirect HTTP to HTTPS (308) on hosts with a TLS entry, unless the annotation ssl-redirect says otherwise")
+	f.StringVar(&o.HSTS, "hsts", o.HSTS, "Strict-Transport-Security of answers over HTTPS on hosts with a TLS entry; off to disable")
+	f.BoolVar(&o.VerifyUpstreams, "verify-upstreams", o.VerifyUpstreams, "verify the certificates of HTTPS and GRPCS backends, unless the annotation proxy-ssl-verify says otherwise")
+	f.BoolVar(&o.AllowCrossNamespace, "allow-cross-namespace", o.AllowCrossNamespace, "let annotations name Secrets of other namespaces than their Ingress's")
 }
 
 func newLogger(w io.Writer, level string) (*slog.Logger, error) {

@@ -29,6 +29,7 @@ var contractFlags = map[string]string{
 	"drain-timeout": "30s", "ingress-class": "gatehouse", "controller-name": "gatehouse.dev/ingress-controller",
 	"watch-namespace": "[]", "default-tls-secret": "", "publish-address": "[]", "publish-service": "",
 	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info",
+	"ssl-redirect": "true", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false",
 	// Limits.
 	"max-header-bytes": "65536", "max-header-fields": "100", "max-uri-bytes": "8192", "max-body-bytes": "0",
 	"max-connections": "65536", "client-header-timeout": "1m0s", "idle-timeout": "1m15s",
@@ -188,7 +189,13 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--admin-addr", "nonsense"}, "--admin-addr", "off")
 	f([]string{"--admin-addr", busy.Addr().String()}, "--admin-addr", busy.Addr().String(), "in use")
 	f([]string{"--health-addr", busy.Addr().String()}, "--health-addr", "in use")
-	f([]string{"--http-addr", busy.Addr().String()}, "http", busy.Addr().String(), "in use")
+	f([]string{"--http-addr", busy.Addr().String()}, "--http-addr", busy.Addr().String(), "in use")
+	f([]string{"--http-addr", "off", "--https-addr", busy.Addr().String()}, "--https-addr", busy.Addr().String(), "in use")
+	f([]string{"--watch-namespace", "a,b"}, "--watch-namespace", "a,b", "--manifests", "API server")
+	f([]string{"--hsts", "on"}, "--hsts", `"on"`, "max-age", "off")
+	f([]string{"--hsts", "max-age=1\r\nX: y"}, "--hsts", "max-age", "off")
+	f([]string{"--hsts", "includeSubDomains; max-age=one"}, "--hsts", "max-age")
+	f([]string{"--ssl-redirect=maybe"}, "--ssl-redirect", "maybe")
 	f([]string{"--http-addr", "off"}, "--http-addr", "--https-addr", "nothing to serve")
 	f([]string{"--proxy-protocol", "auto"}, "--proxy-protocol", `"auto"`, "require", "off")
 	f([]string{"--access-log", "xml"}, "--access-log", `"xml"`, "json", "combined", "off")

@@ -135,20 +135,23 @@ func (g *Gateway) printDemo(w io.Writer) {
 	}
 	b.WriteString("\nRoutes\n")
 	for _, l := range g.loop.state().config.Listeners {
-		if l.Protocol == ir.ProtocolHTTP {
-			printRoutes(&b, l.Hosts)
+		printRoutes(&b, "http ", l.Hosts)
+		for _, n := range l.ServerNames {
+			if n.Terminate != nil {
+				printRoutes(&b, "https", n.Terminate.Hosts)
+			}
 		}
 	}
 	ca := filepath.Join(g.s.Manifests, demoCAFile)
 	b.WriteString("\nTry\n")
 	if plain.IsValid() {
-		for _, u := range []string{"example.com/login", "example.com/checkout", "example.com/payments", "foo.example.com/", "bar.example.com/", "any.bar.com/", "elsewhere.test/"} {
+		for _, u := range []string{"foo.example.com/", "bar.example.com/", "elsewhere.test/", "example.com/login"} {
 			host, path, _ := strings.Cut(u, "/")
 			fmt.Fprintf(&b, "  curl --resolve %s:%d:%s http://%s:%d/%s\n", host, plain.Port(), local(plain), host, plain.Port(), path)
 		}
 	}
 	if secure.IsValid() {
-		for _, u := range []string{"example.com/login", "shop.bar.com/"} {
+		for _, u := range []string{"example.com/login", "example.com/checkout", "example.com/payments", "any.bar.com/"} {
 			host, path, _ := strings.Cut(u, "/")
 			fmt.Fprintf(&b, "  curl --cacert %s --resolve %s:%d:%s https://%s:%d/%s\n", ca, host, secure.Port(), local(secure), host, secure.Port(), path)
 		}
@@ -157,14 +160,17 @@ func (g *Gateway) printDemo(w io.Writer) {
 	io.WriteString(w, b.String())
 }
 
-func printRoutes(b *strings.Builder, hosts []*ir.Host) {
+func printRoutes(b *strings.Builder, scheme string, hosts []*ir.Host) {
 	for _, h := range hosts {
 		for _, r := range h.Routes {
 			to := "an answer made here"
+			if r.Action.Redirect != nil {
+				to = fmt.Sprintf("redirect (%d)", r.Action.Redirect.Status)
+			}
 			if f := r.Action.Forward; f != nil && len(f.Targets) > 0 {
 				to = string(f.Targets[0].Backend)
 			}
-			fmt.Fprintf(b, "  %-18s %-12s -> %s\n", h.Pattern, r.Match.Path.Value, to)
+			fmt.Fprintf(b, "  %s  %-18s %-12s -> %s\n", scheme, h.Pattern, r.Match.Path.Value, to)
 		}
 	}
 }

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -153,12 +155,29 @@ func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) error {
 		l.log.Warn("names of some external services are not resolved yet: their routes answer 503")
 	}
 	if err := l.server.Apply(snap); err != nil {
-		return fmt.Errorf("cannot apply the configuration: %w", err)
+		return l.nameFlag(err)
 	}
 	l.compiler.Retain(snap)
 	l.log.Debug("configuration applied", "generation", v.Generation, "routes", len(next.config.Listeners),
 		"build", built.Sub(start), "compile", time.Since(built))
 	return nil
+}
+
+// nameFlag says by which flag an address came that cannot be bound.
+func (l *loop) nameFlag(err error) error {
+	var op *net.OpError
+	addr, ok := (*net.TCPAddr)(nil), errors.As(err, &op)
+	if ok {
+		addr, ok = op.Addr.(*net.TCPAddr)
+	}
+	if !ok {
+		return fmt.Errorf("cannot apply the configuration: %w", err)
+	}
+	flag := "--https-addr"
+	if l.options.HTTPAddr.IsValid() && int(l.options.HTTPAddr.Port()) == addr.Port {
+		flag = "--http-addr"
+	}
+	return fmt.Errorf("%s: %w", flag, err)
 }
 
 // logVerdicts tells each new finding once.

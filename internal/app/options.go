@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/translate"
 )
 
 // Options are the settings of `gatehouse serve`, as given by flags.
@@ -32,6 +34,10 @@ type Options struct {
 	PublishService               string
 	TrustedProxies               []string
 	AllowLocalEndpoints          bool
+	SSLRedirect                  bool
+	HSTS                         string // Strict-Transport-Security; "" or "off": none
+	VerifyUpstreams              bool
+	AllowCrossNamespace          bool
 	AccessLog, LogLevel          string
 	LeaseNamespace               string
 
@@ -50,6 +56,7 @@ func Defaults() Options {
 	return Options{
 		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
 		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller",
+		SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
 		AccessLog: "json", LogLevel: "info", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
 		MaxHeaderBytes: 64 << 10, MaxHeaderFields: 100, MaxURIBytes: 8 << 10, MaxConnections: 65536,
@@ -112,6 +119,13 @@ func (o Options) check() (*settings, error) {
 	default:
 		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
 	}
+	if s.HSTS, err = readHSTS(o.HSTS); err != nil {
+		errs = append(errs, err)
+	}
+	if o.Manifests != "" && len(o.WatchNamespaces) > 0 {
+		errs = append(errs, fmt.Errorf("--watch-namespace %s: goes with an API server only: --manifests serves all namespaces of its directory; remove one of the two",
+			strings.Join(o.WatchNamespaces, ",")))
+	}
 	errs = append(errs, o.checkLimits()...)
 	if !s.http.IsValid() && !s.https.IsValid() {
 		errs = append(errs, errors.New("--http-addr and --https-addr are both off: there is nothing to serve"))
@@ -124,6 +138,22 @@ func (o Options) check() (*settings, error) {
 	}
 	return s, errors.Join(errs...)
 }
+
+// readHSTS gives the value of Strict-Transport-Security, "" for none. It must
+// hold the directive max-age (RFC 6797, section 6.1), without which browsers
+// ignore the field.
+func readHSTS(s string) (string, error) {
+	if s == "" || s == "off" {
+		return "", nil
+	}
+	unprintable := strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
+	if unprintable || !maxAge.MatchString(s) {
+		return "", fmt.Errorf("--hsts %q: give a value of Strict-Transport-Security with max-age=SECONDS, or off", s)
+	}
+	return s, nil
+}
+
+var maxAge = regexp.MustCompile(`(?i)(^|;)\s*max-age\s*=\s*("\d+"|\d+)\s*(;|$)`)
 
 // checkLimits refuses sizes and times that mean nothing: a zero would silently
 // become the default further in.
@@ -200,6 +230,15 @@ const (
 	bindHTTP  ir.BindID = "http"
 	bindHTTPS ir.BindID = "https"
 )
+
+// translation is what translation needs of the settings, but for addresses.
+func (s *settings) translation() translate.Options {
+	return translate.Options{
+		IngressClass: s.IngressClass, ControllerName: s.ControllerName, AnyClass: s.Manifests != "",
+		DefaultTLSSecret: s.defaultTLS, Addresses: s.addressPolicy(),
+		SSLRedirect: s.SSLRedirect, HSTS: s.HSTS, VerifyUpstreams: s.VerifyUpstreams, AllowCrossNamespace: s.AllowCrossNamespace,
+	}
+}
 
 func (s *settings) addressPolicy() service.AddressPolicy {
 	return service.AddressPolicy{AllowLocal: s.AllowLocalEndpoints}

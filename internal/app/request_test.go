@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // request is one line of the section "requests" of a scenario:
@@ -163,7 +165,11 @@ func (r *result) reason() string {
 	if r.echo != nil || len(words) == 0 {
 		return ""
 	}
-	return words[len(words)-1]
+	last := words[len(words)-1]
+	if r.status < 400 && !slices.Contains(ir.Reasons(), ir.Reason(last)) {
+		return "" // a redirect that was asked for has no reason
+	}
+	return last
 }
 
 // client sends requests to a Gateway.

@@ -31,7 +31,9 @@ func TestRollingChange(t *testing.T) {
 		r.start(i % 2)
 	}
 	r.change(0)
-	g := startGateway(t, testOptions(dir))
+	o := testOptions(dir)
+	o.SSLRedirect = false // half of the clients ask over HTTP
+	g := startGateway(t, o)
 	r.m.wait(g)
 
 	h := newHammer(t, g, r.ca.pool(), "x.test", []string{"/fixed", "/flips"})

@@ -41,6 +41,15 @@ type name struct {
 // another tenant may have put something.
 func absolute(host string) string { return strings.TrimRight(host, ".") + "." }
 
+// isLocalhost reports whether the absolute name is "localhost" or below it.
+// Such names are loopback addresses and are never asked of a name server (RFC
+// 6761, section 6.3), which could otherwise say what this machine is. Whether
+// loopback may be dialled is for the policy, as with all addresses.
+func isLocalhost(host string) bool {
+	host = strings.ToLower(host)
+	return host == "localhost." || strings.HasSuffix(host, ".localhost.")
+}
+
 // lookUpDue starts the lookups that are due, as many as may run at once and the
 // longest due first (new names before retries), and returns the time until the
 // next one. A lookup that ends kicks Run.
@@ -70,9 +79,15 @@ func (m *Manager) lookUpDue(ctx context.Context, lookups *sync.WaitGroup, now ti
 }
 
 func (m *Manager) lookUp(ctx context.Context, b *Backend, n *name) {
-	one, cancel := context.WithTimeout(ctx, lookupTimeout)
-	addrs, err := m.resolver.LookupNetIP(one, "ip", n.host)
-	cancel()
+	var addrs []netip.Addr
+	var err error
+	if isLocalhost(n.host) {
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	} else {
+		one, cancel := context.WithTimeout(ctx, lookupTimeout)
+		addrs, err = m.resolver.LookupNetIP(one, "ip", n.host)
+		cancel()
+	}
 	if ctx.Err() != nil {
 		return // ended by Run, which says nothing about the name
 	}

@@ -366,3 +366,28 @@ func TestRunEndsDuringALookup(t *testing.T) {
 		equal(t, "a lookup that was broken off is no failure", addressesOf(b), []string{addrA})
 	})
 }
+
+// TestLocalhostIsNotLookedUp states RFC 6761, section 6.3: the name and all
+// below it are loopback addresses, whatever a name server says, and only where
+// the policy allows them.
+func TestLocalhostIsNotLookedUp(t *testing.T) {
+	f := func(host string, allowed bool, want ...string) {
+		t.Helper()
+		inBubble(t, service.AddressPolicy{AllowLocal: allowed}, func(t *testing.T, m *Manager, d *fakeDNS) {
+			d.set(strings.TrimRight(host, ".")+".", "10.0.0.1")
+			m.Update(stateOf(externalName(host)))
+			b := m.Backend(shop)
+			synctest.Wait()
+			equal(t, host, addressesOf(b), want)
+			if isLocal := len(want) != 1; (d.lookups() == 0) != isLocal {
+				t.Errorf("%s: looked up, or not, against the rule", host)
+			}
+		})
+	}
+	for _, host := range []string{"localhost", "localhost.", "LocalHost", "a.b.localhost"} {
+		f(host, true, "127.0.0.1:80", "[::1]:80")
+		f(host, false)
+	}
+	f("notlocalhost", true, addrA)
+	f("localhost.example.com", true, addrA)
+}
