@@ -132,7 +132,7 @@ func (c *Compiler) compileGuards(s *ir.Security) *guards {
 		}
 	}
 	if s.Basic != nil {
-		users, _, err := auth.ParseFile(s.Basic.Users)
+		users, err := c.users.parse(s.Basic.Users)
 		if err != nil {
 			g.closed = true
 		} else {

@@ -2,12 +2,22 @@ package proxy
 
 import (
 	"regexp"
+
+	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // rewrite is an ir.Rewrite, compiled.
 type rewrite struct {
 	pattern     *regexp.Regexp
 	replacement string // in the form of regexp.Expand
+}
+
+func (c *Compiler) compileRewrite(r *ir.Rewrite) (*rewrite, error) {
+	pattern, err := c.paths.Compile(r.Pattern)
+	if err != nil {
+		return nil, err
+	}
+	return &rewrite{pattern: pattern, replacement: expandTemplate(r.Replacement)}, nil
 }
 
 // appendTarget appends the request target for the endpoint: the client's bytes,

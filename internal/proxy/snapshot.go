@@ -1,10 +1,11 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -83,13 +84,16 @@ type target struct {
 	proxyProtocol int
 }
 
-// Compiler makes Snapshots. It keeps what outlives them: parsed certificates.
-// It is not safe for concurrent use.
+// Compiler makes Snapshots. It keeps what outlives them, by content: parsed
+// certificates, regular expressions, users and who of them was verified. It is
+// not safe for concurrent use.
 type Compiler struct {
 	Upstream *upstream.Manager
 	Stats    *stats.Registry
 	certs    *certs.Cache
 	auth     *auth.Cache
+	users    keptUsers
+	paths    *match.Expressions                   // of paths and rewrites
 	byID     map[ir.CertificateID]*ir.Certificate // of the Config being compiled
 	defaults Options
 }
@@ -97,12 +101,16 @@ type Compiler struct {
 // NewCompiler shares the Server's upstreams, counters and default timeouts.
 func NewCompiler(o Options) *Compiler {
 	o.setDefaults()
-	return &Compiler{Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), auth: auth.NewCache(0), defaults: o}
+	return &Compiler{
+		Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), auth: auth.NewCache(0), defaults: o,
+		users: keptUsers{known: map[[sha256.Size]byte]*userFile{}}, paths: match.NewExpressions(),
+	}
 }
 
 // Compile makes a Snapshot of the Config. A Config that breaks its own rules
 // (a target without its Backend, two Listeners on a Bind) is an error: the
-// caller keeps serving the Snapshot it has.
+// caller keeps serving the Snapshot it has. What of a Route cannot be compiled
+// closes that Route: it answers 503.
 func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error) {
 	s := &Snapshot{
 		Generation: generation,
@@ -156,6 +164,8 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 func (c *Compiler) Retain(s *Snapshot) {
 	c.Upstream.Retain(s.backends)
 	c.certs.Retain(s.certs...)
+	c.users.retain()
+	c.paths.Retain()
 	c.Stats.Retain(func(l stats.RouteLabels) bool { return s.labels[l] })
 }
 
@@ -233,7 +243,10 @@ func (c *Compiler) host(h *ir.Host, backends map[ir.BackendID]ir.Backend) (*host
 			return nil, err
 		}
 	}
-	out.paths = match.NewPaths(matches)
+	out.paths = match.NewPaths(matches, c.paths)
+	for i := range out.paths.Broken() {
+		out.routes[i].close()
+	}
 	return out, nil
 }
 
@@ -245,11 +258,10 @@ func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.B
 	out.respond, out.redirect = r.Action.Respond, r.Action.Redirect
 	out.filters, out.guards = r.Filters, c.compileGuards(&r.Security)
 	if rw := r.Filters.Rewrite; rw != nil {
-		pattern, err := regexp.Compile("(?i)^(?:" + rw.Pattern + ")")
-		if err != nil {
-			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
+		var err error
+		if out.rewrite, err = c.compileRewrite(rw); err != nil {
+			out.close()
 		}
-		out.rewrite = &rewrite{pattern: pattern, replacement: expandTemplate(rw.Replacement)}
 	}
 	if f := r.Action.Forward; f != nil {
 		if err := c.forward(out, f, backends); err != nil {
@@ -258,6 +270,11 @@ func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.B
 	}
 	out.stats = c.Stats.Route(stats.RouteLabels{Namespace: out.namespace, Ingress: out.ingress, Service: out.service})
 	return nil
+}
+
+// close makes the Route answer 503, since what it asks for cannot be done.
+func (r *route) close() {
+	r.respond = &ir.Respond{Status: http.StatusServiceUnavailable, Reason: ir.ReasonAnnotationInvalid}
 }
 
 func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]ir.Backend) error {

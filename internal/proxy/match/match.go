@@ -6,7 +6,7 @@
 // read. Every table answers exactly what a linear scan with the reference
 // (ir.HostPattern.Matches, Matches) answers. Lookups neither allocate nor
 // lock, and take time in the length of what is looked up, not in the number of
-// routes.
+// routes; but regular expressions are tried in their order, each in linear time.
 //
 // It never does I/O, never logs and never decides what an answer looks like:
 // it finds that an authority or a path is malformed or ambiguous, and the

@@ -15,7 +15,7 @@ func TestAmbiguous(t *testing.T) {
 			t.Errorf("%q: %v", raw, err)
 			return
 		}
-		if got := NewPaths(matches(table)).Ambiguous(path); got != want {
+		if got := NewPaths(matches(table), nil).Ambiguous(path); got != want {
 			t.Errorf("%s: Ambiguous(%q) = %v, want %v", table, raw, got, want)
 		}
 	}
@@ -100,7 +100,7 @@ func FuzzAmbiguous(f *testing.F) {
 	for _, s := range []string{"/a/..;/b", "/a%2f..%5Cb", "//b/%2e", "/a;%2F../b", "/b%252F..%2f//..;x/", "/a\\..\\b"} {
 		f.Add(s)
 	}
-	paths := NewPaths(matches("/a/b /a =/b ~/c /"))
+	paths := NewPaths(matches("/a/b /a =/b ~/c /"), nil)
 	unescape := func(s string) string { s, _ = url.PathUnescape(s); return s }
 	params := func(s string) string {
 		segments := strings.Split(s, "/")
@@ -156,7 +156,7 @@ func FuzzAmbiguous(f *testing.F) {
 }
 
 func BenchmarkAmbiguous(b *testing.B) {
-	paths := NewPaths(manyPaths(10_000))
+	paths := NewPaths(manyPaths(10_000), nil)
 	for _, c := range []struct{ name, path string }{
 		{"usual", "/team-1/service-1/v1/orders"},
 		{"semicolon", "/login/form;jsessionid=0123456789"},

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,9 +16,17 @@ import (
 // Paths selects a Route of one Host by the canonical path. It is immutable.
 //
 // It is a radix tree over all values, flat in memory: one walk along the path
-// meets every value that is a prefix of it, whatever its kind.
+// meets every value that is a prefix of it, whatever its kind. Expressions are
+// tried one by one, those that come before what the tree has found.
 type Paths struct {
-	nodes []pathNode // nodes[0] is the root; empty when there are no routes
+	nodes       []pathNode // nodes[0] is the root; empty when there are no routes
+	expressions []indexed  // by index
+}
+
+// indexed is an expression with its place among the matches.
+type indexed struct {
+	index int32
+	*expression
 }
 
 // noRoute is greater than every index, so that the minimum needs no condition.
@@ -31,11 +41,18 @@ type pathNode struct {
 	children               int32  // index of the first child; all are adjacent
 }
 
-// NewPaths compiles the matches, given in order of precedence. It panics on an
-// unknown kind.
-func NewPaths(matches []ir.Match) *Paths {
+// NewPaths compiles the matches, given in order of precedence. Expressions come
+// from the cache, which may be nil. One that RE2 does not know takes every path
+// that no earlier match takes, and Broken tells of it. It panics on an unknown
+// kind.
+func NewPaths(matches []ir.Match, cache *Expressions) *Paths {
+	p := &Paths{}
 	terminals := make([]pathNode, 0, len(matches)) // prefix holds the whole value
 	for i, m := range matches {
+		if m.Path.Kind == ir.PathRegex {
+			p.expressions = append(p.expressions, indexed{int32(i), cache.get(m.Path.Value)})
+			continue
+		}
 		terminals = append(terminals, terminal(m.Path, int32(i)))
 	}
 	// Stable, so that the first of equal values has the lowest index.
@@ -48,7 +65,6 @@ func NewPaths(matches []ir.Match) *Paths {
 		}
 		merged = append(merged, t)
 	}
-	p := &Paths{}
 	if len(merged) > 0 {
 		p.nodes = make([]pathNode, 1, len(merged)+len(merged)/2+1)
 		p.build(0, merged, 0)
@@ -112,13 +128,36 @@ func (p *Paths) build(at int32, terminals []pathNode, depth int) {
 	}
 }
 
+// Broken gives the indexes of the matches whose expression cannot be used, with
+// the reason.
+func (p *Paths) Broken() iter.Seq2[int, error] {
+	return func(yield func(int, error) bool) {
+		for _, x := range p.expressions {
+			if x.err != nil && !yield(int(x.index), x.err) {
+				return
+			}
+		}
+	}
+}
+
 // Lookup gives the index, among the matches given to NewPaths, of the first
 // that matches the canonical path, or -1. Its time grows with the length of
-// the path, not with the number of routes.
+// the path, not with the number of routes; but expressions are compared with
+// the beginning of the path one by one.
 func (p *Paths) Lookup(path []byte) int {
 	best := int32(noRoute)
 	if len(p.nodes) > 0 {
 		best = p.walk(path)
+	}
+	for i := range p.expressions {
+		x := &p.expressions[i]
+		if x.index >= best {
+			break
+		}
+		if x.matches(path) {
+			best = x.index
+			break
+		}
 	}
 	if best == noRoute {
 		return -1
@@ -165,6 +204,10 @@ func Matches(m ir.PathMatch, path string) bool {
 		return ok && (rest == "" || rest[0] == '/')
 	case ir.PathString:
 		return strings.HasPrefix(path, value)
+	case ir.PathRegex:
+		_, alone := regexp.Compile(m.Value)
+		re, err := regexp.Compile("(?i)^(?:" + m.Value + ")")
+		return alone != nil || err != nil || re.MatchString(path)
 	default:
 		panic(fmt.Sprintf("BUG: match.Matches: unknown path kind %q", m.Kind))
 	}

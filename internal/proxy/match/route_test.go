@@ -10,7 +10,8 @@ import (
 
 var kinds = map[byte]ir.PathKind{'=': ir.PathExact, '/': ir.PathElement, '~': ir.PathString}
 
-// matches reads words: "=/foo" is Exact, "~/foo" String, "/foo" Element.
+// matches reads words: "=/foo" is Exact, "~/foo" String, "^/foo" Regex, "/foo"
+// Element.
 func matches(s string) []ir.Match {
 	var out []ir.Match
 	for f := range strings.FieldsSeq(s) {
@@ -20,6 +21,8 @@ func matches(s string) []ir.Match {
 			kind, value = ir.PathExact, f[1:]
 		case '~':
 			kind, value = ir.PathString, f[1:]
+		case '^':
+			kind, value = ir.PathRegex, f[1:]
 		}
 		out = append(out, ir.Match{Path: ir.PathMatch{Kind: kind, Value: value}})
 	}
@@ -46,7 +49,7 @@ func TestMatchesIngressTable(t *testing.T) {
 			if Matches(m, p) != want {
 				t.Errorf("Matches(%s %s, %s) = %v, want %v", kind, value, p, !want, want)
 			}
-			if got := NewPaths([]ir.Match{{Path: m}}).Lookup([]byte(p)) == 0; got != want {
+			if got := NewPaths([]ir.Match{{Path: m}}, nil).Lookup([]byte(p)) == 0; got != want {
 				t.Errorf("Lookup of %s in %s %s = %v, want %v", p, kind, value, got, want)
 			}
 		}
@@ -79,7 +82,7 @@ func TestPathsLookup(t *testing.T) {
 	f := func(table, path string, want int) {
 		t.Helper()
 		list := matches(table)
-		if got := NewPaths(list).Lookup([]byte(path)); got != want {
+		if got := NewPaths(list, nil).Lookup([]byte(path)); got != want {
 			t.Errorf("%s: %s selects %d, want %d", table, path, got, want)
 		}
 		if got := scanPaths(list, path); got != want {
@@ -115,7 +118,7 @@ func TestNewPathsRefusesUnknownKind(t *testing.T) {
 			t.Error("an unknown kind was taken")
 		}
 	}()
-	NewPaths([]ir.Match{{Path: ir.PathMatch{Kind: "Regex", Value: "/"}}})
+	NewPaths([]ir.Match{{Path: ir.PathMatch{Kind: "Other", Value: "/"}}}, nil)
 }
 
 func FuzzPathsLookup(f *testing.F) {
@@ -125,12 +128,16 @@ func FuzzPathsLookup(f *testing.F) {
 	f.Add("~/a%2fb /a%2F", "/a%2Fb")
 	f.Add("~a ~/ = ~", "a")
 	f.Add("/a// /a/ //", "/a//")
+	f.Add("^/foo(/|$)(.*) /foo ^/f.*", "/FOO/x")
+	f.Add("^/ask/k ^(?-i)/S ^a)|(b /", "/A\u017F\u212A/\u212A")
+	f.Add("=/b ^/[a-c]+$ ~/ ^(", "/b")
+	f.Add("^|/a ^\\Q/x ^/\u00e4b", "/\u00c4B")
 	f.Fuzz(func(t *testing.T, table, path string) {
 		if len(table)+len(path) > 500 {
 			t.Skip("slow, and no different")
 		}
 		list := matches(table)
-		p := NewPaths(list)
+		p := NewPaths(list, nil)
 		if got, want := p.Lookup([]byte(path)), scanPaths(list, path); got != want {
 			t.Errorf("%q: %q selects %d, a scan %d", table, path, got, want)
 		}
@@ -159,7 +166,7 @@ func manyPaths(n int) []ir.Match {
 func TestPathsLookupOfMany(t *testing.T) {
 	const n = 5000
 	list := manyPaths(n)
-	p := NewPaths(list)
+	p := NewPaths(list, nil)
 	for i := range n {
 		for _, suffix := range []string{"", "/x", "x"} {
 			path := list[i].Path.Value + suffix
@@ -175,7 +182,7 @@ func TestPathsLookupOfMany(t *testing.T) {
 }
 
 func TestPathsLookupAllocatesNothing(t *testing.T) {
-	p := NewPaths(manyPaths(1000))
+	p := NewPaths(manyPaths(1000), nil)
 	path := []byte("/team-1/service-1/v1/some/more")
 	if n := testing.AllocsPerRun(100, func() { p.Lookup(path) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -184,7 +191,7 @@ func TestPathsLookupAllocatesNothing(t *testing.T) {
 
 func BenchmarkPathsLookup(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
-		p := NewPaths(manyPaths(n))
+		p := NewPaths(manyPaths(n), nil)
 		for _, c := range []struct{ name, path string }{
 			{"hit", fmt.Sprintf("/team-%d/service-%d/v%d/orders/1", (n/3*3-2)%97, max(n/3*3-2, 0), (n/3*3-2)%7)},
 			{"fallback", "/login/form"},
@@ -205,6 +212,6 @@ func BenchmarkNewPaths(b *testing.B) {
 	list := manyPaths(10_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		NewPaths(list)
+		NewPaths(list, nil)
 	}
 }

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"crypto/sha256"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/auth"
+)
+
+// keptUsers keeps parsed htpasswd files by their content, from one compile to
+// the next: a thousand Routes may share one.
+type keptUsers struct {
+	known map[[sha256.Size]byte]*userFile
+}
+
+type userFile struct {
+	users *auth.Users
+	err   error
+	asked bool // since the last retain
+}
+
+// parse gives the users of the file.
+func (k *keptUsers) parse(content ir.Secret) (*auth.Users, error) {
+	id := sha256.Sum256(content)
+	f := k.known[id]
+	if f == nil {
+		f = &userFile{}
+		f.users, _, f.err = auth.ParseFile(content)
+		k.known[id] = f
+	}
+	f.asked = true
+	return f.users, f.err
+}
+
+// retain forgets the files that were not asked for since it was last called.
+func (k *keptUsers) retain() {
+	for id, f := range k.known {
+		if !f.asked {
+			delete(k.known, id)
+		}
+		f.asked = false
+	}
+}
