@@ -27,6 +27,11 @@ func Body(n int) []byte {
 
 // Serve answers on l until ctx ends; it closes l.
 func Serve(ctx context.Context, l net.Listener, body []byte) error {
+	return accept(ctx, l, serve, body)
+}
+
+// accept serves each connection in a goroutine of its own.
+func accept(ctx context.Context, l net.Listener, serve func(*net.TCPConn, []byte), body []byte) error {
 	defer l.Close()
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -91,9 +96,16 @@ func serve(nc *net.TCPConn, answer []byte) {
 		}
 		filled = copy(buf, in)
 		if len(out) > 0 {
-			// A small answer always fits into the socket's buffer.
-			if n, err := unix.Write(int(fd), out); n != len(out) || err != nil {
+			// A small answer always fits into the socket's buffer; the rest of a
+			// large one waits until there is room.
+			n, err := unix.Write(int(fd), out)
+			if err != nil && !errors.Is(err, unix.EAGAIN) {
 				return true
+			}
+			if n = max(n, 0); n < len(out) {
+				if _, err := nc.Write(out[n:]); err != nil {
+					return true
+				}
 			}
 		}
 		return filled == len(buf)

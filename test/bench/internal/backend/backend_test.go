@@ -3,14 +3,22 @@ package backend
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+
+	"gatehouse.dev/gatehouse/test/bench/internal/cert"
 )
 
 func start(t *testing.T, body string) net.Conn {
+	t.Helper()
+	return startWith(t, body, Serve)
+}
+
+func startWith(t *testing.T, body string, serve func(context.Context, net.Listener, []byte) error) net.Conn {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -18,7 +26,7 @@ func start(t *testing.T, body string) net.Conn {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- Serve(ctx, l, []byte(body)) }()
+	go func() { done <- serve(ctx, l, []byte(body)) }()
 	nc, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +73,45 @@ func TestServe(t *testing.T) {
 	io.WriteString(nc, echo)
 	if got := read(t, r); got != echo {
 		t.Fatalf("echo is %q", got)
+	}
+}
+
+// TestServeLarge asks for more than a socket holds.
+func TestServeLarge(t *testing.T) {
+	body := string(Body(8 << 20))
+	nc := start(t, body)
+	r := bufio.NewReader(nc)
+	for range 2 {
+		io.WriteString(nc, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got := read(t, r); got != body {
+			t.Fatalf("%d bytes", len(got))
+		}
+	}
+}
+
+func TestServeTLS(t *testing.T) {
+	set, err := cert.Make(t.TempDir(), nil, []string{"b.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(set.Backend.Cert, set.Backend.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := string(Body(1 << 20))
+	nc := startWith(t, body, func(ctx context.Context, l net.Listener, b []byte) error {
+		config := cert.Config()
+		config.Certificates = []tls.Certificate{pair}
+		return ServeTLS(ctx, l, b, config)
+	})
+	tc := tls.Client(nc, &tls.Config{RootCAs: set.Pool, ServerName: "b.example"})
+	r := bufio.NewReader(tc)
+	const get = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+	io.WriteString(tc, get+get)
+	for range 2 {
+		if got := read(t, r); got != body {
+			t.Fatalf("%d bytes", len(got))
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
-// Package load makes the load of a benchmark: a number of keep-alive HTTP/1.1
-// connections, each of which sends its next request when the answer to the last
-// one is complete (a closed loop), for a bounded time. It takes requests as
-// bytes and the body that answers must have, and gives counts and latencies.
+// Package load makes the load of a benchmark: a number of keep-alive connections,
+// each of which sends its next request when the answer to the last one is
+// complete (a closed loop), for a bounded time. They speak HTTP/1.1, plain or over
+// TLS, or HTTP/2 with many streams, or make a new connection for each request. It
+// takes requests and the body that answers must have, and gives counts and
+// latencies.
 // An answer that is not exactly right, or does not come, fails the whole run:
 // nothing is ever sent again.
 package load
@@ -16,8 +18,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -26,11 +26,33 @@ const (
 	lastAnswer = 5 * time.Second
 )
 
+// Kind is how the load speaks.
+type Kind int
+
+// The kinds.
+const (
+	Plain   Kind = iota // HTTP/1.1
+	TLS                 // HTTP/1.1 over TLS
+	H2                  // HTTP/2 over TLS
+	Full                // for each request a new connection with a full TLS handshake
+	Resumed             // the same, but with the session of the last one
+)
+
+// Site is a host that connections over TLS are made to, and what is asked of it.
+type Site struct {
+	Name     string   // in the handshake
+	Targets  []string // paths; each connection goes round them
+	Requests [][]byte // the same as HTTP/1.1 requests
+}
+
 // Config says what to send where, and for how long.
 type Config struct {
+	Kind     Kind
 	Addr     string
 	Conns    int
-	Requests [][]byte // each connection goes round them, from its own place
+	Streams  int      // of each connection, with H2
+	Requests [][]byte // with Plain: each connection goes round them, from its own place
+	Sites    []Site   // with TLS: the connections are spread over them
 	Body     []byte   // of every answer, with a Content-Length
 	// Answers count that arrive within Length, after WarmUp.
 	WarmUp, Length time.Duration
@@ -49,6 +71,21 @@ const (
 	stopping
 )
 
+// client is one connection of the load, or a row of them.
+type client interface {
+	exchange() error // until the run stops
+	close()          // ends exchange
+	count() *tally
+}
+
+// tally is what a client has done.
+type tally struct {
+	answers atomic.Int64
+	latency Histogram
+}
+
+func (t *tally) count() *tally { return t }
+
 type run struct {
 	Config
 	phase   atomic.Int32
@@ -63,29 +100,32 @@ func Run(ctx context.Context, cfg Config, edge func() error) (*Result, error) {
 	r := &run{Config: cfg, failed: make(chan error, cfg.Conns)}
 	n := strconv.Itoa(len(cfg.Body))
 	r.lengths = [2][]byte{[]byte("\r\nContent-Length: " + n + "\r\n"), []byte("\r\ncontent-length: " + n + "\r\n")}
-	conns := make([]*conn, cfg.Conns)
+	var conns []client
 	defer func() {
 		for _, c := range conns {
-			if c != nil {
-				c.nc.Close()
-			}
+			c.close()
 		}
 	}()
-	for i := range conns {
-		var err error
-		if conns[i], err = r.dial(ctx, i); err != nil {
+	for i := range cfg.Conns {
+		c, err := r.client(ctx, i)
+		if err != nil {
 			return nil, err
 		}
+		conns = append(conns, c)
 	}
 	var running sync.WaitGroup
 	for _, c := range conns {
-		running.Go(c.loop)
+		running.Go(func() {
+			if err := c.exchange(); err != nil {
+				r.failed <- err
+			}
+		})
 	}
 	res, err := r.measure(ctx, conns, edge)
 	r.phase.Store(stopping)
 	if err != nil {
 		for _, c := range conns {
-			c.nc.Close()
+			c.close()
 		}
 	}
 	running.Wait()
@@ -98,19 +138,19 @@ func Run(ctx context.Context, cfg Config, edge func() error) (*Result, error) {
 	default:
 	}
 	for _, c := range conns {
-		res.Latency.Merge(&c.latency)
+		res.Latency.Merge(&c.count().latency)
 	}
 	return res, nil
 }
 
 // measure waits for both ends of the measured time.
-func (r *run) measure(ctx context.Context, conns []*conn, edge func() error) (*Result, error) {
+func (r *run) measure(ctx context.Context, conns []client, edge func() error) (*Result, error) {
 	if err := r.wait(ctx, r.WarmUp); err != nil {
 		return nil, err
 	}
 	count := func() (sum int64) {
 		for _, c := range conns {
-			sum += c.answers.Load()
+			sum += c.count().answers.Load()
 		}
 		return sum
 	}
@@ -141,104 +181,44 @@ func (r *run) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// conn is one connection of the load.
-type conn struct {
-	run     *run
-	nc      *net.TCPConn
-	next    int // of the requests
-	sent    time.Time
-	buf     []byte
-	filled  int
-	answers atomic.Int64
-	latency Histogram
+// client makes the connection number i.
+func (r *run) client(ctx context.Context, i int) (client, error) {
+	switch r.Kind {
+	case Full, Resumed:
+		return newVisitor(ctx, r, i), nil
+	case TLS:
+		return r.dialTLS(ctx, i)
+	case H2:
+		return r.dialH2(ctx, i)
+	default:
+		return r.dialPlain(ctx, i)
+	}
 }
 
-func (r *run) dial(ctx context.Context, i int) (*conn, error) {
-	d := net.Dialer{Timeout: lastAnswer}
+// dial connects, from an address of its own if there is one.
+func (r *run) dial(ctx context.Context, from net.Addr) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: lastAnswer, LocalAddr: from}
 	nc, err := d.DialContext(ctx, "tcp", r.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect: %w", err)
 	}
-	c := &conn{run: r, nc: nc.(*net.TCPConn), next: i % len(r.Requests), buf: make([]byte, maxAnswerHead+len(r.Body))}
 	if err := nc.SetDeadline(time.Now().Add(r.WarmUp + r.Length + lastAnswer)); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("cannot set a deadline: %w", err)
 	}
-	return c, nil
+	return nc.(*net.TCPConn), nil
 }
 
-// loop holds one raw read open for the connection's life, which costs half the
-// system calls of net.Conn's Read and Write: what the load costs less, the
-// proxy can be given more of.
-func (c *conn) loop() {
-	if err := c.exchange(); err != nil {
-		c.run.failed <- err
-	}
-}
-
-func (c *conn) exchange() error {
-	raw, err := c.nc.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failure error
-	begun := false
-	err = raw.Read(func(fd uintptr) (done bool) {
-		if !begun {
-			begun = true
-			failure = c.send(int(fd))
-			return failure != nil
-		}
-		done, failure = c.receive(int(fd))
-		return done
-	})
-	if failure != nil {
-		return failure
-	}
-	if err != nil {
-		return fmt.Errorf("no answer: %w", err)
-	}
-	return nil
-}
-
-func (c *conn) send(fd int) error {
-	req := c.run.Requests[c.next]
-	if c.next++; c.next == len(c.run.Requests) {
-		c.next = 0
-	}
-	c.sent = time.Now()
-	if n, err := unix.Write(fd, req); err != nil || n != len(req) {
-		return fmt.Errorf("cannot send a request: %d of %d bytes, %w", n, len(req), err)
-	}
-	return nil
-}
-
-// receive reads once; done means that the connection is over.
-func (c *conn) receive(fd int) (done bool, err error) {
-	n, err := unix.Read(fd, c.buf[c.filled:])
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return false, nil
-	case err != nil:
-		return true, fmt.Errorf("cannot read an answer: %w", err)
-	case n == 0:
-		return true, errors.New("connection closed instead of an answer")
-	}
-	c.filled += n
-	whole, err := c.run.check(c.buf[:c.filled])
-	if err != nil || !whole {
-		return err != nil, err
-	}
-	c.filled = 0
-	c.answers.Add(1)
-	switch c.run.phase.Load() {
+// answered counts an answer to what was sent, and says whether to go on.
+func (r *run) answered(t *tally, sent time.Time) (more bool) {
+	t.answers.Add(1)
+	switch r.phase.Load() {
 	case measuring:
-		c.latency.Add(time.Since(c.sent))
+		t.latency.Add(time.Since(sent))
 	case stopping:
-		return true, nil
+		return false
 	}
-	err = c.send(fd)
-	return err != nil, err
+	return true
 }
 
 // check reports whether the answer is there as a whole, or why it is wrong.
