@@ -240,7 +240,8 @@ func (c *conn) awaitRequest() error {
 		// Woken by endIdle, which may not have set the deadline yet: it must
 		// not strike later, in the middle of the request.
 		c.srv.mu.Lock()
-		c.srv.mu.Unlock() //nolint:staticcheck // only to wait
+		//lint:ignore SA2001 it only waits
+		c.srv.mu.Unlock()
 		c.phase.Store(phaseBusy)
 	}
 	if http1.IsTimeout(err) && c.srv.ending.Load() && c.pending() {

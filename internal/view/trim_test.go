@@ -16,9 +16,10 @@ import (
 func fullMeta(annotations, labels map[string]string) metav1.ObjectMeta {
 	seconds := int64(5)
 	return metav1.ObjectMeta{
-		Name:                       "a",
-		GenerateName:               "a-",
-		Namespace:                  "ns",
+		Name:         "a",
+		GenerateName: "a-",
+		Namespace:    "ns",
+		//lint:ignore SA1019 old servers still fill it
 		SelfLink:                   "/a",
 		UID:                        "uid",
 		ResourceVersion:            "7",

@@ -42,8 +42,10 @@ func TestAlive(t *testing.T) {
 	f := func(name string, far func(*net.TCPConn)) {
 		t.Run(name, func(t *testing.T) {
 			c, peer := connected(t)
-			if !c.Alive() || !c.Alive() {
-				t.Fatal("a sound connection is not alive")
+			for range 2 { // asking changes nothing
+				if !c.Alive() {
+					t.Fatal("a sound connection is not alive")
+				}
 			}
 			far(peer)
 			awaitEvent(t, c)

@@ -27,7 +27,6 @@ type live struct {
 	store *view.Store
 	s     *Source
 
-	mu    sync.Mutex
 	check func(*view.View) error // must hold for every View
 }
 

@@ -88,7 +88,8 @@ func (w *watcher) run(ctx context.Context, store cache.ReflectorStore) {
 	}).RunWithContext(ctx)
 	// The Reflector leaves a list request behind when ctx ends; ctx ends it.
 	w.inFlight.Lock()
-	w.inFlight.Unlock() //nolint:staticcheck // waits for the last reader
+	//lint:ignore SA2001 it only waits for the last reader
+	w.inFlight.Unlock()
 }
 
 func (w *watcher) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
