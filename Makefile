@@ -5,10 +5,10 @@ LDFLAGS   := -s -w -X main.version=$(VERSION)
 LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/...
 
-.PHONY: help build demo test tools lint unit integration bench fuzz docs clean
+.PHONY: help build demo test tools lint unit integration kube conformance bench bench-tls fuzz docs clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 build: ## Build bin/gatehouse, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gatehouse ./cmd/gatehouse
@@ -27,12 +27,20 @@ lint: ## gofmt, go vet, staticcheck
 unit: ## Unit tests, scenarios and fuzz seeds, with the race detector
 	$(GO) test -race $(PACKAGES)
 
-integration: ## Against a real etcd and kube-apiserver
-	cd test/kube && $(GO) run ./cmd/prebuild && $(GO) vet ./... && $(GO) test -race -timeout 30m ./...
+integration: kube conformance ## Against a real API server, and against real clients and judges
 	cd test/bench && $(GO) vet ./... && $(GO) test ./...
 
-bench: ## Measure against nginx; writes docs/PERFORMANCE.md
-	cd test/bench && $(GO) run . -o ../../docs/PERFORMANCE.md
+kube: ## Against a real etcd and kube-apiserver
+	cd test/kube && $(GO) run ./cmd/prebuild && $(GO) vet ./... && $(GO) test -race -timeout 30m ./...
+
+conformance: ## h2spec, gRPC, WebSocket, TLS clients
+	cd test/conformance && $(GO) vet ./... && $(GO) test -timeout 20m ./...
+
+bench: ## Measure against nginx and HAProxy; writes docs/PERFORMANCE.md
+	cd test/bench && $(GO) run . -apply all -o ../../docs/PERFORMANCE.md $(BENCHFLAGS)
+
+bench-tls: ## The three TLS modes and HTTP/2, measured against the peers
+	cd test/bench && $(GO) run . -tls -o ../../docs/PERFORMANCE.md $(BENCHFLAGS)
 
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s
