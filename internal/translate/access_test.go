@@ -95,6 +95,20 @@ func TestClientCertificates(t *testing.T) {
 		Ingress x/more: Rejected GuardInvalid: spec.rules
 		`)
 
+	f("so does what cannot be read",
+		svc("a", "x/a")+caOne+annotated("shop", one("Prefix / a"), secret, "auth-tls-verify-client: sometimes")+object("x/more@2021", one("Prefix /more a")),
+		`
+		http one.com
+		  Element /more -> 503 GuardInvalid (more)
+		  Element / -> 503 GuardInvalid (shop)
+		https * [self-made]
+		  one.com as http
+		`,
+		`
+		Ingress default/shop: Rejected GuardInvalid: metadata.annotations[nginx.ingress.kubernetes.io/auth-tls-verify-client]
+		Ingress x/more: Rejected GuardInvalid: spec.rules
+		`)
+
 	f("a server name of its own: beside a wildcard, above exact hosts, on the catch-all",
 		svc("a")+caOne+"TLS default/bar rsa *.bar.com\n---\n"+
 			annotated("exact", rules(rule("x.bar.com", "Prefix / a")), secret)+

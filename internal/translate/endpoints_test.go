@@ -273,3 +273,20 @@ func BenchmarkServicesOneChange(b *testing.B) {
 		prev = next
 	}
 }
+
+// TestServiceAddresses: the Service's own addresses, for those who ask it instead
+// of its endpoints.
+func TestServiceAddresses(t *testing.T) {
+	f := func(spec, want string) {
+		t.Helper()
+		v := viewOf(t, "apiVersion: v1\nkind: Service\nmetadata: {namespace: default, name: a}\nspec: {ports: [{port: 80}], "+spec+"}\n")
+		if got := fmt.Sprint(Services(v, testOptions(t), nil).State.Services[0].ClusterIPs); got != want {
+			t.Errorf("%s: %s, want %s", spec, got, want)
+		}
+	}
+	f(`clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1, "2001:db8::1"]`, "[10.0.0.1 2001:db8::1]")
+	f(`clusterIP: 10.0.0.1`, "[10.0.0.1]")
+	f(`clusterIP: None, clusterIPs: [None]`, "[]")
+	f(`type: ExternalName, externalName: x, clusterIP: 10.0.0.1`, "[]")
+	f(`clusterIP: ""`, "[]")
+}

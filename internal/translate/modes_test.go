@@ -188,6 +188,22 @@ func TestPassthrough(t *testing.T) {
 		Ingress default/vault: Ignored PassthroughConflict: spec.rules[0].http.paths[0]
 		`)
 
+	f("rather the Prefix / than the Exact one, or what comes first of them",
+		svc("a", "b")+annotated("vault", one("Exact / b", "Prefix / a"), pass, "app-root: /app")+
+			annotated("exact", rules(rule("two.com", "Exact / b")), pass),
+		`
+		http one.com
+		  Element / -> 308 https://HOSTURI (vault)
+		http two.com
+		  Element / -> 308 https://HOSTURI (exact)
+		https one.com through default/a:80#
+		https two.com through default/b:80#
+		https * [self-made]
+		`,
+		`
+		Ingress default/vault: Ignored PassthroughConflict: metadata.annotations[nginx.ingress.kubernetes.io/app-root]
+		`)
+
 	f("nothing else stands there",
 		svc("a", "x/a")+"TLS default/one ecdsa one.com\n---\nTLS x/one ecdsa one.com\n---\n"+
 			annotated("vault", one("Prefix / a", "Prefix /b a")+tlsSpec(tls("one", "one.com")), pass, "server-alias: two.com", "from-to-www-redirect: true")+

@@ -1,7 +1,9 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -154,6 +156,19 @@ func TestRedirectsAndNames(t *testing.T) {
 		Ingress default/late: Rejected PathConflict: metadata.annotations[nginx.ingress.kubernetes.io/app-root]
 		`)
 
+	f("app-root of a closed Ingress is closed",
+		svc("a")+annotated("shop", one("Prefix / a"), "app-root: /app", "auth-url: http://x"),
+		`
+		http one.com
+		  Exact / -> 503 GuardUnsupported (shop)
+		  Element / -> 503 GuardUnsupported (shop)
+		https * [self-made]
+		  one.com as http
+		`,
+		`
+		Ingress default/shop: Rejected GuardUnsupported: metadata.annotations[nginx.ingress.kubernetes.io/auth-url]
+		`)
+
 	f("www, both ways, not onto a host that exists",
 		svc("a")+"TLS default/one ecdsa one.com www.one.com\n---\nTLS default/two ecdsa two.com\n---\n"+
 			annotated("one", one("Prefix / a")+tlsSpec(tls("one", "one.com")), "from-to-www-redirect: true")+
@@ -261,6 +276,30 @@ func TestRedirectsAndNames(t *testing.T) {
 		Ingress default/shop: Ignored AnnotationUnsupported: metadata.annotations[nginx.ingress.kubernetes.io/ssl-prefer-server-ciphers]
 		Ingress x/other: Ignored HostSettingOwned: metadata.annotations[nginx.ingress.kubernetes.io/ssl-ciphers]
 		`)
+}
+
+// TestFurtherNamesAreBounded: a namespace cannot make the product of many
+// aliases and many paths, and takes nothing from others with that.
+func TestFurtherNamesAreBounded(t *testing.T) {
+	var paths, aliases []string
+	for i := range 200 {
+		paths = append(paths, fmt.Sprintf("Prefix /%d a", i))
+		aliases = append(aliases, fmt.Sprintf("a%d.com", i))
+	}
+	cfg, report := Build(viewOf(t, svc("a", "x/a")+annotated("many", one(paths...), "server-alias: "+strings.Join(aliases, ","))+
+		annotated("x/few@2021", rules(rule("two.com", "Prefix / a")), "server-alias: few.com")), testOptions(t))
+	checkConfig(t, cfg)
+	routes, few := 0, false
+	for _, h := range cfg.Listeners[0].Hosts {
+		routes += len(h.Routes)
+		few = few || h.Pattern.Name == "few.com"
+	}
+	if routes < maxExtra/2 || routes > maxExtra+300 || !few {
+		t.Errorf("%d routes, few.com %v", routes, few)
+	}
+	if len(report.Verdicts) == 0 || !strings.Contains(report.Verdicts[0].Message, "too many") {
+		t.Errorf("%d verdicts", len(report.Verdicts))
+	}
 }
 
 func TestTuning(t *testing.T) {

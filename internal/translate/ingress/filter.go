@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ func redirectCode(kind int) reader {
 	}}
 }
 
+// maxAliases bounds the further names that one Ingress gives its hosts.
+const maxAliases = 100
+
 // serverAliases is a list of names.
 func serverAliases() reader {
 	const grammar = "a list of DNS names"
@@ -48,11 +52,14 @@ func serverAliases() reader {
 				f.ignored = append(f.ignored, "contains "+quote(item)+", which has no effect: aliases are plain names here")
 			case !isServerName(item):
 				f.ignored = append(f.ignored, "contains "+quote(item)+", which is not a DNS name: it has no effect")
+			case len(s.aliases) == maxAliases:
+				f.ignored = append(f.ignored, fmt.Sprintf("has more than %d names: the others have no effect", maxAliases))
 			default:
 				s.aliases = append(s.aliases, strings.ToLower(item))
 			}
 		}
-		const most = 8
+		const most = 8 // and never the same twice
+		f.ignored = slices.Compact(f.ignored)
 		f.ignored = f.ignored[:min(most, len(f.ignored))]
 		f.remedy = "name each host, or use a rule with a wildcard host"
 		return f

@@ -369,6 +369,7 @@ func TestReaders(t *testing.T) {
 	f("proxy-next-upstream-timeout", "5", "5s 0")
 	f("server-alias", "A.com, b.com,", "[a.com b.com] 0")
 	f("server-alias", "a.com,*.b.com,~^x$,c d", "[a.com] 3")
+	f("server-alias", strings.Repeat("a.com,", maxAliases-1)+"b.com,c.com,d.com", fmt.Sprint(append(slices.Repeat([]string{"a.com"}, maxAliases-1), "b.com"))+" 1")
 	f("custom-http-errors", "503, 404,503", "[404 503] 0")
 	f("custom-http-errors", "299", "wrong")
 	f("custom-http-errors", "404,", "wrong")
