@@ -123,6 +123,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
 		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout,
+		ProxyProtocol: s.ProxyProtocol == "require",
 	}
 	g.server = proxy.NewServer(o)
 	selfSigned, err := certs.SelfSigned(time.Now())
@@ -133,6 +134,9 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	to.HTTPAddr, to.HTTPSAddr = s.http, s.https
 	to.HTTPPort, to.HTTPSPort = s.portSeen(s.http, 80), s.portSeen(s.https, 443)
 	to.SelfSigned, to.Addresses, to.Certificates = selfSigned, policy, resolve.NewCertificates()
+	if s.SSLRejectHandshake {
+		to.SelfSigned = ir.Certificate{} // with no default certificate the handshake is refused
+	}
 	g.loop = &loop{
 		store: g.store, upstream: g.upstream, server: g.server, compiler: proxy.NewCompiler(o),
 		stats: g.stats, log: g.log, options: to,

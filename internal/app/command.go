@@ -134,7 +134,7 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.AdminAddr, "admin-addr", o.AdminAddr, "where to serve /metrics, /healthz, /readyz and /debug; keep it private; off to disable")
 	f.StringVar(&o.HealthAddr, "health-addr", o.HealthAddr, "where to serve /metrics, /healthz and /readyz only; default off")
 	f.BoolVar(&o.PProf, "pprof", o.PProf, "serve /debug/pprof on --admin-addr")
-	f.StringVar(&o.ProxyProtocol, "proxy-protocol", o.ProxyProtocol, "off or require: PROXY protocol from clients, never guessed (require is not built yet)")
+	f.StringVar(&o.ProxyProtocol, "proxy-protocol", o.ProxyProtocol, "off or require: every connection begins with a PROXY header (version 1 or 2) from one of --trusted-proxies; never guessed")
 	f.StringVar(&o.IngressClass, "ingress-class", o.IngressClass, "class name that is ours in the annotation kubernetes.io/ingress.class; with --manifests and no IngressClass object every Ingress is served")
 	f.StringVar(&o.ControllerName, "controller-name", o.ControllerName, "spec.controller of the IngressClasses that are ours")
 	f.StringSliceVar(&o.WatchNamespaces, "watch-namespace", nil, "namespace to watch (repeatable), with an API server only; default all")
@@ -167,6 +167,7 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 // addAnnotationFlags declares what holds where annotations say nothing else.
 func (o *Options) addAnnotationFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.SSLRedirect, "ssl-redirect", o.SSLRedirect, "redirect HTTP to HTTPS (308) on hosts with a TLS entry, unless the annotation ssl-redirect says otherwise")
+	f.BoolVar(&o.SSLRejectHandshake, "ssl-reject-handshake", o.SSLRejectHandshake, "refuse TLS handshakes for names without a certificate of their own, and without a name (alert unrecognized_name), unless --default-tls-secret is set")
 	f.StringVar(&o.HSTS, "hsts", o.HSTS, "Strict-Transport-Security of answers over HTTPS on hosts with a TLS entry; off to disable")
 	f.BoolVar(&o.VerifyUpstreams, "verify-upstreams", o.VerifyUpstreams, "verify the certificates of HTTPS and GRPCS backends, unless the annotation proxy-ssl-verify says otherwise")
 	f.BoolVar(&o.AllowCrossNamespace, "allow-cross-namespace", o.AllowCrossNamespace, "let annotations name Secrets of other namespaces than their Ingress's")

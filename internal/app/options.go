@@ -25,7 +25,8 @@ type Options struct {
 	HTTPAddr, HTTPSAddr   string // "" or "off" disables
 	AdminAddr, HealthAddr string
 	PProf                 bool
-	ProxyProtocol         string // "off"; "require" comes with the TLS modes
+	ProxyProtocol         string // "off" or "require"
+	SSLRejectHandshake    bool   // refuse names without a certificate of their own
 
 	IngressClass, ControllerName string
 	WatchNamespaces              []string
@@ -115,7 +116,9 @@ func (o Options) check() (*settings, error) {
 	switch o.ProxyProtocol {
 	case "off", "":
 	case "require":
-		errs = append(errs, errors.New("--proxy-protocol require: not built yet in this version; use off"))
+		if len(o.TrustedProxies) == 0 {
+			errs = append(errs, errors.New("--proxy-protocol require: no peer may send it; name your load balancers with --trusted-proxies CIDR"))
+		}
 	default:
 		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
 	}
