@@ -192,7 +192,7 @@ func show(cfg *ir.Config) string {
 				continue
 			}
 			if n.Passthrough != nil {
-				fmt.Fprintf(&b, "%s %s through %s\n", l.ID, n.Pattern, plainID(n.Passthrough.Forward.Targets[0].Backend))
+				fmt.Fprintf(&b, "%s %s through %s (%s)\n", l.ID, n.Pattern, plainID(n.Passthrough.Forward.Targets[0].Backend), n.Passthrough.Origin.Name)
 				continue
 			}
 			var certs []string

@@ -164,7 +164,7 @@ func TestPassthrough(t *testing.T) {
 		`
 		http one.com
 		  Element / -> 308 https://HOSTURI (vault)
-		https one.com through default/a:80#
+		https one.com through default/a:80# (vault)
 		https * [self-made]
 		`, "")
 
@@ -181,7 +181,7 @@ func TestPassthrough(t *testing.T) {
 		  Element /.well-known/acme-challenge -> default/b:80 (vault)
 		https x.bar.com [self-made]
 		  x.bar.com as http
-		https *.bar.com through default/a:80#
+		https *.bar.com through default/a:80# (vault)
 		https * [self-made]
 		`,
 		`
@@ -196,8 +196,8 @@ func TestPassthrough(t *testing.T) {
 		  Element / -> 308 https://HOSTURI (vault)
 		http two.com
 		  Element / -> 308 https://HOSTURI (exact)
-		https one.com through default/a:80#
-		https two.com through default/b:80#
+		https one.com through default/a:80# (vault)
+		https two.com through default/b:80# (exact)
 		https * [self-made]
 		`,
 		`
@@ -211,7 +211,7 @@ func TestPassthrough(t *testing.T) {
 		`
 		http one.com
 		  Element / -> 308 https://HOSTURI (vault)
-		https one.com through default/a:80#
+		https one.com through default/a:80# (vault)
 		https * [self-made]
 		`,
 		`

@@ -133,8 +133,8 @@ func TestFileUsers(t *testing.T) {
 	f("\n# comment\r\n a:"+bcrypt+"\r\nb:$apr1$secretsecret:comment\n\n", "a:"+bcrypt+"\nb:$apr1$secretsecret\n", 0)
 	f("z:"+bcrypt+"\na:{SHA}secretsecret\n", "z:"+bcrypt+"\na:{SHA}secretsecret\n", 0)
 	f("a:"+bcrypt+"\na:{SHA}secretsecret\n", "a:"+bcrypt+"\n", 1)
-	f("a:"+bcrypt+"\nb:secret\nc:{PLAIN}secretsecret\nsecret\n:"+bcrypt+"\nd:\n", "a:"+bcrypt+"\n", 5)
-	for _, s := range []string{"$2a$", "$2b$", "$2x$", "$1$", "$5$", "$6$", "{SSHA}"} {
+	f("a:"+bcrypt+"\nb:secret\nc:{PLAIN}secret:secret\nsecret\n:"+bcrypt+"\nd:\n", "a:"+bcrypt+"\n", 5)
+	for _, s := range []string{"$2a$", "$2b$", "$1$", "$5$", "$6$", "{SSHA}", "{PLAIN}", "$argon2id$", "$argon2i$"} {
 		f("a:"+s+"secretsecret", "a:"+s+"secretsecret\n", 0)
 		f("a:"+s, "", 0)
 	}
@@ -142,7 +142,9 @@ func TestFileUsers(t *testing.T) {
 	f("# none\n", "", 0)
 	f("a:secret", "", 0)
 	f("a:abcdefghijklm", "", 0) // DES crypt
-	f("a:$argon2id$secretsecret", "", 0)
+	f("a:$argon2d$secretsecret", "", 0)
+	f("a:$2x$05$secretsecret", "", 0)
+	f("\ufeffa:"+bcrypt, "a:"+bcrypt+"\n", 0)
 
 	if _, problem := FileUsers(viewWith(opaque(map[string][]byte{"users": []byte("a:" + bcrypt)})), nameOfSecret); problem == nil || !strings.Contains(problem.Message, `"auth"`) {
 		t.Errorf("no key auth: %v", problem)

@@ -37,7 +37,7 @@ func FileUsers(v *view.View, name types.NamespacedName) (Users, *Problem) {
 	}
 	var g gatheredUsers
 	n := 0
-	for line := range strings.Lines(string(file)) {
+	for line := range strings.Lines(strings.TrimPrefix(string(file), "\ufeff")) {
 		n++
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
@@ -48,7 +48,11 @@ func FileUsers(v *view.View, name types.NamespacedName) (Users, *Problem) {
 			g.refuse(fmt.Sprintf("line %d has no colon", n))
 			continue
 		}
-		hash, _, _ = strings.Cut(hash, ":") // what follows is a comment
+		hash, _, comment := strings.Cut(hash, ":")
+		if comment && strings.HasPrefix(hash, plainPrefix) {
+			g.refuse(fmt.Sprintf("the password of user %.40q has a colon", user))
+			continue
+		}
 		g.add(user, hash)
 	}
 	return g.users(name)
@@ -112,16 +116,23 @@ func (g *gatheredUsers) users(name types.NamespacedName) (Users, *Problem) {
 		if len(g.refused) > 0 {
 			why = g.refused[0]
 		}
-		return Users{}, badUsers(name, why, "write it with htpasswd -B, a line user:hash for each user")
+		return Users{}, badUsers(name, why, "write it with htpasswd -nB, a line user:hash for each user")
 	}
 	return Users{Lines: ir.Secret(g.lines.String()), Refused: g.refused}, nil
 }
 
-// isHash knows the kinds of hash that are checked: bcrypt, MD5-crypt (apr1 and
-// the plain one), SHA-256 and SHA-512 crypt, SHA-1 and salted SHA-1. DES crypt
-// and plain text are refused, for what they are worth.
+// plainPrefix stands before a password in cleartext.
+const plainPrefix = "{PLAIN}"
+
+// isHash knows the kinds of hash that the data plane checks by how they begin:
+// bcrypt, MD5-crypt (apr1 and the plain one), SHA-256 and SHA-512 crypt, argon2,
+// SHA-1 and salted SHA-1, and cleartext that says so. The data plane looks at
+// the whole, and refuses what it cannot use.
 func isHash(s string) bool {
-	for _, prefix := range []string{"$2a$", "$2b$", "$2x$", "$2y$", "$apr1$", "$1$", "$5$", "$6$", "{SHA}", "{SSHA}"} {
+	if rest, ok := strings.CutPrefix(s, plainPrefix); ok {
+		return rest != ""
+	}
+	for _, prefix := range []string{"$2a$", "$2b$", "$2y$", "$apr1$", "$1$", "$5$", "$6$", "$argon2id$", "$argon2i$", "{SHA}", "{SSHA}"} {
 		if rest, ok := strings.CutPrefix(s, prefix); ok {
 			return len(rest) >= 8
 		}
