@@ -7,10 +7,13 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strings"
+	"unicode"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/auth"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
 )
 
 // guards are a Route's ir.Security, compiled.
@@ -60,18 +63,16 @@ func (x *exchange) guard() bool {
 // certAllows asks for the client certificate; false: the request was answered.
 func (x *exchange) certAllows(g *guards) bool {
 	reason := ir.ReasonNone
-	switch c := &x.client.cert; c.Result {
-	case certs.ClientFailed:
+	switch c := &x.client.cert; {
+	case c.Result == certs.ClientFailed:
 		reason = ir.ReasonClientCertInvalid
 		x.detail = c.Err.Error()
-	case certs.ClientNone:
-		if g.cert.Required {
-			reason = ir.ReasonClientCertMissing
-		}
-	default:
-		if g.matchCN != nil && !g.matchCN.MatchString(c.Cert.Subject.CommonName) {
-			reason = ir.ReasonClientCertName
-		}
+	case c.Cert == nil && g.cert.Required:
+		reason = ir.ReasonClientCertMissing
+	case g.matchCN == nil:
+	case c.Cert == nil || !g.matchCN.MatchString(c.Cert.Subject.CommonName):
+		// Without a certificate there is no name that could match, as in nginx.
+		reason = ir.ReasonClientCertName
 	}
 	switch {
 	case reason == ir.ReasonNone:
@@ -84,8 +85,14 @@ func (x *exchange) certAllows(g *guards) bool {
 	return false
 }
 
-// authenticate checks the credentials; false: the request was answered.
+// authenticate checks the credentials; false: the request was answered. Those
+// that pass reach the endpoint too, as with nginx: it may want to know the user.
 func (x *exchange) authenticate(g *guards) bool {
+	if x.req.Count(http1.FieldAuthorization) > 1 {
+		// Which of them counts is anybody's guess, and the endpoint's may differ.
+		x.answer(ir.ReasonMalformed)
+		return false
+	}
 	user, outcome := g.basic.Check(x.srv.ctx, x.req.Get("authorization"))
 	switch outcome {
 	case auth.Granted:
@@ -125,10 +132,12 @@ func (c *Compiler) compileGuards(s *ir.Security) *guards {
 		return nil
 	}
 	g := &guards{cert: s.ClientCert, ips: s.IPs, satisfyAny: s.SatisfyAny}
-	if s.ClientCert != nil && s.ClientCert.MatchCN != "" {
-		var err error
-		if g.matchCN, err = regexp.Compile(s.ClientCert.MatchCN); err != nil {
-			g.closed = true
+	if s.ClientCert != nil {
+		g.closed = strings.ContainsFunc(s.ClientCert.ErrorPage, unicode.IsControl)
+		if s.ClientCert.MatchCN != "" {
+			var err error
+			g.matchCN, err = regexp.Compile(s.ClientCert.MatchCN)
+			g.closed = g.closed || err != nil
 		}
 	}
 	if s.Basic != nil {
@@ -156,6 +165,8 @@ func (x *exchange) appendCertificate(b []byte) []byte {
 		verify = "SUCCESS"
 	case certs.ClientFailed:
 		verify = "FAILED"
+	case certs.ClientUnverified:
+		verify = "FAILED:unable to verify the first certificate" // in OpenSSL's words
 	}
 	b = append(b, "ssl-client-verify: "...)
 	b = append(b, verify...)
@@ -185,6 +196,9 @@ func appendName(b []byte, field, value string) []byte {
 	return append(b, "\r\n"...)
 }
 
+// escapedPEM escapes all that is not unreserved, as $ssl_client_escaped_cert
+// does: there are readers that take "+" for a space.
 func escapedPEM(c *x509.Certificate) string {
-	return url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	return strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
 }

@@ -99,8 +99,8 @@ func challenge(realm string) string {
 //
 // A check that is remembered takes less than a microsecond and neither locks
 // nor allocates; {SHA}, {SSHA} and {PLAIN} take as little every time. Any other
-// waits for its turn as long as ctx allows, and then takes what the hash takes,
-// at most a second or two.
+// waits for its turn as long as ctx allows, 10 s at most, and then takes what
+// the hash takes, at most a second or two.
 func (b *Basic) Check(ctx context.Context, authorization []byte) (user string, o Outcome) {
 	token, ok := basicToken(authorization)
 	if !ok {

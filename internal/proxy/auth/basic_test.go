@@ -395,6 +395,29 @@ func TestSlots(t *testing.T) {
 	})
 }
 
+// Who waits for a turn does not wait for ever, whatever the caller allows.
+func TestWaitIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		open := make(chan struct{})
+		b := NewBasic(fakeUsers(counters{}, func() { <-open }, "slow-1"), "x", NewCache(1))
+		var busy, late results
+		busy.start(t.Context(), b, "slow-1", "wrong")
+		synctest.Wait()
+		late.start(t.Context(), b, "slow-1", "secret") // waits for the slot
+		late.start(t.Context(), b, "slow-1", "wrong")  // and this one for the check
+		time.Sleep(maxWait - 1)
+		synctest.Wait()
+		late.want(t, map[Outcome]int{})
+		time.Sleep(1)
+		synctest.Wait()
+		late.want(t, map[Outcome]int{Overloaded: 2})
+		close(open)
+		synctest.Wait()
+		busy.want(t, map[Outcome]int{Refused: 1})
+		idle(t, b)
+	})
+}
+
 // The first to ask gives up: those who waited with it do not.
 func TestFirstGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Bounds of a Cache. Some 250 KiB when full.
@@ -22,6 +23,8 @@ const (
 	// under attack must not use up the places of all.
 	maxWaiting      = 1024
 	maxWaitingUsers = 256
+	// maxWait bounds the time of one who waits: longer than any check takes.
+	maxWait = 10 * time.Second
 )
 
 // Cache remembers verified credentials and schedules slow checks. One serves
@@ -90,6 +93,8 @@ func (c *Cache) digest(m *message, id lineID, n int) digest {
 // verify checks a password that is not remembered, or waits for the one who
 // does it already.
 func (c *Cache) verify(ctx context.Context, u *Users, e *entry, known bool, d digest, password string) (string, Outcome) {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
 	for {
 		o, f, mine := c.join(u, d)
 		if f == nil {

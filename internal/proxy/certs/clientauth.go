@@ -18,9 +18,10 @@ type ClientResult uint8
 
 // The results. A handshake never fails because of them: routes decide.
 const (
-	ClientNone   ClientResult = iota // none was shown
-	ClientOK                         // verified
-	ClientFailed                     // shown, but not to be trusted
+	ClientNone       ClientResult = iota // none was shown
+	ClientOK                             // verified
+	ClientFailed                         // shown, but not to be trusted
+	ClientUnverified                     // shown, and there is no CA to judge it by (nginx's optional_no_ca)
 )
 
 // ClientCertificate is the client's certificate with the verdict on it.
@@ -49,7 +50,7 @@ func (n *ServerName) VerifyClient(state *tls.ConnectionState, now time.Time) Cli
 	leaf := state.PeerCertificates[0]
 	a := n.clients
 	if len(a.source.CAs) == 0 {
-		return ClientCertificate{Result: ClientOK, Cert: leaf} // optional_no_ca: recorded only
+		return ClientCertificate{Result: ClientUnverified, Cert: leaf}
 	}
 	a.once.Do(func() {
 		a.anchor, a.err = newVerifier(a.source.CAs, a.source.CRL, a.source.Depth)

@@ -132,6 +132,16 @@ func (h *Head) Get(lower string) []byte {
 	return nil
 }
 
+// Count is how many fields have the ID.
+func (h *Head) Count(id FieldID) (n int) {
+	for i := range h.Fields {
+		if h.Fields[i].ID == id {
+			n++
+		}
+	}
+	return n
+}
+
 // parseFields reads field lines from buf[at:] up to and including the empty
 // line, which must be there. It gives the offset behind it.
 func (h *Head) parseFields(buf []byte, at, maxFields int) (int, error) {
