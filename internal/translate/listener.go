@@ -36,9 +36,7 @@ func (a *assembler) config() *ir.Config {
 	cfg := &ir.Config{}
 	o := &a.options
 	for _, h := range a.hosts {
-		if h.redirects { // as under TLS; plainHost knows better for HTTP
-			h.out.Routes[0].Action.Redirect.Port = a.securePort()
-		}
+		namePort(h.out.Routes, a.securePort())
 	}
 	if o.HTTPAddr.IsValid() {
 		cfg.Binds = append(cfg.Binds, ir.Bind{ID: httpID, Addr: o.HTTPAddr})

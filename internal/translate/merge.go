@@ -37,8 +37,6 @@ type mergedHost struct {
 	settings hostSettings
 	// original is the host that this one is another name of, or nil.
 	original *mergedHost
-	// redirects: its one route redirects to the original.
-	redirects bool
 	// out is the finished Host, as it is under TLS; its routes are parallel to
 	// claims.
 	out *ir.Host

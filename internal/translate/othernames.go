@@ -41,7 +41,7 @@ func (m *merger) otherNames(hosts []*mergedHost) {
 		}
 		if from := otherWWW(h.pattern); m.free(from, set, set.Server.WWWField, 1) {
 			m.hosts[from] = &mergedHost{
-				pattern: from, owner: set.Owner, sets: []*candidate.Set{set}, original: h, redirects: true,
+				pattern: from, owner: set.Owner, sets: []*candidate.Set{set}, original: h,
 				claims: []routeClaim{wwwRedirect(h, from, set)},
 			}
 		}

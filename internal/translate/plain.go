@@ -56,12 +56,6 @@ func (a *assembler) plainHost(h *mergedHost) *ir.Host {
 		plain.Routes = append(plain.Routes, a.besidePassthrough(h, set)...)
 		changed = true
 	}
-	if h.redirects && a.plainPort() != a.securePort() {
-		r := *plain.Routes[0].Action.Redirect
-		r.Port = a.plainPort()
-		plain.Routes[0].Action.Redirect = &r
-		changed = true
-	}
 	if !changed {
 		return h.out
 	}
@@ -91,6 +85,20 @@ func (a *assembler) plainRoutes(routes []ir.Route, claims []routeClaim, hasTLS b
 		default:
 			*r = ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Redirect: a.toHTTPS()}}
 			changed = true
+		}
+	}
+	return namePort(routes, a.plainPort()) || changed
+}
+
+// namePort lets redirects that keep the scheme name the port of its listener.
+// It reports whether one differs from before.
+func namePort(routes []ir.Route, port uint16) bool {
+	changed := false
+	for i := range routes {
+		if to := routes[i].Action.Redirect; to != nil && to.Location == "" && to.Scheme == "" && to.Port != port {
+			named := *to
+			named.Port = port
+			routes[i].Action.Redirect, changed = &named, true
 		}
 	}
 	return changed

@@ -212,14 +212,17 @@ func TestRedirectsAndNames(t *testing.T) {
 		`)
 
 	states(t, func(o *Options) { o.HTTPPort, o.HTTPSPort = 8080, 8443 })("www, other ports",
-		svc("a")+annotated("one", one("Prefix / a"), "from-to-www-redirect: true"),
+		svc("a")+annotated("one", one("Prefix / a"), "from-to-www-redirect: true", "app-root: /app"),
 		`
 		http one.com
+		  Exact / -> 302 SCHEME://HOST:8080/app (one)
 		  Element / -> default/a:80 (one)
 		http www.one.com
 		  Element / -> 308 SCHEME://one.com:8080URI (one)
 		https * [self-made]
-		  one.com as http
+		  one.com
+		    Exact / -> 302 SCHEME://HOST:8443/app (one)
+		    Element / -> default/a:80 (one)
 		  www.one.com
 		    Element / -> 308 SCHEME://one.com:8443URI (one)
 		`, "")
