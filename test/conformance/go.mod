@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	gatehouse.dev/gatehouse v0.0.0
 	github.com/summerwind/h2spec v2.2.1+incompatible
+	google.golang.org/grpc v1.85.0
 )
 
 require (
@@ -14,6 +15,8 @@ require (
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 )
 
 replace gatehouse.dev/gatehouse => ../..
