@@ -1,11 +1,15 @@
 package app
 
 import (
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,16 +20,61 @@ type echo struct {
 	Backend string      `json:"backend"`
 	Method  string      `json:"method"`
 	Target  string      `json:"target"`
+	Proto   string      `json:"proto"`
 	Host    string      `json:"host"`
 	Header  http.Header `json:"header"`
-	Body    int64       `json:"body"` // bytes
+	Body    int64       `json:"body"`             // bytes
+	TLS     bool        `json:"tls,omitempty"`    // it came encrypted
+	SNI     string      `json:"sni,omitempty"`    // server name that was asked for
+	Client  string      `json:"client,omitempty"` // common name of the certificate that was shown
+}
+
+// backendForm is how a backend serves when the section "backends" of a scenario
+// says something about it, one per line:
+//
+//	NAME tls hosts=a.test,b.test http=2
+//
+// Words: tls (it serves TLS only, with a certificate for the hosts), from=CA and
+// expired (of that certificate, see authority.secret), asks (for a client
+// certificate), http=2 (HTTP/2, without TLS nothing else).
+type backendForm struct {
+	tls, asks, expired, http2 bool
+	hosts                     []string
+	from                      string
+}
+
+func parseBackendForm(line string) (name string, f *backendForm, err error) {
+	words := strings.Fields(line)
+	f = &backendForm{}
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "tls":
+			f.tls = true
+		case "asks":
+			f.asks = true
+		case "expired":
+			f.expired = true
+		case "hosts":
+			f.hosts = strings.Split(value, ",")
+		case "from":
+			f.from = value
+		case "http":
+			f.http2 = value == "2"
+		default:
+			return "", nil, fmt.Errorf("backends: %q: unknown word %q", line, w)
+		}
+	}
+	return words[0], f, nil
 }
 
 // backends are small real servers, started when first asked for.
 type backends struct {
-	t    testing.TB
-	mu   sync.Mutex
-	addr map[string]netip.AddrPort
+	t     testing.TB
+	ca    *authority
+	forms map[string]*backendForm
+	mu    sync.Mutex
+	addr  map[string]netip.AddrPort
 }
 
 func newBackends(t testing.TB) *backends { return &backends{t: t, addr: map[string]netip.AddrPort{}} }
@@ -49,9 +98,20 @@ func (b *backends) at(name string, ipv6 bool) netip.AddrPort {
 		}
 		b.t.Fatal(err)
 	}
-	srv := &http.Server{Handler: echoHandler(name), ReadHeaderTimeout: patience}
+	srv := &http.Server{Handler: echoHandler(name), ReadHeaderTimeout: patience, Protocols: new(http.Protocols), ErrorLog: discardLog()}
+	serve := srv.Serve
+	srv.Protocols.SetHTTP1(true)
+	if f := b.forms[name]; f != nil {
+		srv.Protocols.SetHTTP1(!f.http2)
+		srv.Protocols.SetHTTP2(f.http2)
+		srv.Protocols.SetUnencryptedHTTP2(f.http2)
+		if f.tls {
+			srv.TLSConfig = b.tlsConfig(name, f)
+			serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+		}
+	}
 	var serving sync.WaitGroup
-	serving.Go(func() { srv.Serve(l) })
+	serving.Go(func() { serve(l) })
 	b.t.Cleanup(func() {
 		srv.Close()
 		serving.Wait()
@@ -60,12 +120,41 @@ func (b *backends) at(name string, ipv6 bool) netip.AddrPort {
 	return b.addr[key]
 }
 
+func (b *backends) tlsConfig(name string, f *backendForm) *tls.Config {
+	b.t.Helper()
+	pair, err := tls.X509KeyPair(b.ca.issue(issued{as: name, hosts: f.hosts, kind: "ecdsa", expired: f.expired, from: f.from}))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{pair}}
+	if f.asks {
+		cfg.ClientAuth = tls.RequestClientCert
+	}
+	return cfg
+}
+
+// echoHandler answers with an echo. Fields of the request change how:
+// Echo-Status, and Echo-Wait, with which it waits until nobody wants the answer.
 func echoHandler(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Echo-Wait") != "" {
+			<-r.Context().Done()
+			return
+		}
 		w.Header().Set("X-Backend", name)
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Date", time.Unix(0, 0).UTC().Format(http.TimeFormat))
-		json.NewEncoder(w).Encode(echo{name, r.Method, r.RequestURI, r.Host, r.Header, n})
+		e := echo{Backend: name, Method: r.Method, Target: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header, Body: n}
+		if r.TLS != nil {
+			e.TLS, e.SNI = true, r.TLS.ServerName
+			if len(r.TLS.PeerCertificates) > 0 {
+				e.Client = r.TLS.PeerCertificates[0].Subject.CommonName
+			}
+		}
+		if status, err := strconv.Atoi(r.Header.Get("Echo-Status")); err == nil {
+			w.WriteHeader(status)
+		}
+		json.NewEncoder(w).Encode(e)
 	})
 }

@@ -7,11 +7,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"strings"
 	"sync"
@@ -34,10 +37,87 @@ var rsaKeys = sync.OnceValue(func() [2]*rsa.PrivateKey {
 
 // authority issues the certificates of a test and knows them again.
 type authority struct {
-	t      testing.TB
-	ca     *demoCA
-	serial int64
-	issued map[string]string // DER of the leaf: the Secret it was made for
+	t       testing.TB
+	ca      *demoCA
+	others  map[string]*demoCA // by name, made when first named
+	serial  int64
+	issued  map[string]string          // DER of the leaf: the Secret it was made for
+	clients map[string]tls.Certificate // of the section "clients"
+}
+
+// discardLog is for servers whose clients break off on purpose.
+func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// issued says what certificate to make.
+type issued struct {
+	as      string // what it is called, and its common name
+	hosts   []string
+	kind    string // of key: ecdsa or rsa
+	expired bool
+	from    string // name of the CA, "" for the usual one
+	client  bool   // for a client, not a server
+}
+
+// by gives the CA with the name.
+func (a *authority) by(name string) *demoCA {
+	a.t.Helper()
+	if name == "" {
+		return a.ca
+	}
+	if a.others[name] == nil {
+		ca, err := newDemoCA(time.Now())
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		a.others[name] = ca
+	}
+	return a.others[name]
+}
+
+// addClient makes a client certificate from a line such as
+//
+//	alice cn=Alice
+//
+// Words that may follow: from=CA, expired.
+func (a *authority) addClient(line string) {
+	a.t.Helper()
+	words := strings.Fields(line)
+	i := issued{as: words[0], kind: "ecdsa", client: true}
+	for _, w := range words[1:] {
+		switch key, value, _ := strings.Cut(w, "="); key {
+		case "cn":
+			i.as = value
+		case "from":
+			i.from = value
+		case "expired":
+			i.expired = true
+		default:
+			a.t.Fatalf("clients: %q: unknown word %q", line, w)
+		}
+	}
+	pair, err := tls.X509KeyPair(a.issue(i))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.clients[words[0]] = pair
+}
+
+// revoke makes a revocation list with the client's certificate.
+func (a *authority) revoke(client, from string) []byte {
+	a.t.Helper()
+	leaf, err := x509.ParseCertificate(a.clients[client].Certificate[0])
+	if err != nil {
+		a.t.Fatalf("certs: revokes=%s: %v", client, err)
+	}
+	ca := a.by(from)
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: leaf.SerialNumber, RevocationTime: time.Now().Add(-time.Hour)}},
+	}, ca.cert, ca.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pemBlock("X509 CRL", der)
 }
 
 func newAuthority(t testing.TB) *authority {
@@ -45,7 +125,7 @@ func newAuthority(t testing.TB) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{t: t, ca: ca, serial: 100, issued: map[string]string{}}
+	return &authority{t: t, ca: ca, serial: 100, issued: map[string]string{}, others: map[string]*demoCA{}, clients: map[string]tls.Certificate{}}
 }
 
 func (a *authority) pool() *x509.CertPool {
@@ -60,7 +140,10 @@ func (a *authority) pool() *x509.CertPool {
 //
 // Words that may follow: expired, mismatch (the key of another certificate),
 // nokey, garbage, type=Opaque, as=NAME (what requests call the certificate,
-// for when a Secret gets a new one; default ns/name).
+// for when a Secret gets a new one; default ns/name), from=CA (of another
+// authority, with any name), ca and ca=NAME (it has the ca.crt of the usual or
+// the named authority), only-ca (and no certificate), revokes=CLIENT (it has a
+// ca.crl with that client's certificate).
 func (a *authority) secret(line string) (name, manifest string) {
 	a.t.Helper()
 	words := strings.Fields(line)
@@ -69,9 +152,11 @@ func (a *authority) secret(line string) (name, manifest string) {
 	if !ok {
 		a.t.Fatalf("certs: %q: begin with namespace/name", line)
 	}
+	encode := base64.StdEncoding.EncodeToString
 	as, typ, kind := name, "kubernetes.io/tls", "ecdsa"
 	var hosts []string
 	flags := map[string]bool{}
+	more, from := "", ""
 	for _, w := range words[1:] {
 		key, value, _ := strings.Cut(w, "=")
 		switch key {
@@ -83,58 +168,70 @@ func (a *authority) secret(line string) (name, manifest string) {
 			typ = value
 		case "as":
 			as = value
-		case "expired", "mismatch", "nokey", "garbage":
+		case "from":
+			from = value
+		case "ca":
+			more += fmt.Sprintf("  ca.crt: %q\n", encode(pemBlock("CERTIFICATE", a.by(value).der)))
+		case "revokes":
+			more += fmt.Sprintf("  ca.crl: %q\n", encode(a.revoke(value, "")))
+		case "expired", "mismatch", "nokey", "garbage", "only-ca":
 			flags[key] = true
 		default:
 			a.t.Fatalf("certs: %q: unknown word %q", line, w)
 		}
 	}
-	chain, key := a.issue(as, hosts, kind, flags["expired"])
+	if flags["only-ca"] {
+		return name, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {namespace: %s, name: %s}\ntype: Opaque\ndata:\n%s", namespace, short, more)
+	}
+	chain, key := a.issue(issued{as: as, hosts: hosts, kind: kind, expired: flags["expired"], from: from})
 	switch {
 	case flags["mismatch"]:
-		_, key = a.issue("", hosts, kind, false)
+		_, key = a.issue(issued{hosts: hosts, kind: kind})
 	case flags["nokey"]:
 		key = nil
 	case flags["garbage"]:
 		chain = []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 	}
-	encode := base64.StdEncoding.EncodeToString
-	return name, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {namespace: %s, name: %s}\ntype: %s\ndata:\n  tls.crt: %q\n  tls.key: %q\n",
-		namespace, short, typ, encode(chain), encode(key))
+	return name, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {namespace: %s, name: %s}\ntype: %s\ndata:\n  tls.crt: %q\n  tls.key: %q\n%s",
+		namespace, short, typ, encode(chain), encode(key), more)
 }
 
-func (a *authority) issue(as string, hosts []string, kind string, expired bool) (chain, key []byte) {
+func (a *authority) issue(i issued) (chain, key []byte) {
 	a.t.Helper()
 	var k crypto.Signer
 	var err error
-	switch kind {
+	switch i.kind {
 	case "ecdsa":
 		k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case "rsa":
 		k = rsaKeys()[0]
-		if as == "" {
+		if i.as == "" {
 			k = rsaKeys()[1]
 		}
 	default:
-		a.t.Fatalf("certs: key=%s: give ecdsa or rsa", kind)
+		a.t.Fatalf("certs: key=%s: give ecdsa or rsa", i.kind)
 	}
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	a.serial++
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: as}, DNSNames: hosts,
+		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: i.as}, DNSNames: i.hosts,
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	if expired {
+	if i.client {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
+	if i.expired {
 		template.NotAfter = time.Now().Add(-24 * time.Hour)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.ca.cert, k.Public(), a.ca.key)
+	ca := a.by(i.from)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, k.Public(), ca.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	a.issued[string(der)] = as
+	a.issued[string(der)] = i.as
 	pk, err := x509.MarshalPKCS8PrivateKey(k)
 	if err != nil {
 		a.t.Fatal(err)

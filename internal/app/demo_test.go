@@ -177,8 +177,8 @@ func TestDemo(t *testing.T) {
 	port := regexp.MustCompile(`:\d+/`)
 	want := map[string]string{
 		"http://example.com/login": "308 Permanent Redirect",
-		"http://foo.example.com/": "login", "http://bar.example.com/": "checkout",
-		"http://elsewhere.test/": "login",
+		"http://foo.example.com/":  "login", "http://bar.example.com/": "checkout",
+		"http://elsewhere.test/":    "login",
 		"https://example.com/login": "login", "https://example.com/checkout": "checkout", "https://example.com/payments": "payments",
 		"https://any.bar.com/": "payments",
 	}

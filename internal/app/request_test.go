@@ -2,7 +2,9 @@ package app
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +30,8 @@ import (
 // Words of the request: h="Name: value" (repeatable), host=TEXT (another Host
 // than the URL's), sni=NAME or sni=none, body=TEXT, tls=1.2, keys=rsa or
 // keys=ecdsa (TLS 1.2 with ciphers for such certificates only), proto=1.0,
+// http=2 (HTTP/2, with ALPN or, without TLS, with prior knowledge),
+// auth=USER:PASSWORD, client=NAME (a certificate of the section "clients"),
 // times=N (so many requests; all must be as expected).
 //
 // Words of the answer: the backend by name ("a|b": each of them at least once,
@@ -35,13 +39,15 @@ import (
 // the section "certs", or default), alert=NAME instead of the status (the
 // handshake fails with it), h="Name: value" of the answer, no-h=Name, body=TEXT
 // that it contains; what the backend got: got="Name: value", no-got=Name,
-// got-target=TEXT, got-host=TEXT, got-body=BYTES.
+// got-target=TEXT, got-host=TEXT, got-body=BYTES, got-proto=TEXT, got-tls=BOOL,
+// got-sni=NAME, got-client=NAME (of the certificate it was shown).
 type request struct {
 	line                                       string
 	method, scheme, authority, target, version string
 	headers                                    []string
 	host, sni, body, keys                      string
-	sniSet, tls12                              bool
+	client                                     string
+	sniSet, tls12, http2                       bool
 	times                                      int
 	want                                       []string // words of the answer
 }
@@ -104,6 +110,12 @@ func (r *request) word(w string) (err error) {
 		r.keys, r.tls12 = value, true
 	case "proto":
 		r.version = "HTTP/" + value
+	case "http":
+		r.http2 = value == "2"
+	case "auth":
+		r.headers = append(r.headers, "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte(value)))
+	case "client":
+		r.client = value
 	case "times":
 		r.times, err = strconv.Atoi(value)
 	default:
@@ -112,13 +124,19 @@ func (r *request) word(w string) (err error) {
 	return err
 }
 
-// splitWords splits at blanks outside of double quotes, which it removes.
+// splitWords splits at blanks outside of double quotes, which it removes; \" is
+// a quote that stays.
 func splitWords(s string) ([]string, error) {
 	var out []string
 	var word strings.Builder
-	quoted, some := false, false
-	for _, c := range s {
+	quoted, some, literal := false, false, false
+	for i, c := range s {
 		switch {
+		case c == '\\' && strings.HasPrefix(s[i+1:], `"`):
+			literal = true
+		case literal:
+			word.WriteRune(c)
+			literal, some = false, true
 		case c == '"':
 			quoted, some = !quoted, true
 		case c == ' ' && !quoted:
@@ -187,9 +205,10 @@ func (c *client) send(r *request) (*result, error) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
 	res := &result{}
+	var state *tls.Conn
 	if r.scheme == "https" {
-		tc := tls.Client(conn, r.tlsConfig())
-		if err := tc.Handshake(); err != nil {
+		state = tls.Client(conn, c.tlsConfig(r))
+		if err := state.Handshake(); err != nil {
 			_, alert, ok := strings.Cut(err.Error(), "remote error: tls: ")
 			if !ok {
 				return nil, err
@@ -197,13 +216,14 @@ func (c *client) send(r *request) (*result, error) {
 			res.alert = strings.ReplaceAll(alert, " ", "_")
 			return res, nil
 		}
-		res.cert = c.ca.nameOf(tc.ConnectionState().PeerCertificates[0].Raw)
-		conn = tc
+		res.cert = c.ca.nameOf(state.ConnectionState().PeerCertificates[0].Raw)
+		conn = state
 	}
-	if _, err := io.WriteString(conn, r.bytes()); err != nil {
-		return nil, err
+	ask := r.ask1
+	if r.http2 {
+		ask = r.ask2
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: r.method})
+	resp, err := ask(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -222,9 +242,54 @@ func (c *client) send(r *request) (*result, error) {
 	return res, err
 }
 
-func (r *request) tlsConfig() *tls.Config {
+// ask1 speaks HTTP/1.
+func (r *request) ask1(conn net.Conn) (*http.Response, error) {
+	if _, err := io.WriteString(conn, r.bytes()); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: r.method})
+}
+
+// ask2 speaks HTTP/2, with Go's own client.
+func (r *request) ask2(conn net.Conn) (*http.Response, error) {
+	dial := func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	tr := &http.Transport{DialContext: dial, DialTLSContext: dial, DisableCompression: true, Protocols: new(http.Protocols)}
+	tr.Protocols.SetHTTP2(r.scheme == "https")
+	tr.Protocols.SetUnencryptedHTTP2(r.scheme == "http")
+	var body io.Reader
+	if r.body != "" {
+		body = strings.NewReader(r.body)
+	}
+	req, err := http.NewRequest(r.method, r.scheme+"://"+r.authority+"/", body)
+	if err != nil {
+		return nil, err
+	}
+	req.Host, req.URL.Opaque = r.host, r.target
+	for _, h := range r.headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Add(name, value)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err == nil && resp.ProtoMajor != 2 {
+		err = fmt.Errorf("the answer is %s", resp.Proto)
+	}
+	return resp, err
+}
+
+func (c *client) tlsConfig(r *request) *tls.Config {
 	// Which certificate it is matters here, not whether the client trusts it.
 	cfg := &tls.Config{ServerName: r.sni, InsecureSkipVerify: true}
+	if r.http2 {
+		cfg.NextProtos = []string{"h2"}
+	}
+	if r.client != "" {
+		pair, ok := c.ca.clients[r.client]
+		if !ok {
+			panic("no client certificate " + r.client)
+		}
+		// Shown whatever authorities the server names.
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
 	if r.tls12 {
 		cfg.MaxVersion = tls.VersionTLS12
 	}
@@ -334,6 +399,14 @@ func (r *request) check(res *result) (wrong []string) {
 			equal(key, got.Target, value)
 		case key == "got-host":
 			equal(key, got.Host, value)
+		case key == "got-proto":
+			equal(key, got.Proto, value)
+		case key == "got-tls":
+			equal(key, strconv.FormatBool(got.TLS), value)
+		case key == "got-sni":
+			equal(key, got.SNI, value)
+		case key == "got-client":
+			equal(key, got.Client, value)
 		case key == "got-body":
 			equal(key, strconv.FormatInt(got.Body, 10), value)
 		default:

@@ -31,6 +31,8 @@ var update = flag.Bool("update", false, "write what came into testdata/scenarios
 //
 //	skip         why this scenario cannot pass yet: it is not run
 //	options      flags of `gatehouse serve`, one per line, without dashes
+//	backends     how backends serve, one per line (see backendForm)
+//	clients      client certificates, one per line (see authority.addClient)
 //	certs        TLS Secrets to make, one per line (see authority.secret)
 //	*.yaml, ...  manifests; ${NAME.ip}, ${NAME.port} (and ip6, port6) are the
 //	             address of a backend of that name
@@ -67,7 +69,12 @@ type step struct {
 	requests, verdicts int
 }
 
-func parseScenario(t testing.TB, a *txtar.Archive) (steps []step, options []string) {
+// setting is what the first step says about the scenario as a whole.
+type setting struct {
+	options, backends, clients []string
+}
+
+func parseScenario(t testing.TB, a *txtar.Archive) (steps []step, all setting) {
 	t.Helper()
 	for i, f := range a.Files {
 		n, name := 1, f.Name
@@ -88,7 +95,11 @@ func parseScenario(t testing.TB, a *txtar.Archive) (steps []step, options []stri
 		s := &steps[n-1]
 		switch name {
 		case "options":
-			options = lines(string(f.Data))
+			all.options = lines(string(f.Data))
+		case "backends":
+			all.backends = lines(string(f.Data))
+		case "clients":
+			all.clients = lines(string(f.Data))
 		case "certs":
 			s.certs = lines(string(f.Data))
 		case "delete":
@@ -101,7 +112,7 @@ func parseScenario(t testing.TB, a *txtar.Archive) (steps []step, options []stri
 			s.files = append(s.files, txtar.File{Name: name, Data: f.Data})
 		}
 	}
-	return steps, options
+	return steps, all
 }
 
 // scenario is a running one.
@@ -126,14 +137,14 @@ func runScenario(t *testing.T, path string) {
 	if i := slices.IndexFunc(a.Files, func(f txtar.File) bool { return f.Name == "skip" }); i >= 0 {
 		t.Skip(strings.TrimSpace(string(a.Files[i].Data)))
 	}
-	steps, options := parseScenario(t, a)
+	steps, all := parseScenario(t, a)
 	dir := t.TempDir()
 	o := testOptions(dir)
 	f := pflag.NewFlagSet("options", pflag.ContinueOnError)
 	o.addFlags(f)
 	// addFlags sets the flags' own defaults where serve settles them later.
 	o.AllowLocalEndpoints = true
-	for _, w := range options {
+	for _, w := range all.options {
 		if err := f.Parse([]string{"--" + w}); err != nil {
 			t.Fatal(err)
 		}
@@ -141,6 +152,17 @@ func runScenario(t *testing.T, path string) {
 	s := &scenario{
 		t: t, archive: a, m: newManifests(t, dir), backends: newBackends(t), ca: newAuthority(t),
 		text: map[string]string{}, slices: map[string]string{}, explicit: map[string]bool{},
+	}
+	s.backends.ca, s.backends.forms = s.ca, map[string]*backendForm{}
+	for _, line := range all.backends {
+		name, form, err := parseBackendForm(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.backends.forms[name] = form
+	}
+	for _, line := range all.clients {
+		s.ca.addClient(line)
 	}
 	for i := range steps {
 		s.write(&steps[i])
