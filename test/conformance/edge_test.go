@@ -24,12 +24,12 @@ import (
 // the repository's sources.
 const binaryEnv = "GATEHOUSE_TEST_BINARY"
 
-// binary is the product, with the race detector: set by TestMain.
-var binary string
+// product is the binary, with the race detector: set by TestMain.
+var product string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		if binary = os.Getenv(binaryEnv); binary != "" {
+		if product = os.Getenv(binaryEnv); product != "" {
 			return m.Run()
 		}
 		dir, err := os.MkdirTemp("", "gatehouse-conformance-")
@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "gatehouse")
-		build := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", binary, "./cmd/gatehouse")
+		product = filepath.Join(dir, "gatehouse")
+		build := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", product, "./cmd/gatehouse")
 		build.Dir = filepath.Join("..", "..")
 		build.Env = append(os.Environ(), "CGO_ENABLED=1")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -82,7 +82,7 @@ func startEdge(t testing.TB, manifests string, args ...string) *edge {
 	out, errs := create(t, e.out), create(t, e.errs)
 	defer out.Close()
 	defer errs.Close()
-	e.cmd = exec.Command(binary, args...)
+	e.cmd = exec.Command(product, args...)
 	e.cmd.Stdout, e.cmd.Stderr = out, errs
 	e.cmd.Env = append(os.Environ(), "GORACE=exitcode=66")
 	if err := e.cmd.Start(); err != nil {
