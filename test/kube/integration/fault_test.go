@@ -139,12 +139,13 @@ func TestLeaderHandOver(t *testing.T) {
 
 // rules are all that Gatehouse asks of the API server.
 var rules = []rbacv1.PolicyRule{
-	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses", "ingressclasses"}, Verbs: []string{"get", "list", "watch"}},
-	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses/status"}, Verbs: []string{"update", "patch"}},
-	{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"get", "list", "watch"}},
+	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses"}, Verbs: []string{"get", "list", "watch"}},
+	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingressclasses"}, Verbs: []string{"list", "watch"}},
+	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses/status"}, Verbs: []string{"patch"}},
+	{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"list", "watch"}},
 	{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}},
 	{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
-	{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
+	{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "get", "patch"}},
 	{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "update"}},
 }
 
@@ -174,11 +175,11 @@ func TestRunsWithLeastPrivilege(t *testing.T) {
 		}
 	}
 	w.gw = gatehouse.Start(t, args...)
-	w.serves(effective, "a.example", "/", 200, "a")
+	w.serves(effective, "a.example", "/", 308, "")
 	w.within(effective, "certificate", func() error {
-		_, _, cn, err := w.getTLS("a.example", "/")
-		if err == nil && cn != "least" {
-			err = fmt.Errorf("certificate is %q", cn)
+		code, _, cn, err := w.getTLS("a.example", "/")
+		if err == nil && (cn != "least" || code != 200) {
+			err = fmt.Errorf("%d with certificate %q", code, cn)
 		}
 		return err
 	})

@@ -70,7 +70,7 @@ func TestTLSSecrets(t *testing.T) {
 	}
 	w.secret("tls", corev1.SecretTypeTLS, newCertificate(t, "first", "tls.example"))
 	shows("tls.example", "first")
-	w.serves(effective, "tls.example", "/", 200, "a /")
+	w.serves(effective, "tls.example", "/", 308, "")
 
 	w.secret("tls", corev1.SecretTypeTLS, newCertificate(t, "second", "tls.example"))
 	shows("tls.example", "second")
@@ -144,7 +144,7 @@ func TestClassesAndStatus(t *testing.T) {
 func TestEvents(t *testing.T) {
 	w := newWorld(t)
 	w.ingress("broken", "broken.example", "/", "missing", func(i *networkingv1.Ingress) {
-		i.Annotations = map[string]string{"nginx.ingress.kubernetes.io/auth-type": "basic"}
+		i.Annotations = map[string]string{"nginx.ingress.kubernetes.io/auth-url": "http://auth.example/"}
 	})
 	w.start()
 	w.serves(effective, "broken.example", "/", 503, "GuardUnsupported")

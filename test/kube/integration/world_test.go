@@ -216,7 +216,8 @@ func (w *world) status(name string) (string, error) {
 func (w *world) get(host, path string) (int, string, error) {
 	tr := &http.Transport{DisableKeepAlives: true}
 	defer tr.CloseIdleConnections()
-	return roundTrip(&http.Client{Transport: tr, Timeout: 10 * time.Second}, "http://"+w.gw.HTTPAddr+path, host)
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return roundTrip(&http.Client{Transport: tr, Timeout: 10 * time.Second, CheckRedirect: stay}, "http://"+w.gw.HTTPAddr+path, host)
 }
 
 // getTLS does the same over TLS and gives the certificate's common name.
