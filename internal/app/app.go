@@ -194,7 +194,7 @@ func (g *Gateway) makeSource() error {
 		return fmt.Errorf("cannot make the metadata client: %w", err)
 	}
 	g.source = kubeSource{kube.New(g.store, kube.Options{
-		Client: client, Metadata: meta, Namespaces: g.s.WatchNamespaces, DefaultTLSSecret: g.s.defaultTLS, Log: g.log,
+		Client: client, Metadata: meta, Namespaces: g.s.WatchNamespaces, DefaultTLSSecret: g.s.defaultTLS, AllowCrossNamespace: g.s.AllowCrossNamespace, Log: g.log,
 	})}
 	// A client of its own: other requests must not delay the Lease's renewal.
 	writing, err := kubernetes.NewForConfig(cfg)

@@ -152,9 +152,18 @@ func (x *exchange) match() ir.Reason {
 		return ir.ReasonMalformed
 	}
 	x.host = host
-	h, _, ok := x.ln.hosts.Lookup(host)
+	hosts := x.ln.hosts
+	if x.ln.secure != nil && x.client.trusted && string(req.ForwardedProto) == "https" {
+		// A trusted proxy has ended TLS: redirecting to https would go round in
+		// circles. Client certificates it cannot show.
+		hosts = x.ln.secure.hosts
+	}
+	h, _, ok := hosts.Lookup(host)
 	if !ok {
 		return ir.ReasonNoRoute
+	}
+	if h.name != nil && h.name.Terminate == nil {
+		return ir.ReasonMisdirected
 	}
 	x.virtual = h
 	if x.ln.tls && !x.client.name.SameSettings(h.name) {

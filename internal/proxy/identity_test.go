@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // spoofed are fields with which a client tries to be somebody else.
@@ -132,4 +134,31 @@ func TestPathIsForwarded(t *testing.T) {
 	if res, _ := e.ask("OPTIONS * HTTP/1.1\r\nHost: example.com\r\n\r\n"); res.StatusCode != 204 {
 		t.Errorf("OPTIONS *: %v", res)
 	}
+}
+
+// What a trusted proxy has received over TLS is served as such: a redirect to
+// https would never end.
+func TestTrustedProxyEndedTLS(t *testing.T) {
+	e := newEdge(t, func(o *Options) { o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }, echo(t))
+	cfg := e.config()
+	redirect := &ir.Host{Pattern: cfg.Listeners[0].Hosts[0].Pattern, Routes: []ir.Route{{
+		ID: "redirect", Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
+		Action: ir.Action{Redirect: &ir.Redirect{Status: 308, Scheme: "https"}},
+	}}}
+	cfg.Listeners[0].Hosts = []*ir.Host{redirect}
+	e.apply(cfg)
+	f := func(field string, want int) {
+		t.Helper()
+		if res, _ := e.dial().roundTrip("GET / HTTP/1.1\r\nHost: example.com\r\n" + field + "\r\n"); res.StatusCode != want {
+			t.Errorf("%q: %d, want %d", field, res.StatusCode, want)
+		}
+	}
+	f("", 308)
+	f("X-Forwarded-Proto: http\r\n", 308)
+	f("X-Forwarded-Proto: https\r\n", 200)
+	e.o.TrustedProxies = nil
+	stranger := newEdge(t, nil, echo(t))
+	stranger.apply(cfg)
+	e = stranger
+	f("X-Forwarded-Proto: https\r\n", 308)
 }

@@ -41,7 +41,10 @@ type listener struct {
 	// passthrough has the routes of names that are passed through, by their
 	// index among names.
 	passthrough map[int]*route
-	unmatched   *stats.Route
+	// secure is the TLS listener that serves, for this one without TLS, what a
+	// trusted proxy has received over TLS; nil: none.
+	secure    *listener
+	unmatched *stats.Route
 }
 
 // host is one virtual server.
@@ -142,6 +145,13 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 				return nil, fmt.Errorf("cannot compile listener %s: bind %s is taken by %s", l.ID, b, s.byBind[b].id)
 			}
 			s.byBind[b] = cl
+		}
+	}
+	for _, plain := range s.listeners {
+		for _, secure := range s.listeners {
+			if !plain.tls && secure.tls {
+				plain.secure = secure
+			}
 		}
 	}
 	for _, h := range hosts {
