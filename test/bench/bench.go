@@ -13,6 +13,7 @@ import (
 
 	"gatehouse.dev/gatehouse/test/bench/internal/applied"
 	"gatehouse.dev/gatehouse/test/bench/internal/backend"
+	"gatehouse.dev/gatehouse/test/bench/internal/cert"
 	"gatehouse.dev/gatehouse/test/bench/internal/machine"
 	"gatehouse.dev/gatehouse/test/bench/internal/peer"
 	"gatehouse.dev/gatehouse/test/bench/internal/result"
@@ -114,7 +115,18 @@ func (b *bench) work(ctx context.Context, w workload) (err error) {
 		return err
 	}
 	proxyCPU, loadCPU := b.cpus[0], b.cpus[1]
-	server, addr, err := startBackend(b.self, dir, loadCPU, w.body)
+	table := peer.NewTable(10)
+	var certs *cert.Set
+	var backendPair *cert.Pair
+	if w.mode != peer.Plain {
+		if certs, err = cert.Make(dir, peer.FrontNames(), peer.BackNames(table)); err != nil {
+			return err
+		}
+		if w.mode != peer.Offloading {
+			backendPair = certs.Backend
+		}
+	}
+	server, addr, err := startBackend(b.self, dir, loadCPU, w.body, backendPair)
 	if err != nil {
 		return err
 	}
@@ -124,11 +136,11 @@ func (b *bench) work(ctx context.Context, w workload) (err error) {
 		return fmt.Errorf("cannot find the cache directory: %w", err)
 	}
 	env := peer.Env{
-		Table: peer.NewTable(10), Backend: addr, Binary: b.binary, Self: b.self,
+		Mode: w.mode, Certs: certs, RSA: w.rsa, Table: table, Backend: addr, Binary: b.binary, Self: b.self,
 		Cache: filepath.Join(cache, "gatehouse-bench"),
 	}
-	r := &rounds{settings: b.settings, workload: w, cpu: proxyCPU, out: os.Stderr,
-		load: w.load(env.Table, "", backend.Body(w.body)), patience: &b.patience}
+	r := &rounds{settings: b.settings, workload: w, cpu: proxyCPU, loadCPU: loadCPU, out: os.Stderr, backend: server,
+		load: w.load(env.Table, "", backend.Body(w.body)), patience: &b.patience, profiles: b.profiles}
 	for _, p := range b.peers {
 		running, err := p.Start(ctx, env, dir, proxyCPU)
 		if err != nil {

@@ -64,17 +64,12 @@ type options struct {
 	changes, sites int
 	patience       time.Duration
 	json, document string
+	tls            bool
+	profiles       string
 }
 
 func parse(args []string) (*options, error) {
 	o := &options{settings: result.Settings{Ours: peer.Gatehouse}}
-	var peers, works []string
-	for _, p := range peer.Peers {
-		peers = append(peers, p.Name)
-	}
-	for _, w := range workloads {
-		works = append(works, w.Name)
-	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := f.Bool("quick", false, "three short rounds and 20 changes: under a minute, for a first look")
 	f.IntVar(&o.settings.Rounds, "rounds", 5, "rounds of each peer")
@@ -82,9 +77,11 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
 	f.Float64Var(&o.settings.MaxForeign, "max-foreign", 0.08, "share of the proxy's core that others may use before a round is dropped")
 	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait in all, before rounds, while others use the proxy's core")
-	p := f.String("peers", strings.Join(peers, ","), "peers to measure; the first is the reference")
-	w := f.String("workloads", strings.Join(works, ","), "workloads to measure; none for none")
-	f.StringVar(&o.apply, "apply", "files", "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none")
+	f.BoolVar(&o.tls, "tls", false, "measure passthrough, offloading, bridging, HTTP/2 and handshakes instead")
+	p := f.String("peers", "", "peers to measure, such as nginx,gatehouse; the first is the reference; empty: all")
+	w := f.String("workloads", "", "workloads to measure, such as "+names(tlsWorkloads)+" with -tls; empty: all; none for none")
+	f.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of gatehouse in each workload, from one more round")
+	f.StringVar(&o.apply, "apply", "", "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none; default files, with -tls none")
 	f.IntVar(&o.changes, "changes", 100, "changes to time")
 	f.IntVar(&o.sites, "ingresses", 1000, "Ingresses present while changes are timed")
 	f.StringVar(&o.json, "json", "", "file for everything that was measured")
@@ -95,6 +92,12 @@ func parse(args []string) (*options, error) {
 	if *quick {
 		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 300*time.Millisecond, 20
 		o.patience = min(o.patience, 10*time.Second)
+	}
+	if o.apply == "" {
+		o.apply = "files"
+		if o.tls {
+			o.apply = "none"
+		}
 	}
 	if err := o.pick(*p, *w); err != nil {
 		return nil, err
@@ -112,24 +115,44 @@ func parse(args []string) (*options, error) {
 
 // pick finds the rows by their names.
 func (o *options) pick(peers, works string) error {
-	for name := range strings.SplitSeq(peers, ",") {
-		i := slices.IndexFunc(peer.Peers, func(p peer.Peer) bool { return p.Name == name })
-		if i < 0 {
-			return fmt.Errorf("-peers: there is no %q", name)
-		}
-		o.peers = append(o.peers, peer.Peers[i])
+	allPeers, allWorks := peer.Peers, workloads
+	if o.tls {
+		allPeers, allWorks = peer.TLSPeers, tlsWorkloads
 	}
-	if works == "none" {
+	if peers == "" {
+		o.peers = allPeers
+	} else {
+		for name := range strings.SplitSeq(peers, ",") {
+			i := slices.IndexFunc(allPeers, func(p peer.Peer) bool { return p.Name == name })
+			if i < 0 {
+				return fmt.Errorf("-peers: there is no %q", name)
+			}
+			o.peers = append(o.peers, allPeers[i])
+		}
+	}
+	switch works {
+	case "":
+		o.workloads = allWorks
+		return nil
+	case "none":
 		return nil
 	}
 	for name := range strings.SplitSeq(works, ",") {
-		i := slices.IndexFunc(workloads, func(w workload) bool { return w.Name == name })
+		i := slices.IndexFunc(allWorks, func(w workload) bool { return w.Name == name })
 		if i < 0 {
 			return fmt.Errorf("-workloads: there is no %q", name)
 		}
-		o.workloads = append(o.workloads, workloads[i])
+		o.workloads = append(o.workloads, allWorks[i])
 	}
 	return nil
+}
+
+func names(works []workload) string {
+	var all []string
+	for _, w := range works {
+		all = append(all, w.Name)
+	}
+	return strings.Join(all, ",")
 }
 
 // output writes what was asked for.

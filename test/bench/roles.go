@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 
 	"gatehouse.dev/gatehouse/test/bench/internal/backend"
+	"gatehouse.dev/gatehouse/test/bench/internal/cert"
 	"gatehouse.dev/gatehouse/test/bench/internal/child"
 	"gatehouse.dev/gatehouse/test/bench/internal/reverseproxy"
 )
@@ -24,7 +26,7 @@ func role(args []string) (known bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	switch args[0] {
-	case "backend": // BYTES; the listener is inherited
+	case "backend": // BYTES [CERTIFICATE KEY]; the listener is inherited
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return true, fmt.Errorf("backend: %w", err)
@@ -33,7 +35,16 @@ func role(args []string) (known bool, err error) {
 		if err != nil {
 			return true, fmt.Errorf("backend: %w", err)
 		}
-		return true, backend.Serve(ctx, l, backend.Body(n))
+		if len(args) < 4 {
+			return true, backend.Serve(ctx, l, backend.Body(n))
+		}
+		pair, err := tls.LoadX509KeyPair(args[2], args[3])
+		if err != nil {
+			return true, fmt.Errorf("backend: %w", err)
+		}
+		config := cert.Config()
+		config.Certificates = []tls.Certificate{pair}
+		return true, backend.ServeTLS(ctx, l, backend.Body(n), config)
 	case "reverseproxy": // ADDR BACKEND PATTERN...
 		l, err := net.Listen("tcp", args[1])
 		if err != nil {
@@ -44,8 +55,9 @@ func role(args []string) (known bool, err error) {
 	return false, nil
 }
 
-// startBackend runs the backend on the CPU and returns its address.
-func startBackend(self, dir string, cpu, bytes int) (*child.Process, string, error) {
+// startBackend runs the backend on the CPU and returns its address; with a
+// certificate it speaks TLS.
+func startBackend(self, dir string, cpu, bytes int, pair *cert.Pair) (*child.Process, string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot start the backend: %w", err)
@@ -56,8 +68,12 @@ func startBackend(self, dir string, cpu, bytes int) (*child.Process, string, err
 		return nil, "", fmt.Errorf("cannot start the backend: %w", err)
 	}
 	defer f.Close()
+	args := []string{"backend", strconv.Itoa(bytes)}
+	if pair != nil {
+		args = append(args, pair.CertFile, pair.KeyFile)
+	}
 	p, err := child.Start(child.Spec{
-		Name: "backend", Path: self, Args: []string{"backend", strconv.Itoa(bytes)}, Env: []string{"GOMAXPROCS=1"},
+		Name: "backend", Path: self, Args: args, Env: []string{"GOMAXPROCS=1"},
 		Log: filepath.Join(dir, "backend.log"), CPUs: []int{cpu}, Files: []*os.File{f},
 	})
 	return p, l.Addr().String(), err

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
+	"gatehouse.dev/gatehouse/test/bench/internal/child"
 	"gatehouse.dev/gatehouse/test/bench/internal/load"
 	"gatehouse.dev/gatehouse/test/bench/internal/machine"
 	"gatehouse.dev/gatehouse/test/bench/internal/peer"
@@ -18,10 +21,13 @@ type rounds struct {
 	workload workload
 	peers    []*peer.Running
 	cpu      int // the proxies'
+	loadCPU  int
+	backend  *child.Process
 	load     load.Config
 	out      io.Writer      // progress
 	patience *time.Duration // of the whole run
 	all      []result.Round
+	profiles string // directory for CPU profiles of ours; empty: none
 }
 
 // repeats is how often a round that does not count is repeated; then it stays
@@ -44,7 +50,34 @@ func (r *rounds) run(ctx context.Context) error {
 			}
 		}
 	}
+	if r.profiles == "" {
+		return nil
+	}
+	for _, p := range r.peers {
+		if p.Peer.Name == r.settings.Ours {
+			return r.profile(ctx, p)
+		}
+	}
 	return nil
+}
+
+// profile writes a CPU profile of one more round, which does not count.
+func (r *rounds) profile(ctx context.Context, p *peer.Running) error {
+	seconds := max(1, int(r.settings.Length.Seconds()))
+	got := make(chan error, 1)
+	edges := 0
+	cfg := r.load
+	cfg.Addr, cfg.WarmUp, cfg.Length = p.Addr, r.settings.WarmUp, time.Duration(seconds)*time.Second+200*time.Millisecond
+	_, err := load.Run(ctx, cfg, func() error {
+		if edges++; edges == 1 {
+			go func() { got <- p.Profile(ctx, seconds, filepath.Join(r.profiles, r.workload.Name+".pprof")) }()
+		}
+		return nil
+	})
+	if edges == 0 {
+		return err
+	}
+	return errors.Join(err, <-got)
 }
 
 // try measures a round and keeps it, and says whether it counts. An error means
@@ -71,18 +104,24 @@ func (r *rounds) say(round *result.Round) {
 		fmt.Fprintf(r.out, "%s round %d %-10s dropped: %s\n", round.Workload, round.Set+1, round.Peer, round.Dropped)
 		return
 	}
-	fmt.Fprintf(r.out, "%s round %d %-10s %7.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  foreign %4.1f %%\n",
+	fmt.Fprintf(r.out, "%s round %d %-10s %7.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  load's %3.0f %%  foreign %4.1f %%\n",
 		round.Workload, round.Set+1, round.Peer, result.CPUPerRequest.Of(*round), result.PerSecond.Of(*round),
-		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.Foreign)
+		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.LoadCore, 100*round.Foreign)
 }
 
 // one measures one round. Its CPU times are those between the two edges of the
 // load's measured time.
 func (r *rounds) one(ctx context.Context, p *peer.Running) (result.Round, error) {
-	var own, busy [2]time.Duration
+	var own, busy, loadBusy, backend [2]time.Duration
 	edges := 0
 	edge := func() (err error) {
 		if own[edges], err = p.CPU(); err != nil {
+			return err
+		}
+		if backend[edges], err = r.backend.CPU(); err != nil {
+			return err
+		}
+		if loadBusy[edges], err = machine.Busy(r.loadCPU); err != nil {
 			return err
 		}
 		busy[edges], err = machine.Busy(r.cpu)
@@ -100,6 +139,7 @@ func (r *rounds) one(ctx context.Context, p *peer.Running) (result.Round, error)
 		Requests: res.Requests, Seconds: res.Elapsed.Seconds(), CPU: cpu.Seconds(),
 		P50:     float64(res.Latency.Quantile(0.5).Nanoseconds()) / 1e3,
 		P99:     float64(res.Latency.Quantile(0.99).Nanoseconds()) / 1e3,
+		Backend: (backend[1] - backend[0]).Seconds(), LoadCore: (loadBusy[1] - loadBusy[0]).Seconds() / res.Elapsed.Seconds(),
 		Foreign: max(0, (busy[1]-busy[0]-cpu).Seconds()/res.Elapsed.Seconds()),
 	}
 	switch {

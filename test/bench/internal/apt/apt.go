@@ -43,6 +43,25 @@ func Find(ctx context.Context, cache, name, pkg string) (Program, error) {
 	return p, nil
 }
 
+// File is the path of a file of a package: where it is installed, or unpacked
+// below cache, once, as in Find.
+func File(ctx context.Context, cache, path, pkg string) (string, error) {
+	root := filepath.Join(cache, pkg)
+	inCache := filepath.Join(root, path)
+	for _, p := range []string{path, inCache} {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	if err := fetch(ctx, cache, root, pkg); err != nil {
+		return "", fmt.Errorf("cannot get %s: %w; install the package %s", path, err, pkg)
+	}
+	if _, err := os.Stat(inCache); err != nil {
+		return "", fmt.Errorf("cannot get %s: package %s does not have it", path, pkg)
+	}
+	return inCache, nil
+}
+
 func unpacked(root, name string) (Program, bool) {
 	for _, dir := range []string{"usr/sbin", "usr/bin"} {
 		path := filepath.Join(root, dir, name)

@@ -30,3 +30,20 @@ func TestFindUnpacked(t *testing.T) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 }
+
+func TestFile(t *testing.T) {
+	if p, err := File(t.Context(), t.TempDir(), "/etc/passwd", "no-such-package"); err != nil || p != "/etc/passwd" {
+		t.Errorf("got %q, %v", p, err)
+	}
+	cache := t.TempDir()
+	want := filepath.Join(cache, "some-package/usr/lib/x.so")
+	if err := os.MkdirAll(filepath.Dir(want), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(want, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := File(t.Context(), cache, "/usr/lib/x.so", "some-package"); err != nil || p != want {
+		t.Errorf("got %q, %v", p, err)
+	}
+}

@@ -61,7 +61,7 @@ func (f flushing) Read(p []byte) (int, error) {
 
 func (r *run) dialH2(ctx context.Context, i int) (client, error) {
 	site := &r.Sites[i%len(r.Sites)]
-	conf := config(site.Name)
+	conf := clientConfig(site.Name)
 	conf.NextProtos = []string{"h2"}
 	tc, err := r.handshake(ctx, conf, nil)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"gatehouse.dev/gatehouse/test/bench/internal/turn"
 )
 
-// config is for connections to a name. Who the proxy is was checked before the
+// clientConfig is for connections to a name. Who the proxy is was checked before the
 // rounds; checking it again for each handshake would only slow the load down.
-func config(name string) *tls.Config {
+func clientConfig(name string) *tls.Config {
 	c := cert.Config()
 	c.ServerName, c.InsecureSkipVerify = name, true
 	return c
@@ -70,7 +70,7 @@ type tlsConn struct {
 
 func (r *run) dialTLS(ctx context.Context, i int) (client, error) {
 	site := &r.Sites[i%len(r.Sites)]
-	tc, err := r.handshake(ctx, config(site.Name), nil)
+	tc, err := r.handshake(ctx, clientConfig(site.Name), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ type visitor struct {
 
 func newVisitor(ctx context.Context, r *run, i int) *visitor {
 	site := &r.Sites[i%len(r.Sites)]
-	v := &visitor{run: r, site: site, config: config(site.Name), next: i % len(site.Requests), buf: make([]byte, maxAnswerHead+len(r.Body)),
+	v := &visitor{run: r, site: site, config: clientConfig(site.Name), next: i % len(site.Requests), buf: make([]byte, maxAnswerHead+len(r.Body)),
 		// Ports are used up by connections that are closed but still remembered.
 		from: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%250))}}
 	v.ctx, v.cancel = context.WithCancel(ctx)

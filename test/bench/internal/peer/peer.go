@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/test/bench/internal/apt"
+	"gatehouse.dev/gatehouse/test/bench/internal/cert"
 	"gatehouse.dev/gatehouse/test/bench/internal/child"
 )
 
@@ -46,8 +48,18 @@ var Peers = []Peer{
 	{"net/http", "Go's http.Server, ServeMux and httputil.ReverseProxy, 1,024 idle connections; `internal/reverseproxy`", prepareReverseProxy},
 }
 
+// TLSPeers are the rows of the benchmark of TLS.
+var TLSPeers = []Peer{
+	{Nginx, "one process; passthrough: stream with ssl_preread; bridging: proxy_ssl_verify, session reuse; upstream keepalive 320; `internal/peer/nginx-tls.conf`", prepareNginx},
+	{Gatehouse, "`gatehouse serve --manifests`, one CPU, annotations ssl-passthrough, backend-protocol, proxy-ssl-verify; `internal/peer/gatehouse-tls.yaml`", prepareGatehouse},
+	{"haproxy", "one thread; passthrough: mode tcp with req.ssl_sni and splice-auto; bridging: verify required; http-reuse always; `internal/peer/haproxy-tls.cfg`", prepareHAProxy},
+}
+
 // Env is what a peer is set up with.
 type Env struct {
+	Mode    Mode
+	Certs   *cert.Set // unless Mode is Plain
+	RSA     bool      // which certificate
 	Table   Table
 	Backend string // HOST:PORT
 	Binary  string // of gatehouse
@@ -56,6 +68,7 @@ type Env struct {
 
 	// Set for each peer.
 	Dir, Addr, Admin string
+	StreamModule     string // of nginx
 }
 
 // Program is how to run a peer.
@@ -70,7 +83,7 @@ type Program struct {
 type Running struct {
 	*child.Process
 	Peer    Peer
-	Addr    string // of HTTP
+	Addr    string // of HTTP or HTTPS
 	Admin   string // of /metrics; the same as Addr where there is no other
 	Version string
 }
@@ -100,7 +113,11 @@ func (p Peer) Start(ctx context.Context, e Env, dir string, cpu int) (*Running, 
 	r := &Running{Process: proc, Peer: p, Addr: e.Addr, Admin: e.Admin, Version: prog.Version}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := r.await(ctx, e.Table); err != nil {
+	check := func() error { return r.Check(e.Table) }
+	if e.Mode != Plain {
+		check = func() error { return r.checkTLS(&e) }
+	}
+	if err := r.await(ctx, check); err != nil {
 		log := r.LogTail()
 		proc.Stop()
 		return nil, fmt.Errorf("%s does not do its duties: %w\n%s", p.Name, err, log)
@@ -109,12 +126,12 @@ func (p Peer) Start(ctx context.Context, e Env, dir string, cpu int) (*Running, 
 }
 
 // await tries until the duties are done, the process ends or ctx does.
-func (r *Running) await(ctx context.Context, t Table) error {
+func (r *Running) await(ctx context.Context, check func() error) error {
 	for {
 		if err := r.Exited(); err != nil {
 			return err
 		}
-		err := r.Check(t)
+		err := check()
 		if err == nil {
 			return nil
 		}
@@ -141,7 +158,7 @@ func freeAddrs() (a, b string, err error) {
 	return addrs[0], addrs[1], nil
 }
 
-//go:embed nginx.conf haproxy.cfg gatehouse.yaml
+//go:embed nginx.conf haproxy.cfg gatehouse.yaml nginx-tls.conf haproxy-tls.cfg gatehouse-tls.yaml
 var templates embed.FS
 
 // BackendIP and BackendPort are the two halves of Backend.
@@ -150,7 +167,7 @@ func (e *Env) BackendPort() string { _, port, _ := net.SplitHostPort(e.Backend);
 
 // write renders a template into the peer's directory and returns its path.
 func (e *Env) write(name string) (string, error) {
-	t, err := template.New(name).Funcs(template.FuncMap{"label": label}).ParseFS(templates, name)
+	t, err := template.New(name).Funcs(template.FuncMap{"label": label, "base64": base64.StdEncoding.EncodeToString}).ParseFS(templates, name)
 	if err != nil {
 		return "", err
 	}
@@ -167,7 +184,12 @@ func prepareNginx(ctx context.Context, e *Env) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf, err := e.write("nginx.conf")
+	if e.Mode == Passthrough {
+		if e.StreamModule, err = apt.File(ctx, e.Cache, "/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"); err != nil {
+			return nil, err
+		}
+	}
+	conf, err := e.write(e.file("nginx", "conf"))
 	if err != nil {
 		return nil, err
 	}
@@ -191,12 +213,16 @@ func prepareHAProxy(ctx context.Context, e *Env) (*Program, error) {
 			}
 		}
 	}
-	for name, text := range map[string]string{"exact.map": exact.String(), "prefix.map": prefix.String()} {
+	var sni strings.Builder
+	for _, h := range e.Table.Hosts {
+		fmt.Fprintf(&sni, "%s %s\n", h, label(h))
+	}
+	for name, text := range map[string]string{"exact.map": exact.String(), "prefix.map": prefix.String(), "sni.map": sni.String()} {
 		if err := os.WriteFile(filepath.Join(e.Dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
 		}
 	}
-	conf, err := e.write("haproxy.cfg")
+	conf, err := e.write(e.file("haproxy", "cfg"))
 	if err != nil {
 		return nil, err
 	}
@@ -204,14 +230,21 @@ func prepareHAProxy(ctx context.Context, e *Env) (*Program, error) {
 }
 
 func prepareGatehouse(ctx context.Context, e *Env) (*Program, error) {
-	conf, err := e.write("gatehouse.yaml")
+	conf, err := e.write(e.file("gatehouse", "yaml"))
 	if err != nil {
 		return nil, err
 	}
+	args := []string{"serve", "--manifests", conf, "--admin-addr", e.Admin, "--pprof", "--access-log", "off"}
+	switch e.Mode {
+	case Plain:
+		args = append(args, "--http-addr", e.Addr, "--https-addr", "off")
+	case Passthrough:
+		args = append(args, "--http-addr", "off", "--https-addr", e.Addr)
+	default:
+		args = append(args, "--http-addr", "off", "--https-addr", e.Addr, "--default-tls-secret", "bench/front")
+	}
 	return &Program{
-		Path: e.Binary,
-		Args: []string{"serve", "--manifests", conf, "--http-addr", e.Addr, "--https-addr", "off",
-			"--admin-addr", e.Admin, "--pprof", "--access-log", "off"},
+		Path: e.Binary, Args: args,
 		Version: version(ctx, apt.Program{Path: e.Binary}, "version"),
 	}, nil
 }

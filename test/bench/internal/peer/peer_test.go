@@ -47,18 +47,18 @@ func TestTemplates(t *testing.T) {
 func TestForwarded(t *testing.T) {
 	const good = "GET /a HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n" +
 		"X-Forwarded-Host: h\r\nX-Forwarded-Port: 80\r\nX-Request-ID: 1\r\n\r\n"
-	if err := forwarded(200, good, "h"); err != nil {
+	if err := forwarded(200, good, "h", "http"); err != nil {
 		t.Error(err)
 	}
 	for _, line := range strings.SplitAfter(good, "\r\n")[1:8] {
-		if forwarded(200, strings.Replace(good, line, "", 1), "h") == nil {
+		if forwarded(200, strings.Replace(good, line, "", 1), "h", "http") == nil {
 			t.Errorf("not missed: %q", line)
 		}
 	}
-	if forwarded(200, strings.Replace(good, "For: 127.0.0.1", "For: 192.0.2.1, 127.0.0.1", 1), "h") == nil {
+	if forwarded(200, strings.Replace(good, "For: 127.0.0.1", "For: 192.0.2.1, 127.0.0.1", 1), "h", "http") == nil {
 		t.Error("a client's X-Forwarded-For was believed")
 	}
-	if forwarded(404, good, "h") == nil {
+	if forwarded(404, good, "h", "http") == nil {
 		t.Error("404 taken for an answer")
 	}
 }

@@ -37,7 +37,7 @@ func (t Table) Requests() [][]byte {
 	var all [][]byte
 	for _, p := range t.Paths {
 		for _, h := range t.Hosts {
-			all = append(all, request(h, p.Target, ""))
+			all = append(all, Request(h, p.Target, ""))
 		}
 	}
 	return all
@@ -57,7 +57,8 @@ func (t Table) patterns() []string {
 	return all
 }
 
-func request(host, target, fields string) []byte {
+// Request is a GET as the load sends it; fields are added lines.
+func Request(host, target, fields string) []byte {
 	return []byte("GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\n" + fields + "\r\n")
 }
 

@@ -26,10 +26,11 @@ type Fact struct{ Name, Value string }
 // Peer is one of the proxies.
 type Peer struct{ Name, Version, About string }
 
-// Workload is one row of the benchmark. Target is the ratio to the reference in
-// CPU per request that Ours aims at.
+// Workload is one row of the benchmark. Target is the ratio in CPU per request that
+// Ours aims at: to the reference, or with TLS to the better of the others.
 type Workload struct {
 	Name, Title string
+	Group       string `json:",omitempty"` // of rows in one table
 	Target      float64
 }
 

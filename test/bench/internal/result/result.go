@@ -17,7 +17,9 @@ type Round struct {
 	Requests int64   `json:"requests"`
 	Seconds  float64 `json:"seconds"`
 	CPU      float64 `json:"cpuSeconds"` // of the proxy, user and system
-	P50      float64 `json:"p50us"`      // latency, microseconds
+	Backend  float64 `json:"backendCPUSeconds,omitempty"`
+	LoadCore float64 `json:"loadCore,omitempty"` // share of the load's and the backend's CPU that was used
+	P50      float64 `json:"p50us"`              // latency, microseconds
 	P99      float64 `json:"p99us"`
 	// Foreign is the share of the proxy's CPU that others used.
 	Foreign float64 `json:"foreign"`
@@ -48,6 +50,11 @@ var (
 	// CoreUse is how much of its core the proxy used: below 0.9 it was not the
 	// proxy that limited the throughput.
 	CoreUse = Metric{"core used", "", func(r Round) float64 { return r.CPU / r.Seconds }, more}
+	// LoadUse tells whether it was the load.
+	LoadUse = Metric{"load's core used", "", func(r Round) float64 { return r.LoadCore }, less}
+
+	PerCPU        = Metric{"requests per CPU second at the balancer", "/s", func(r Round) float64 { return float64(r.Requests) / r.CPU }, more}
+	PerBackendCPU = Metric{"requests per CPU second at the backend", "/s", func(r Round) float64 { return float64(r.Requests) / r.Backend }, more}
 
 	Metrics = []Metric{CPUPerRequest, PerSecond, P50, P99}
 )

@@ -81,7 +81,7 @@ func TestRatios(t *testing.T) {
 func report() *Report {
 	return &Report{
 		Peers:    []Peer{{"a", "1.0", "as it comes"}, {"b", "2.0", ""}},
-		Work:     []Workload{{"w", "Small answers", 1.2}},
+		Work:     []Workload{{Name: "w", Title: "Small answers", Target: 1.2}},
 		Rounds:   rounds(),
 		Changes:  []Change{{"a file", 1000, 50, 5 * time.Millisecond, 250 * time.Millisecond, time.Second, 200 * time.Millisecond}},
 		Settings: Settings{Rounds: 4, Length: time.Second, MaxForeign: 0.08, Ours: "b"},
