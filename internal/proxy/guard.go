@@ -29,12 +29,20 @@ type guards struct {
 
 // guard asks the Route's guards, in this order: client certificate, address,
 // credentials. True: the request was answered here.
-func (x *exchange) guard() bool {
+func (x *exchange) guard() (answered bool) {
 	r := x.route
 	if r == nil || r.guards == nil {
 		return false
 	}
 	g := r.guards
+	if g.basic != nil {
+		// The password was for us, not for the endpoint (as ingress-nginx does).
+		defer func() {
+			if !answered {
+				x.req.DropNamed("authorization")
+			}
+		}()
+	}
 	if g.closed {
 		x.answer(ir.ReasonGuardInvalid)
 		return true
