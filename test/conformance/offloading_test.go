@@ -149,7 +149,7 @@ func TestOffloadingCurl(t *testing.T) {
 	f("1.1 200 0 1", "--http1.1", secure)
 	f("1.1 200 0 1", "--no-alpn", secure)
 	f("1.1 308 0 1", plain)
-	f("2 200 0 1", "-L", plain)
+	f("2 200 0 2", "-L", plain) // two connections
 	f("2 308 0 1", "--http2-prior-knowledge", plain)
 	big := strings.Repeat("0123456789abcdef", 1<<16)
 	f("2 200 0 1", "--http2", "-H", "Expect:", "--data-binary", "@"+file(t, big), secure)
