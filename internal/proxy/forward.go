@@ -58,6 +58,9 @@ func (x *exchange) forward(r *route) {
 		x.answer(ir.ReasonNoEndpoints)
 		return
 	}
+	if r.fallback != nil && t.backend != nil && t.backend.Size() == 0 {
+		t = r.fallback
+	}
 	x.target = t
 	if t.respond != nil {
 		x.answerStatus(t.respond.Status, t.respond.Reason, "")

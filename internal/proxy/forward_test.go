@@ -6,6 +6,9 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/service"
 )
 
 const get = "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
@@ -70,4 +73,27 @@ func TestLargeAnswerIsWhole(t *testing.T) {
 	if n := b.count(); n != 1 {
 		t.Errorf("%d connections to the endpoint, want 1", n)
 	}
+}
+
+// A Service without an endpoint hands over to the fallback, and takes back.
+func TestFallback(t *testing.T) {
+	here, there := newBackend(t, script("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere")), newBackend(t, script("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere"))
+	e := newEdge(t, nil)
+	cfg := e.config()
+	cfg.Backends = append(cfg.Backends, ir.Backend{ID: "ns/fallback:80", Namespace: "ns", Service: "fallback", Port: 80})
+	cfg.Listeners[0].Hosts[0].Routes[1].Action.Forward.Fallback = "ns/fallback:80"
+	e.apply(cfg)
+	f := func(want string, endpoints ...service.Endpoint) {
+		t.Helper()
+		port := func(eps []service.Endpoint) []service.Port { return []service.Port{{Number: 80, Endpoints: eps}} }
+		e.o.Upstream.Update(&service.State{Services: []*service.Service{
+			{Key: service.Key{Namespace: "ns", Name: "fallback"}, Ports: port([]service.Endpoint{{Addr: there.addr(), Ready: true, Serving: true}})},
+			{Key: service.Key{Namespace: "ns", Name: "svc"}, Ports: port(endpoints)},
+		}})
+		if res, body := e.dial().roundTrip(get); res.StatusCode != 200 || body != want {
+			t.Errorf("%d %q, want %q", res.StatusCode, body, want)
+		}
+	}
+	f("there")
+	f("here", service.Endpoint{Addr: here.addr(), Ready: true, Serving: true})
 }

@@ -63,7 +63,8 @@ type route struct {
 	respond                     *ir.Respond
 	redirect                    *ir.Redirect
 	targets                     []target
-	total                       uint64 // sum of weights
+	total                       uint64  // sum of weights
+	fallback                    *target // asked when a target has no endpoint; nil: none
 	next                        *atomic.Uint64
 	connect, read, send         time.Duration
 	tries                       int
@@ -305,20 +306,32 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 	for _, t := range f.Targets {
 		ct := target{weight: uint64(t.Weight), respond: t.Respond}
 		if t.Respond == nil {
-			b, ok := backends[t.Backend]
-			if !ok {
-				return fmt.Errorf("backend %s is not in the Config", t.Backend)
+			if err := c.backend(&ct, t.Backend, backends); err != nil {
+				return err
 			}
-			ct.service, ct.port, ct.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
-			ct.http2, ct.secure = b.Protocol == ir.BackendHTTP2, b.TLS != nil
-			ct.backend = c.upstream(b)
 			if out.service == "" {
-				out.service = b.Service
+				out.service = ct.service
 			}
 		}
 		out.total += ct.weight
 		out.targets = append(out.targets, ct)
 	}
+	if f.Fallback != "" {
+		out.fallback = &target{}
+		return c.backend(out.fallback, f.Fallback, backends)
+	}
+	return nil
+}
+
+// backend makes t lead to a Backend of the Config.
+func (c *Compiler) backend(t *target, id ir.BackendID, backends map[ir.BackendID]ir.Backend) error {
+	b, ok := backends[id]
+	if !ok {
+		return fmt.Errorf("backend %s is not in the Config", id)
+	}
+	t.service, t.port, t.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
+	t.http2, t.secure = b.Protocol == ir.BackendHTTP2, b.TLS != nil
+	t.backend = c.upstream(b)
 	return nil
 }
 
