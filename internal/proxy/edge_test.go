@@ -22,6 +22,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 	"gatehouse.dev/gatehouse/internal/service"
@@ -374,4 +375,16 @@ func wait(t *testing.T, what string, ok func() bool) {
 		}
 		time.Sleep(time.Millisecond) // the pace of this poll
 	}
+}
+
+var limits = http1.Limits{HeadBytes: 1 << 16, Fields: 10, Target: 1 << 15}
+
+// newRequest parses a GET for the target.
+func newRequest(t *testing.T, target string) *http1.Request {
+	t.Helper()
+	r := &http1.Request{}
+	if err := r.Parse([]byte("GET "+target+" HTTP/1.1\r\nHost: example.com\r\n\r\n"), limits); err != nil {
+		t.Fatalf("%q: %v", target, err)
+	}
+	return r
 }

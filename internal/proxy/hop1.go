@@ -26,7 +26,10 @@ func (x *exchange) prepare1() (whole bool, reason ir.Reason) {
 	req := x.req
 	b := append(x.out[:0], req.Method...)
 	b = append(b, ' ')
-	b = x.appendTarget(b)
+	b, ok := x.appendTarget(b)
+	if !ok {
+		return false, ir.ReasonAmbiguousPath
+	}
 	if x.route.filters.HTTP10 {
 		b = append(b, " HTTP/1.0\r\n"...)
 	} else {

@@ -37,7 +37,10 @@ func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
 		return false, ir.ReasonNotImplemented
 	}
 	x.first = request2{}
-	b := x.appendTarget(x.out[:0])
+	b, ok := x.appendTarget(x.out[:0])
+	if !ok {
+		return false, ir.ReasonAmbiguousPath
+	}
 	x.first.target = len(b)
 	b = x.appendIdentity(b)
 	b = append(b, "te: trailers\r\n"...)

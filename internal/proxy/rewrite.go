@@ -2,55 +2,193 @@ package proxy
 
 import (
 	"regexp"
+	"slices"
+	"strings"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // rewrite is an ir.Rewrite, compiled.
 type rewrite struct {
-	pattern     *regexp.Regexp
-	replacement string // in the form of regexp.Expand
+	pattern *regexp.Regexp
+	path    []piece
+	// args become the query: before the request's own, or instead of it.
+	args    []piece
+	hasArgs bool
+	replace bool
 }
 
+// piece is text, or what a group of the pattern has captured.
+type piece struct {
+	text  string
+	group int
+}
+
+// compileRewrite reads a Rewrite as nginx reads the arguments of its rewrite
+// directive: behind a "?" are arguments, in front of those of the request;
+// those are dropped when the last character is "?".
 func (c *Compiler) compileRewrite(r *ir.Rewrite) (*rewrite, error) {
 	pattern, err := c.paths.Compile(r.Pattern)
 	if err != nil {
 		return nil, err
 	}
-	return &rewrite{pattern: pattern, replacement: expandTemplate(r.Replacement)}, nil
+	out := &rewrite{pattern: pattern}
+	to, replace := strings.CutSuffix(r.Replacement, "?")
+	path, args, hasArgs := strings.Cut(to, "?")
+	out.path, out.args = pieces(path), pieces(args)
+	out.hasArgs, out.replace = hasArgs, replace
+	return out, nil
+}
+
+// pieces takes a template apart: "$1" to "$9" are captures, all else is text.
+func pieces(s string) (all []piece) {
+	for s != "" {
+		end := 0
+		for end < len(s) && !(s[end] == '$' && end+1 < len(s) && s[end+1] >= '1' && s[end+1] <= '9') {
+			end++
+		}
+		if end > 0 {
+			all = append(all, piece{text: s[:end]})
+		}
+		if s = s[end:]; s != "" {
+			all = append(all, piece{group: int(s[1] - '0')})
+			s = s[2:]
+		}
+	}
+	return all
 }
 
 // appendTarget appends the request target for the endpoint: the client's bytes,
-// unless dot segments were removed or the Route rewrites the path.
-func (x *exchange) appendTarget(b []byte) []byte {
+// unless dot segments were removed or the Route rewrites the path. It reports
+// false for a rewrite whose result the endpoint could read as another path.
+func (x *exchange) appendTarget(b []byte) ([]byte, bool) {
 	req := x.req
-	query := req.Target[len(req.Path):]
 	if rw := x.route.rewrite; rw != nil {
 		if m := rw.pattern.FindSubmatchIndex(x.path.Canonical); m != nil {
-			b = appendEscaped(b, rw.pattern.Expand(nil, []byte(rw.replacement), x.path.Canonical, m))
-			return append(b, query...)
+			toForward(m, x.path.Forward, len(x.path.Canonical))
+			return rw.append(b, x.path.Forward, req.Target[len(req.Path):], m)
 		}
 	}
 	if x.path.Rewritten {
 		b = append(b, x.path.Forward...)
-		return append(b, query...)
+		return append(b, req.Target[len(req.Path):]...), true
 	}
-	return append(b, req.Target...)
+	return append(b, req.Target...), true
 }
 
-// appendEscaped writes a decoded path as a request target: what cannot stand in
-// one is percent-encoded. Escapes that decoding has kept (%2F, %5C) stay.
-func appendEscaped(b, path []byte) []byte {
-	const hex = "0123456789ABCDEF"
-	if len(path) == 0 || path[0] != '/' {
-		b = append(b, '/')
+// toForward turns places in the canonical path into those in the path as the
+// endpoint would get it, which lie further on by what escapes take.
+func toForward(places []int, forward []byte, canonical int) {
+	if len(forward) == canonical {
+		return
 	}
-	for i, c := range path {
-		switch {
-		case c == '%' && i+2 < len(path) && keptEscape(path[i+1:i+3]):
+	at := make([]int, 0, canonical+1)
+	for i := 0; i < len(forward); i++ {
+		at = append(at, i)
+		if forward[i] == '%' && !keptEscape(forward[i+1:]) {
+			i += 2
+		}
+	}
+	at = append(at, len(forward))
+	for i, p := range places {
+		if p >= 0 {
+			places[i] = at[p]
+		}
+	}
+}
+
+// append appends the target. Captures stay as the client has written them, so
+// that nothing in them can end the path or the line. query is the request's
+// own, with its "?", or empty.
+func (rw *rewrite) append(b, path, query []byte, captures []int) ([]byte, bool) {
+	captured := func(group int) []byte {
+		if group == 0 || 2*group >= len(captures) || captures[2*group] < 0 {
+			return nil
+		}
+		return path[captures[2*group]:captures[2*group+1]]
+	}
+	start := len(b)
+	for _, p := range rw.path {
+		b = appendText(b, p.text)
+		b = append(b, captured(p.group)...)
+	}
+	if len(b) == start || b[start] != '/' {
+		b = slices.Insert(b, start, '/')
+	}
+	if hasDots(b[start:]) {
+		return b, false
+	}
+	if rw.hasArgs {
+		b = append(b, '?')
+		for _, p := range rw.args {
+			b = appendText(b, p.text)
+			for _, c := range captured(p.group) {
+				if c == '&' || c == '+' || c == ';' { // would end the argument, or mean a space
+					b = appendHex(b, c)
+				} else {
+					b = append(b, c)
+				}
+			}
+		}
+		if len(query) > 1 && !rw.replace {
+			b = append(b, '&')
+			b = append(b, query[1:]...)
+		}
+		return b, true
+	}
+	if rw.replace {
+		return b, true
+	}
+	return append(b, query...), true
+}
+
+// hasDots reports whether a path has dot segments: what was no segment of its
+// own in the request's path can have become one ("/api../x" without "/api"),
+// and would lead the endpoint out of what the Route is for. Escaped separators
+// and ";" end a segment too, as there are servers for which they do.
+func hasDots(path []byte) bool {
+	dots, others := 0, 0
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			switch string(path[i+1 : i+3]) {
+			case "2e", "2E":
+				c = '.'
+			case "2f", "2F", "5c", "5C":
+				c = '/'
+			case "3b", "3B":
+				c = ';'
+			}
+			i += 2
+		}
+		switch c {
+		case '/', '\\', ';':
+			if others == 0 && (dots == 1 || dots == 2) {
+				return true
+			}
+			dots, others = 0, 0
+			if c == ';' {
+				others = 1 // parameters, up to the next slash
+			}
+		case '.':
+			dots++
+		default:
+			others++
+		}
+	}
+	return others == 0 && (dots == 1 || dots == 2)
+}
+
+// appendText writes text of the template, whose escapes are the user's own.
+// What can stand neither in a path nor in a query (RFC 3986, appendix A) is
+// escaped.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
 			b = append(b, c)
-		case c <= ' ', c >= 0x7f, c == '%', c == '?', c == '#', c == '"', c == '<', c == '>', c == '\\', c == '^', c == '`', c == '{', c == '|', c == '}':
-			b = append(b, '%', hex[c>>4], hex[c&15])
+		case c <= ' ', c >= 0x7f, strings.IndexByte(`%#"<>\^`+"`{|}", c) >= 0:
+			b = appendHex(b, c)
 		default:
 			b = append(b, c)
 		}
@@ -58,24 +196,18 @@ func appendEscaped(b, path []byte) []byte {
 	return b
 }
 
-func keptEscape(b []byte) bool {
-	return b[0] == '2' && b[1] == 'F' || b[0] == '5' && b[1] == 'C'
+func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+func appendHex(b []byte, c byte) []byte {
+	const hex = "0123456789ABCDEF"
+	return append(b, '%', hex[c>>4], hex[c&15])
 }
 
-// expandTemplate turns nginx's "$1x" into regexp's "${1}x" and makes all else
-// literal.
-func expandTemplate(s string) string {
-	var b []byte
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] != '$':
-			b = append(b, s[i])
-		case i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '9':
-			b = append(b, '$', '{', s[i+1], '}')
-			i++
-		default:
-			b = append(b, '$', '$')
-		}
+// keptEscape reports whether the bytes behind a "%" are of an escape that a
+// canonical path keeps.
+func keptEscape(b []byte) bool {
+	if len(b) < 2 {
+		return false
 	}
-	return string(b)
+	return b[0] == '2' && b[1]|0x20 == 'f' || b[0] == '5' && b[1]|0x20 == 'c'
 }
