@@ -178,6 +178,9 @@ func TestClientCertificatesOfOthers(t *testing.T) {
 		if err != nil || !strings.Contains(out, "HTTP/1.1 "+want) {
 			t.Errorf("openssl, TLS %s: %v, want %s in\n%s", version, err, want, out)
 		}
+		if !strings.Contains(out, "Acceptable client certificate CA names\nCN = clients") {
+			t.Errorf("no names of authorities in\n%s", out)
+		}
 	}
 	for _, version := range []string{"1.2", "1.3"} {
 		f(nil, version, "400")

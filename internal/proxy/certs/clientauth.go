@@ -52,17 +52,35 @@ func (n *ServerName) VerifyClient(state *tls.ConnectionState, now time.Time) Cli
 	if len(a.source.CAs) == 0 {
 		return ClientCertificate{Result: ClientUnverified, Cert: leaf}
 	}
-	a.once.Do(func() {
-		a.anchor, a.err = newVerifier(a.source.CAs, a.source.CRL, a.source.Depth)
-	})
-	err := a.err
+	anchor, err := a.parsed()
 	if err == nil {
-		err = a.anchor.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth, "", now)
+		err = anchor.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth, "", now)
 	}
 	if err != nil {
 		return ClientCertificate{Result: ClientFailed, Err: err, Cert: leaf}
 	}
 	return ClientCertificate{Result: ClientOK, Cert: leaf}
+}
+
+// parsed gives what certificates are judged by.
+func (a *clientAuth) parsed() (*verifier, error) {
+	a.once.Do(func() {
+		a.anchor, a.err = newVerifier(a.source.CAs, a.source.CRL, a.source.Depth)
+	})
+	return &a.anchor, a.err
+}
+
+// authorities are those whose names clients are told, so that they know which
+// of their certificates to show; nil: they may show any.
+func (a *clientAuth) authorities() *x509.CertPool {
+	if len(a.source.CAs) == 0 {
+		return nil
+	}
+	anchor, err := a.parsed()
+	if err != nil {
+		return nil // no certificate will do
+	}
+	return anchor.roots
 }
 
 // verifier checks chains against CAs and their revocation lists.

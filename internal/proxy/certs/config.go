@@ -59,6 +59,7 @@ func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 		own.CipherSuites = n.Terminate.CipherSuites
 		if n.clients != nil {
 			own.ClientAuth = tls.RequestClientCert
+			own.ClientCAs = n.clients.authorities()
 		}
 		n.config.Store(own)
 		return own, nil
