@@ -123,7 +123,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
 		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout,
-		ProxyProtocol: s.ProxyProtocol == "require",
+		ProxyProtocol: s.ProxyProtocol == "require", CipherSuites: s.ciphers, Curves: s.curves,
 	}
 	g.server = proxy.NewServer(o)
 	selfSigned, err := certs.SelfSigned(time.Now())

@@ -167,6 +167,8 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 // addAnnotationFlags declares what holds where annotations say nothing else.
 func (o *Options) addAnnotationFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.SSLRedirect, "ssl-redirect", o.SSLRedirect, "redirect HTTP to HTTPS (308) on hosts with a TLS entry, unless the annotation ssl-redirect says otherwise")
+	f.StringVar(&o.SSLCiphers, "ssl-ciphers", o.SSLCiphers, "cipher suites of TLS 1.2 allowed with clients, OpenSSL's names separated by colons; those of TLS 1.3 are not selectable; default Go's choice")
+	f.StringVar(&o.SSLCurves, "ssl-curves", o.SSLCurves, "key exchanges allowed with clients, of X25519MLKEM768, X25519, P-256, P-384, P-521, separated by colons; default Go's choice")
 	f.BoolVar(&o.SSLRejectHandshake, "ssl-reject-handshake", o.SSLRejectHandshake, "refuse TLS handshakes for names without a certificate of their own, and without a name (alert unrecognized_name), unless --default-tls-secret is set")
 	f.StringVar(&o.HSTS, "hsts", o.HSTS, "Strict-Transport-Security of answers over HTTPS on hosts with a TLS entry; off to disable")
 	f.BoolVar(&o.VerifyUpstreams, "verify-upstreams", o.VerifyUpstreams, "verify the certificates of HTTPS and GRPCS backends, unless the annotation proxy-ssl-verify says otherwise")

@@ -199,6 +199,8 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--http-addr", "off"}, "--http-addr", "--https-addr", "nothing to serve")
 	f([]string{"--proxy-protocol", "auto"}, "--proxy-protocol", `"auto"`, "require", "off")
 	f([]string{"--proxy-protocol", "require"}, "--proxy-protocol require", "--trusted-proxies")
+	f([]string{"--ssl-ciphers", "RC4-MD5"}, "--ssl-ciphers", "RC4-MD5", "ECDHE-RSA-AES128-GCM-SHA256")
+	f([]string{"--ssl-curves", "X448"}, "--ssl-curves", "X448", "X25519")
 	f([]string{"--access-log", "xml"}, "--access-log", `"xml"`, "json", "combined", "off")
 	f([]string{"--log-level", "loud"}, "--log-level", `"loud"`, "debug", "info", "warn", "error")
 	f([]string{"--trusted-proxies", "10.0.0.0/99"}, "--trusted-proxies", `"10.0.0.0/99"`, "CIDR")

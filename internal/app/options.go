@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -27,6 +28,7 @@ type Options struct {
 	PProf                 bool
 	ProxyProtocol         string // "off" or "require"
 	SSLRejectHandshake    bool   // refuse names without a certificate of their own
+	SSLCiphers, SSLCurves string // ":"-separated; "": Go's choice
 
 	IngressClass, ControllerName string
 	WatchNamespaces              []string
@@ -74,6 +76,8 @@ type settings struct {
 	trusted                    []netip.Prefix
 	defaultTLS, publishService types.NamespacedName
 	format                     accesslog.Format
+	ciphers                    []uint16
+	curves                     []tls.CurveID
 }
 
 // check reads the Options. The error names the flag and the remedy, all of
@@ -128,6 +132,12 @@ func (o Options) check() (*settings, error) {
 	if o.Manifests != "" && len(o.WatchNamespaces) > 0 {
 		errs = append(errs, fmt.Errorf("--watch-namespace %s: goes with an API server only: --manifests serves all namespaces of its directory; remove one of the two",
 			strings.Join(o.WatchNamespaces, ",")))
+	}
+	if s.ciphers, err = readCiphers(o.SSLCiphers); err != nil {
+		errs = append(errs, err)
+	}
+	if s.curves, err = readCurves(o.SSLCurves); err != nil {
+		errs = append(errs, err)
 	}
 	errs = append(errs, o.checkLimits()...)
 	if !s.http.IsValid() && !s.https.IsValid() {

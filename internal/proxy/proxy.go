@@ -11,6 +11,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -31,6 +32,11 @@ type Options struct {
 
 	// TrustedProxies may tell the client's address in X-Forwarded-For.
 	TrustedProxies []netip.Prefix
+
+	// CipherSuites (TLS 1.2) and Curves allowed with clients where a server name
+	// says nothing else; empty: Go's choice.
+	CipherSuites []uint16
+	Curves       []tls.CurveID
 
 	// ProxyProtocol requires a PROXY header, version 1 or 2, at the beginning
 	// of each connection, which must come from a trusted proxy.

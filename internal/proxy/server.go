@@ -226,6 +226,7 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 			}
 			return nil
 		}, "h2", "http/1.1")
+		tlsConfig.CipherSuites, tlsConfig.CurvePreferences = s.o.CipherSuites, s.o.Curves
 	}
 	for {
 		tc, err := l.AcceptTCP()

@@ -165,3 +165,11 @@ func parseVersions(value string) (least, most uint16, ignored string, ok bool) {
 	slices.Sort(left)
 	return least, most, strings.Join(left, " "), most != 0
 }
+
+// CipherSuites reads a cipher list as the annotation ssl-ciphers does, for a
+// flag: the suites of TLS 1.2 it names, by OpenSSL's or IANA's names, and what
+// in it has no effect.
+func CipherSuites(list string) (ids []uint16, unknown []string) {
+	ids, unknown, _ = parseCiphers(list)
+	return ids, unknown
+}
