@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,7 +72,7 @@ type options struct {
 func parse(args []string) (*options, error) {
 	o := &options{settings: result.Settings{Ours: peer.Gatehouse}}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := f.Bool("quick", false, "three short rounds and 20 changes: under a minute, for a first look")
+	quick := f.Bool("quick", false, "three short rounds and 20 changes: under a minute (under three with -tls), for a first look")
 	f.IntVar(&o.settings.Rounds, "rounds", 5, "rounds of each peer")
 	f.DurationVar(&o.settings.Length, "length", 3*time.Second, "of a round")
 	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
@@ -85,7 +86,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.changes, "changes", 100, "changes to time")
 	f.IntVar(&o.sites, "ingresses", 1000, "Ingresses present while changes are timed")
 	f.StringVar(&o.json, "json", "", "file for everything that was measured")
-	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md")
+	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md, in which the run's part is replaced")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -157,12 +158,7 @@ func names(works []workload) string {
 
 // output writes what was asked for.
 func (o *options) output(r *result.Report) error {
-	for _, w := range r.Work {
-		fmt.Printf("\n%s\n\n%s\n%s\n%s\n", w.Title, r.Table(w), r.Against(w), r.Verdict(w))
-	}
-	if len(r.Changes) > 0 {
-		fmt.Printf("\nFrom a change to the first changed answer\n\n%s", r.ChangeTable())
-	}
+	o.print(r)
 	if o.json != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {
@@ -172,14 +168,43 @@ func (o *options) output(r *result.Report) error {
 			return err
 		}
 	}
-	if o.document != "" {
-		text, err := r.Document()
-		if err != nil {
+	if o.document == "" {
+		return nil
+	}
+	part := result.PartPlain
+	if o.tls {
+		part = result.PartTLS
+		picture := filepath.Join(filepath.Dir(o.document), result.PictureName)
+		if err := os.WriteFile(picture, []byte(r.Picture()), 0o644); err != nil {
 			return err
 		}
-		return os.WriteFile(o.document, []byte(text), 0o644)
 	}
-	return nil
+	before, err := os.ReadFile(o.document)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	text, err := r.Document(part, string(before))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.document, []byte(text), 0o644)
+}
+
+// print writes the tables to standard output.
+func (o *options) print(r *result.Report) {
+	if o.tls {
+		for _, g := range r.Groups() {
+			fmt.Printf("\n%s\n\n%s", g.Title, r.GroupTable(g))
+		}
+		fmt.Printf("\n%s", r.TargetTable())
+		return
+	}
+	for _, w := range r.Work {
+		fmt.Printf("\n%s\n\n%s\n%s\n%s\n", w.Title, r.Table(w), r.Against(w), r.Verdict(w))
+	}
+	if len(r.Changes) > 0 {
+		fmt.Printf("\nFrom a change to the first changed answer\n\n%s", r.ChangeTable())
+	}
 }
 
 // facts describe the machine.

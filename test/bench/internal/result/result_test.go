@@ -118,11 +118,11 @@ func TestLosses(t *testing.T) {
 }
 
 func TestDocument(t *testing.T) {
-	got, err := report().Document()
+	got, err := report().Document(PartPlain, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"## Small answers", "Rounds dropped: 3 of 9", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x a's"} {
+	for _, want := range []string{"### Small answers", "Rounds dropped: 3 of 9", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x a's"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
