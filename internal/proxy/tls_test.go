@@ -72,3 +72,26 @@ func TestMisdirected(t *testing.T) {
 		t.Error("the handshake of a refused name succeeded")
 	}
 }
+
+// What the flags allow is all that is agreed on.
+func TestCipherPolicy(t *testing.T) {
+	e := newEdge(t, func(o *Options) {
+		o.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}
+		o.Curves = []tls.CurveID{tls.CurveP384}
+	}, echo(t))
+	f := func(c *tls.Config, want bool) {
+		t.Helper()
+		c.InsecureSkipVerify, c.ServerName = true, "example.com"
+		tc, err := tls.Dial("tcp", e.srv.Addr("https").String(), c)
+		if (err == nil) != want {
+			t.Errorf("handshake: %v", err)
+		}
+		if err == nil {
+			tc.Close()
+		}
+	}
+	f(&tls.Config{MaxVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.CurveP384}}, true)
+	f(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}}, false)
+	f(&tls.Config{CurvePreferences: []tls.CurveID{tls.X25519}}, false)
+	f(&tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP384}}, true)
+}
