@@ -41,7 +41,7 @@ var tlsWorkloads = []workload{
 	{Workload: result.Workload{Name: "h2", Group: streams, Title: "offloading, HTTP/2", Target: 0.7},
 		mode: peer.Offloading, kind: load.H2, conns: 10, streams: 32, body: 128},
 	{Workload: result.Workload{Name: "bulk-passthrough", Group: bulk, Title: "passthrough, 1 MiB", Target: 1},
-		mode: peer.Passthrough, kind: load.TLS, conns: 8, body: 1 << 20},
+		mode: peer.Passthrough, kind: load.Raw, conns: 8, body: 1 << 20},
 	{Workload: result.Workload{Name: "bulk-offloading", Group: bulk, Title: "offloading, 1 MiB"},
 		mode: peer.Offloading, kind: load.TLS, conns: 8, body: 1 << 20},
 	{Workload: result.Workload{Name: "p256", Group: handshakes, Title: "handshakes, P-256", Target: 0.9},

@@ -33,6 +33,7 @@ type Kind int
 const (
 	Plain   Kind = iota // HTTP/1.1
 	TLS                 // HTTP/1.1 over TLS
+	Raw                 // a TLS handshake, then HTTP/1.1 without encryption: see backend.RawProto
 	H2                  // HTTP/2 over TLS
 	Full                // for each request a new connection with a full TLS handshake
 	Resumed             // the same, but with the session of the last one
@@ -188,6 +189,8 @@ func (r *run) client(ctx context.Context, i int) (client, error) {
 		return newVisitor(ctx, r, i), nil
 	case TLS:
 		return r.dialTLS(ctx, i)
+	case Raw:
+		return r.dialRaw(ctx, i)
 	case H2:
 		return r.dialH2(ctx, i)
 	default:

@@ -15,7 +15,8 @@ type conn struct {
 	tally
 	run    *run
 	nc     *net.TCPConn
-	next   int // of the requests
+	reqs   [][]byte
+	next   int // of reqs
 	sent   time.Time
 	buf    []byte
 	filled int
@@ -28,7 +29,7 @@ func (r *run) dialPlain(ctx context.Context, i int) (client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{run: r, nc: nc, next: i % len(r.Requests), buf: make([]byte, maxAnswerHead+len(r.Body))}, nil
+	return &conn{run: r, nc: nc, reqs: r.Requests, next: i % len(r.Requests), buf: make([]byte, maxAnswerHead+len(r.Body))}, nil
 }
 
 // exchange holds one raw read open for the connection's life, which costs half the
@@ -60,8 +61,8 @@ func (c *conn) exchange() error {
 }
 
 func (c *conn) send(fd int) error {
-	req := c.run.Requests[c.next]
-	if c.next++; c.next == len(c.run.Requests) {
+	req := c.reqs[c.next]
+	if c.next++; c.next == len(c.reqs) {
 		c.next = 0
 	}
 	c.sent = time.Now()

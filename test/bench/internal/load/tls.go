@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatehouse.dev/gatehouse/test/bench/internal/backend"
 	"gatehouse.dev/gatehouse/test/bench/internal/cert"
 	"gatehouse.dev/gatehouse/test/bench/internal/turn"
 )
@@ -91,6 +92,23 @@ func (c *tlsConn) exchange() error {
 			return nil
 		}
 	}
+}
+
+func (r *run) dialRaw(ctx context.Context, i int) (client, error) {
+	site := &r.Sites[i%len(r.Sites)]
+	conf := clientConfig(site.Name)
+	conf.NextProtos = []string{backend.RawProto}
+	tc, err := r.handshake(ctx, conf, nil)
+	if err != nil {
+		return nil, err
+	}
+	nc := tc.NetConn().(*turn.Conn)
+	var ready [1]byte
+	if _, err := nc.Read(ready[:]); err != nil || ready[0] != backend.RawReady {
+		nc.TCPConn.Close()
+		return nil, fmt.Errorf("no plain bytes after the handshake: %q, %w", ready, err)
+	}
+	return &conn{run: r, nc: nc.TCPConn, reqs: site.Requests, next: i % len(site.Requests), buf: make([]byte, maxAnswerHead+len(r.Body))}, nil
 }
 
 // visitor makes one connection after the other, each for one request.
