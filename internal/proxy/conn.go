@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -171,12 +172,21 @@ func (c *conn) readRequest() bool {
 		c.keep = false
 		x.real = c.who.peer // whatever the fields say
 		x.makeRequestID()
+		x.headSent = saysNothing(head)
 		x.answer(reason)
 		x.finish()
 		c.linger()
 		return false
 	}
 	return true
+}
+
+// saysNothing reports a head that begins like a method, and whose line has
+// neither a path nor a version: that is not HTTP/1, but perhaps HTTP/2 with a
+// wrong preface, whose client would take an answer for a frame (RFC 9113, 3.4).
+func saysNothing(head []byte) bool {
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	return len(line) > 0 && line[0] >= 'A' && line[0] <= 'Z' && !bytes.ContainsRune(line, '/')
 }
 
 // readHead gives the bytes of the next head, consumed from the reader, or the
@@ -292,8 +302,7 @@ func parseReason(err error) ir.Reason {
 	return ir.ReasonMalformed
 }
 
-func (c *conn) readDeadline(d time.Duration)  { c.nc.SetReadDeadline(time.Now().Add(d)) }
-func (c *conn) writeDeadline(d time.Duration) { c.nc.SetWriteDeadline(time.Now().Add(d)) }
+func (c *conn) readDeadline(d time.Duration) { c.nc.SetReadDeadline(time.Now().Add(d)) }
 
 // send writes to the client.
 func (c *conn) send(b []byte) error { return writeAll(c.nc, b, c.srv.o.SendTimeout) }

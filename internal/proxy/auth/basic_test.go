@@ -408,7 +408,7 @@ func TestWaitIsBounded(t *testing.T) {
 		time.Sleep(maxWait - 1)
 		synctest.Wait()
 		late.want(t, map[Outcome]int{})
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		late.want(t, map[Outcome]int{Overloaded: 2})
 		close(open)
