@@ -29,7 +29,9 @@ type Rewrite struct {
 // ErrorPages asks another backend for the page of answers with these statuses
 // (ingress-nginx custom-http-errors): a GET for "/" with X-Code, X-Format,
 // X-Original-URI, X-Namespace, X-Ingress-Name, X-Service-Name, X-Service-Port
-// and X-Request-ID.
+// and X-Request-ID. The page's own status is passed on, as there. Errors made
+// here for want of an endpoint (502, 503, 504) have pages too; what guards and
+// limits say has none.
 type ErrorPages struct {
 	Statuses []int // sorted
 	Backend  BackendID

@@ -69,11 +69,14 @@ func (x *exchange) forward(r *route) {
 	x.upStart = time.Now()
 	p, reason := x.attempt(r, t)
 	x.upDuration = time.Since(x.upStart) // of all attempts
-	if reason != "" {
-		x.answer(reason)
-		return
+	switch {
+	case reason != "":
+		x.fail(r, reason)
+	case r.errors.replaces(x.res.Status, x.req):
+		x.errorPage(r, x.res.Status, p)
+	default:
+		x.relay(r, p)
 	}
-	x.relay(r, p)
 }
 
 // attempt sends the request to one endpoint after another until one has begun

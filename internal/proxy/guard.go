@@ -93,8 +93,7 @@ func (x *exchange) certAllows(g *guards) bool {
 	return false
 }
 
-// authenticate checks the credentials; false: the request was answered. Those
-// that pass reach the endpoint too, as with nginx: it may want to know the user.
+// authenticate checks the credentials; false: the request was answered.
 func (x *exchange) authenticate(g *guards) bool {
 	if x.req.Count(http1.FieldAuthorization) > 1 {
 		// Which of them counts is anybody's guess, and the endpoint's may differ.

@@ -29,6 +29,9 @@ type request2 struct {
 	end    *http1.Head // not nil: body is all of it
 }
 
+// noTrailer ends a request without a body. It is never written to.
+var noTrailer http1.Head
+
 // prepare2 gathers the target, the fields to add and the body bytes at hand.
 func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
 	req := x.req
@@ -54,6 +57,11 @@ func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
 		}
 		x.first.body = data
 	}
+	x.out = b
+	if !req.HasBody() {
+		x.first.end = &noTrailer
+		return true, ""
+	}
 	done, size := x.front.ended()
 	if limit := x.bodyLimit(); limit > 0 && size > limit {
 		return false, ir.ReasonBodyTooLarge
@@ -61,7 +69,6 @@ func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
 	if done {
 		x.first.end = x.front.trailer()
 	}
-	x.out = b
 	return done, ""
 }
 

@@ -72,6 +72,7 @@ type route struct {
 	filters                     ir.Filters
 	rewrite                     *rewrite // nil: the path stays
 	guards                      *guards  // nil: nothing guards
+	errors                      *errorPages
 }
 
 // target is one share of a forward.
@@ -276,6 +277,12 @@ func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.B
 	}
 	if f := r.Action.Forward; f != nil {
 		if err := c.forward(out, f, backends); err != nil {
+			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
+		}
+	}
+	if p := r.Filters.Errors; p != nil && r.Action.Forward != nil {
+		var err error
+		if out.errors, err = c.compileErrorPages(out, p, backends); err != nil {
 			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
 		}
 	}

@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/service"
+)
+
+// pageServer is an error backend: it tells what it was asked, with the status
+// of X-Code, unless X-Original-URI says otherwise.
+func pageServer(t *testing.T) netip.AddrPort {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := 0
+		fmt.Sscan(r.Header.Get("X-Code"), &status)
+		if r.Header.Get("X-Original-URI") == "/spa" {
+			status = 200
+		}
+		w.Header().Set("X-Page", "yes")
+		w.WriteHeader(status)
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s host=%s body=%d\n", r.Method, r.RequestURI, r.Host, len(body))
+		r.Header.Write(w)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// withPages is an edge whose Route has pages for the statuses.
+func withPages(t *testing.T, pages []netip.AddrPort, edit func(*ir.Config), statuses []int, endpoints ...netip.AddrPort) *edge {
+	t.Helper()
+	e := newEdge(t, nil)
+	e.configure(func(c *ir.Config) {
+		c.Backends = append(c.Backends, ir.Backend{ID: "ns/pages:8080", Namespace: "ns", Service: "pages", Port: 8080, Protocol: ir.BackendHTTP1})
+		c.Listeners[0].Hosts[0].Routes[1].Filters.Errors = &ir.ErrorPages{Statuses: statuses, Backend: "ns/pages:8080"}
+		if edit != nil {
+			edit(c)
+		}
+	})
+	ready := func(name string, port uint16, addrs []netip.AddrPort) *service.Service {
+		s := &service.Service{Key: service.Key{Namespace: "ns", Name: name}, Ports: []service.Port{{Number: port}}}
+		for _, a := range addrs {
+			s.Ports[0].Endpoints = append(s.Ports[0].Endpoints, service.Endpoint{Addr: a, Ready: true, Serving: true})
+		}
+		return s
+	}
+	e.o.Upstream.Update(&service.State{Services: []*service.Service{ready("pages", 8080, pages), ready("svc", 80, endpoints)}})
+	return e
+}
+
+func TestErrorPages(t *testing.T) {
+	app := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			head, err := readHead(r)
+			if err != nil {
+				return
+			}
+			if n := 0; strings.Contains(head, "Content-Length: ") {
+				fmt.Sscan(head[strings.Index(head, "Content-Length: ")+16:], &n)
+				io.CopyN(io.Discard, r, int64(n))
+			}
+			status := "404 Not Found"
+			if strings.Contains(head, " /fine") {
+				status = "200 OK"
+			}
+			io.WriteString(c, "HTTP/1.1 "+status+"\r\nX-App: yes\r\nContent-Length: 6\r\n\r\nsecret")
+		}
+	})
+	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404, 503}, app.addr())
+	c := e.dial()
+	for range 3 { // both connections stay
+		res, body := c.roundTrip("POST /a%20b?c=d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\nAccept: text/html\r\nX-Request-ID: mine\r\n" +
+			"Cookie: session=1\r\nAuthorization: Bearer x\r\nX-Code: 200\r\nX-Namespace: kube-system\r\n\r\nhello")
+		if res.StatusCode != 404 || res.Header.Get("X-Page") != "yes" || res.Header.Get("X-App") != "" || !strings.HasPrefix(body, "GET / host=example.com body=0\n") {
+			t.Fatalf("%v %q", res, body)
+		}
+		wantFields(t, body, map[string]string{
+			"X-Code": "404", "X-Format": "text/html", "Accept": "text/html", "X-Original-Uri": "/a%20b?c=d", "X-Namespace": "ns", "X-Ingress-Name": "ing",
+			"X-Service-Name": "svc", "X-Service-Port": "80", "X-Request-Id": "mine", "X-Forwarded-For": "127.0.0.1", "Cookie": "", "Authorization": "",
+		})
+	}
+	if n := app.count(); n != 1 {
+		t.Errorf("%d connections to the endpoint", n)
+	}
+	if res, body := c.roundTrip("HEAD /x HTTP/1.1\r\nHost: example.com\r\n\r\n"); res.StatusCode != 404 || res.Header.Get("X-Page") != "yes" || body != "" {
+		t.Errorf("HEAD: %v %q", res, body)
+	}
+	if res, body := c.roundTrip("GET /fine HTTP/1.1\r\nHost: example.com\r\n\r\n"); res.StatusCode != 200 || body != "secret" {
+		t.Errorf("another status: %v %q", res, body)
+	}
+	// The page's own status counts, as with ingress-nginx.
+	if res, _ := c.roundTrip("GET /spa HTTP/1.1\r\nHost: example.com\r\n\r\n"); res.StatusCode != 200 || res.Header.Get("X-Page") != "yes" {
+		t.Errorf("%v", res)
+	}
+	res, err := e.client2(false).Post(e.url(false, "/x"), "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	if res.StatusCode != 404 || !strings.HasPrefix(string(body), "GET / host=example.com") {
+		t.Errorf("HTTP/2: %v %q", res, body)
+	}
+	if l := e.lastLog(); l["status"] != 404.0 || l["upstream_status"] != 404.0 || l["method"] != "POST" || l["path"] == "/" || l["service"] != "svc" {
+		t.Errorf("logged %v", l)
+	}
+}
+
+// A request body that nobody reads any more, while the page is fetched.
+func TestErrorPageBeforeTheRequestEnds(t *testing.T) {
+	app := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 1000000\r\n\r\nsecret")
+		io.Copy(io.Discard, r)
+	})
+	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404}, app.addr())
+	c := e.dial()
+	c.write(post + "Content-Length: 1000000\r\n\r\nhello")
+	if res, body := c.read("POST"); res.StatusCode != 404 || !strings.HasPrefix(body, "GET / ") || !res.Close {
+		t.Errorf("%v %q", res, body)
+	}
+	c.closed()
+	rest, end := io.Pipe()
+	req, _ := http.NewRequest("POST", e.url(false, "/"), io.MultiReader(strings.NewReader("hello"), rest))
+	res, err := e.client2(false).Do(req)
+	end.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 404 || res.Header.Get("X-Page") != "yes" {
+		t.Errorf("HTTP/2: %v", res)
+	}
+}
+
+// Errors made here for want of an endpoint have pages too.
+func TestErrorPagesOfLocalErrors(t *testing.T) {
+	pages := []netip.AddrPort{pageServer(t)}
+	all := []int{400, 401, 403, 404, 413, 502, 503, 504}
+	f := func(name string, status int, reason ir.Reason, edit func(*ir.Config), endpoints ...netip.AddrPort) {
+		t.Helper()
+		e := withPages(t, pages, edit, all, endpoints...)
+		res, body := e.ask(get)
+		if res.StatusCode != status || !slices.Equal(field(body, "X-Code"), []string{fmt.Sprint(status)}) {
+			t.Errorf("%s: %v %q", name, res, body)
+		}
+		if l := e.lastLog(); l["reason"] != string(reason) || l["status"] != float64(status) {
+			t.Errorf("%s: logged %v", name, l)
+		}
+	}
+	f("no endpoint", 503, ir.ReasonNoEndpoints, nil)
+	f("refused", 502, ir.ReasonConnectFailed, nil, refusing(t))
+	f("broken", 502, ir.ReasonBadGateway, nil, newBackend(t, script("garbage\r\n\r\n")).addr())
+	silent := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
+	f("silent", 504, ir.ReasonUpstreamTimeout, func(c *ir.Config) {
+		c.Listeners[0].Hosts[0].Routes[1].Action.Forward.Timeouts.Read = short
+	}, silent.addr())
+
+	// Never of what guards and limits say.
+	plain := func(name string, status int, edit func(*ir.Config), request string) {
+		t.Helper()
+		e := withPages(t, pages, edit, all, echo(t))
+		if res, body := e.ask(request); res.StatusCode != status || strings.Contains(body, "X-Code") || status == 401 && res.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: %v %q", name, res, body)
+		}
+	}
+	route := func(edit func(*ir.Route)) func(*ir.Config) {
+		return func(c *ir.Config) { edit(&c.Listeners[0].Hosts[0].Routes[1]) }
+	}
+	plain("credentials", 401, route(func(r *ir.Route) { r.Security.Basic = basic }), get)
+	plain("address", 403, route(func(r *ir.Route) { r.Security.IPs = &ir.IPAccess{Deny: here} }), get)
+	plain("certificate", 400, route(func(r *ir.Route) { r.Security.ClientCert = &ir.ClientCert{Required: true} }), get)
+	plain("unusable guard", 503, route(func(r *ir.Route) { r.Security.Basic = &ir.BasicAuth{} }), get)
+	plain("invalid target", 503, route(func(r *ir.Route) {
+		r.Action.Forward.Targets[0] = ir.Target{Weight: 1, Respond: &ir.Respond{Status: 503, Reason: ir.ReasonInvalidBackend}}
+	}), get)
+	plain("body", 413, route(func(r *ir.Route) { r.Filters.MaxBody = 3 }), post+"Content-Length: 4\r\n\r\nbody")
+	plain("chunked body", 413, route(func(r *ir.Route) { r.Filters.MaxBody = 3 }), chunkedPost+"4\r\nbody\r\n0\r\n\r\n")
+}
+
+// Without a page the status is answered in our words.
+func TestErrorPageFails(t *testing.T) {
+	f := func(name string, pages ...netip.AddrPort) {
+		t.Helper()
+		app := newBackend(t, script("HTTP/1.1 404 Not Found\r\nX-App: yes\r\nContent-Length: 6\r\n\r\nsecret"))
+		e := withPages(t, pages, nil, []int{404, 503}, app.addr())
+		if res, body := e.ask(get); res.StatusCode != 404 || res.Header.Get("X-App") != "" || body != "404 Not Found\n" {
+			t.Errorf("%s: %v %q", name, res, body)
+		}
+		if l := e.lastLog(); !strings.HasPrefix(fmt.Sprint(l["detail"]), "error page: ") {
+			t.Errorf("%s: logged %v", name, l)
+		}
+	}
+	f("none")
+	f("refusing", refusing(t))
+	f("garbage", newBackend(t, script("garbage\r\n\r\n")).addr())
+	e := withPages(t, nil, nil, []int{503})
+	if res, body := e.ask(get); res.StatusCode != 503 || body != "503 Service Unavailable NoEndpoints\n" {
+		t.Errorf("%v %q", res, body)
+	}
+}
+
+// A gRPC client gets the endpoint's answer, or a status that it can read.
+func TestNoErrorPagesForGRPC(t *testing.T) {
+	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{503})
+	req, _ := http.NewRequest("POST", e.url(false, "/pkg.Service/Call"), strings.NewReader("\x00\x00\x00\x00\x00"))
+	req.Header.Set("Content-Type", "application/grpc")
+	res, err := e.client2(false).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.Header.Get("Grpc-Status") != "14" {
+		t.Errorf("%v", res)
+	}
+}
+
+// A page backend over HTTP/2, for a client with a body that was never read.
+func TestErrorPageOverHTTP2(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		w.WriteHeader(503)
+		fmt.Fprint(w, r.Proto, " ", n, err)
+	}))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	e := withPages(t, []netip.AddrPort{addrOf(s)}, func(c *ir.Config) { c.Backends[1].Protocol = ir.BackendHTTP2 }, []int{503})
+	begun := time.Now()
+	c := e.dial()
+	c.write(post + "Content-Length: 1000000\r\n\r\nhello")
+	if res, body := c.read("POST"); res.StatusCode != 503 || body != "HTTP/2.0 0 <nil>" {
+		t.Errorf("%v %q", res, body)
+	}
+	if d := time.Since(begun); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
