@@ -28,11 +28,15 @@ import (
 // port, as the TLS server name. Words with blanks are quoted: h="X-Foo: a b".
 //
 // Words of the request: h="Name: value" (repeatable), host=TEXT (another Host
-// than the URL's), sni=NAME or sni=none, body=TEXT, tls=1.2, keys=rsa or
+// than the URL's), sni=NAME or sni=none, body=TEXT, bytes=N (a body of so
+// many), tls=1.2, keys=rsa or
 // keys=ecdsa (TLS 1.2 with ciphers for such certificates only), proto=1.0,
 // http=2 (HTTP/2, with ALPN or, without TLS, with prior knowledge),
 // auth=USER:PASSWORD, client=NAME (a certificate of the section "clients"),
 // times=N (so many requests; all must be as expected).
+//
+// The status may be several, "200|502": each at least once, and no other; the
+// reason is not compared then.
 //
 // Words of the answer: the backend by name ("a|b": each of them at least once,
 // and no other), reason=CODE (of an answer made here), cert=NAME (of
@@ -104,6 +108,10 @@ func (r *request) word(w string) (err error) {
 		}
 	case "body":
 		r.body = value
+	case "bytes":
+		var n int
+		n, err = strconv.Atoi(value)
+		r.body = strings.Repeat("b", n)
 	case "tls":
 		r.tls12 = value == "1.2"
 	case "keys":
@@ -322,18 +330,24 @@ func (r *request) bytes() string {
 // and the answer's words as they should have been expected.
 func (c *client) run(t testing.TB, r *request) (wrong []string, words []string) {
 	t.Helper()
-	seen := map[string]bool{}
+	seen, statuses := map[string]bool{}, map[string]bool{}
 	for range r.times {
 		res, err := c.send(r)
 		if err != nil {
 			return []string{err.Error()}, r.want
 		}
-		seen[res.backend()] = true
+		seen[res.backend()], statuses[strconv.Itoa(res.status)] = true, true
 		wrong = append(wrong, r.check(res)...)
 		words = r.words(res, seen)
 	}
+	if got := strings.Join(slices.Sorted(maps.Keys(statuses)), "|"); r.mixed() && got != r.want[0] {
+		wrong = append(wrong, fmt.Sprintf("statuses %s, want %s", got, r.want[0]))
+	}
 	return append(wrong, r.checkSeen(seen)...), words
 }
+
+// mixed reports whether several statuses are expected.
+func (r *request) mixed() bool { return strings.Contains(r.want[0], "|") }
 
 // isBackend reports whether the word at the position names the backend.
 func (r *request) isBackend(i int) bool { return i == 1 && !strings.Contains(r.want[i], "=") }
@@ -371,6 +385,7 @@ func (r *request) check(res *result) (wrong []string) {
 			if res.alert == "" {
 				fail("the handshake succeeded with certificate %q", res.cert)
 			}
+		case i == 0 && r.mixed():
 		case i == 0:
 			equal("status", strconv.Itoa(res.status), w)
 		case r.isBackend(i):
@@ -413,7 +428,7 @@ func (r *request) check(res *result) (wrong []string) {
 			fail("unknown word %q", w)
 		}
 	}
-	if res.alert == "" && r.method != http.MethodHead {
+	if res.alert == "" && !r.mixed() && r.method != http.MethodHead {
 		equal("reason", res.reason(), reason)
 	}
 	return wrong
