@@ -38,10 +38,14 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	for _, w := range o.workloads {
-		if err := b.work(ctx, w); err != nil {
+	for i, w := range o.workloads {
+		// The first must not use up the patience of all.
+		share := b.patience / time.Duration(len(o.workloads)-i)
+		b.patience -= share
+		if err := b.work(ctx, w, &share); err != nil {
 			return err
 		}
+		b.patience += max(0, share)
 	}
 	if err := machine.Calm(ctx, b.cpus[0], o.settings.MaxForeign, &b.patience); err != nil {
 		return err
@@ -109,7 +113,7 @@ func repository() (string, error) {
 }
 
 // work measures a workload: proxies on the first CPU, all else on the second.
-func (b *bench) work(ctx context.Context, w workload) (err error) {
+func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (err error) {
 	dir := filepath.Join(b.dir, w.Name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
@@ -140,7 +144,7 @@ func (b *bench) work(ctx context.Context, w workload) (err error) {
 		Cache: filepath.Join(cache, "gatehouse-bench"),
 	}
 	r := &rounds{settings: b.settings, workload: w, cpu: proxyCPU, loadCPU: loadCPU, out: os.Stderr, backend: server,
-		load: w.load(env.Table, "", backend.Body(w.body)), patience: &b.patience, profiles: b.profiles}
+		load: w.load(env.Table, "", backend.Body(w.body)), patience: patience, profiles: b.profiles}
 	for _, p := range b.peers {
 		running, err := p.Start(ctx, env, dir, proxyCPU)
 		if err != nil {

@@ -14,7 +14,11 @@ func TestParse(t *testing.T) {
 	if err != nil || len(o.peers) != 2 || o.peers[0].Name != "gatehouse" || len(o.workloads) != 0 || o.settings.Rounds != 3 {
 		t.Errorf("given: %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
+	o, err = parse([]string{"-tls", "-workloads", "h2,rsa"})
+	if err != nil || len(o.peers) != 3 || len(o.workloads) != 2 || o.apply != "none" || !o.workloads[1].rsa {
+		t.Errorf("with TLS: %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"-workloads", "h2"}, {"-tls", "-workloads", "small"}, {"-tls", "-peers", "net/http"}, {"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("accepted %q", args)
 		}

@@ -77,7 +77,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.settings.Length, "length", 3*time.Second, "of a round")
 	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
 	f.Float64Var(&o.settings.MaxForeign, "max-foreign", 0.08, "share of the proxy's core that others may use before a round is dropped")
-	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait in all, before rounds, while others use the proxy's core")
+	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait in all, before rounds and by repeating those dropped, while others use the proxy's core")
 	f.BoolVar(&o.tls, "tls", false, "measure passthrough, offloading, bridging, HTTP/2 and handshakes instead")
 	p := f.String("peers", "", "peers to measure, such as nginx,gatehouse; the first is the reference; empty: all")
 	w := f.String("workloads", "", "workloads to measure, such as "+names(tlsWorkloads)+" with -tls; empty: all; none for none")

@@ -25,21 +25,22 @@ type rounds struct {
 	backend  *child.Process
 	load     load.Config
 	out      io.Writer      // progress
-	patience *time.Duration // of the whole run
+	patience *time.Duration // for waiting and for rounds that do not count
 	all      []result.Round
 	profiles string // directory for CPU profiles of ours; empty: none
 }
 
-// repeats is how often a round that does not count is repeated; then it stays
-// missing.
-const repeats = 3
+// repeats is how often a round that does not count is repeated without patience;
+// then it stays missing.
+const repeats = 2
 
 // run goes round the peers until each set is measured. A round that does not
 // count is repeated at once, so that it stays beside those of its set.
 func (r *rounds) run(ctx context.Context) error {
 	for set := range r.settings.Rounds {
 		for _, p := range r.peers {
-			for range 1 + repeats {
+			for n := 0; n < 1+repeats || *r.patience > 0; n++ {
+				start := time.Now()
 				counts, err := r.try(ctx, set, p)
 				if err != nil {
 					return err
@@ -47,6 +48,7 @@ func (r *rounds) run(ctx context.Context) error {
 				if counts {
 					break
 				}
+				*r.patience -= time.Since(start)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"gatehouse.dev/gatehouse/test/bench/internal/peer"
+	"gatehouse.dev/gatehouse/test/bench/internal/result"
 )
 
 // TestMain lets the test binary be the programs that the benchmark starts of
@@ -55,4 +56,53 @@ func TestSmoke(t *testing.T) {
 	if info, err := os.Stat(data); err != nil || info.Size() == 0 {
 		t.Error("no data", err)
 	}
+}
+
+// TestSmokeTLS does the same for all modes of TLS, and keeps the other part of the
+// document.
+func TestSmokeTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds gatehouse and runs three proxies nine times")
+	}
+	dir := t.TempDir()
+	document := filepath.Join(dir, "PERFORMANCE.md")
+	const before = "<!-- begin plain: written by the benchmark -->\nas it was\n<!-- end plain -->\n"
+	if err := os.WriteFile(document, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o, err := parse([]string{"-tls", "-rounds", "1", "-length", "200ms", "-warm-up", "100ms", "-max-foreign", "2", "-o", document})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range tlsWorkloads {
+		for _, p := range peer.TLSPeers {
+			if !rowOf(string(text), w.Title, p.Name) {
+				t.Errorf("%s, %s is not in the document", w.Title, p.Name)
+			}
+		}
+	}
+	if strings.Contains(string(text), "NaN") || !strings.Contains(string(text), before) {
+		t.Errorf("document:\n%s", text)
+	}
+	picture, err := os.ReadFile(filepath.Join(dir, result.PictureName))
+	if err != nil || !strings.Contains(string(picture), "</svg>") {
+		t.Error("no picture", err)
+	}
+}
+
+func rowOf(text, title, name string) bool {
+	for line := range strings.Lines(text) {
+		f := strings.Split(line, "|")
+		if len(f) > 10 && strings.TrimSpace(f[1]) == title && strings.TrimSpace(f[2]) == name {
+			return true
+		}
+	}
+	return false
 }
