@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -115,7 +116,6 @@ func (l *loop) step(ctx context.Context) error {
 		}
 		l.upstream.Update(state)
 		err := l.rebuild(ctx, v, next)
-		l.upstream.Update(l.endpoints.State)
 		if err != nil && old == nil {
 			return err
 		}
@@ -125,6 +125,7 @@ func (l *loop) step(ctx context.Context) error {
 			l.log.Error("configuration not applied: the last one goes on serving", "error", err)
 			return nil
 		}
+		l.upstream.Update(l.endpoints.State)
 	}
 	next.verdicts = merge(next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts())
 	l.logVerdicts(old, next)
@@ -141,7 +142,13 @@ func (l *loop) step(ctx context.Context) error {
 }
 
 // rebuild makes and swaps in a new Snapshot.
-func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) error {
+func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) (err error) {
+	defer func() {
+		// Our mistake, met in these objects: what serves goes on serving.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("BUG: %v\n%s", r, debug.Stack())
+		}
+	}()
 	start := time.Now()
 	next.config, next.report = translate.Build(v, l.options)
 	built := time.Now()

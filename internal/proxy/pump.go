@@ -45,6 +45,10 @@ func (x *exchange) bodyStopped() bool { return x.pump != nil && x.pump.stopped.L
 func (p *pump) run(r *route) {
 	defer close(p.done)
 	x := p.x
+	defer x.srv.survive("pump", func() {
+		p.err = errStopped
+		p.hop.abort()
+	})
 	chunked := x.req.Chunked && !x.target.http2
 	var out []byte
 	if chunked {
@@ -155,12 +159,17 @@ func (p *pump) stop() ir.Reason {
 	if !p.client {
 		return ""
 	}
+	return bodyReason(p.err)
+}
+
+// bodyReason says what an error of reading a request's body means.
+func bodyReason(err error) ir.Reason {
 	switch {
-	case errors.Is(p.err, errBodyTooLarge):
+	case errors.Is(err, errBodyTooLarge):
 		return ir.ReasonBodyTooLarge
-	case http1.IsTimeout(p.err):
+	case http1.IsTimeout(err):
 		return ir.ReasonRequestTimeout
-	case errors.Is(p.err, io.ErrUnexpectedEOF), isReset(p.err):
+	case errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
 		return ir.ReasonClientGone
 	}
 	return ir.ReasonMalformed

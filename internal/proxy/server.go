@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -247,6 +248,7 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 		}
 		go func() {
 			defer s.serving.Done()
+			defer s.survive("connection", nil)
 			c.serve()
 		}()
 	}
@@ -257,6 +259,19 @@ func (s *Server) newConn(id ir.BindID, tc *net.TCPConn, tlsConfig *tls.Config) *
 	c.setPeer(addrPort(tc.RemoteAddr()), addrPort(tc.LocalAddr()))
 	c.rd.Src = c.nc
 	return c
+}
+
+// survive ends a panic, which is our mistake, with what it was met in instead of
+// with the whole program: all other connections go on. failed is told.
+func (s *Server) survive(what string, failed func()) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	s.o.Logger.Error("BUG: a panic ended something", "what", what, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	if failed != nil {
+		failed()
+	}
 }
 
 // remember takes the connection into account, or refuses it at the limit.

@@ -41,7 +41,7 @@ func (s *Server) exchange2(hs *http2.Stream) {
 	if f == nil {
 		f = &stream{}
 	}
-	defer s.streams.Put(f)
+	defer s.survive("HTTP/2 stream", func() { hs.Reset(http2.CodeInternal) })
 	f.s = hs
 	x := &f.x
 	x.srv, x.client, x.front, x.req = s, &c.who, f, hs.Request()
@@ -59,6 +59,7 @@ func (s *Server) exchange2(hs *http2.Stream) {
 		x.run()
 	}
 	f.s, f.res, x.req = nil, nil, nil
+	s.streams.Put(f)
 }
 
 func (f *stream) buffered() ([]byte, error) { return f.s.BufferedBody() }
