@@ -15,6 +15,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+	"gatehouse.dev/gatehouse/internal/service"
 	"gatehouse.dev/gatehouse/internal/status"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
@@ -42,6 +43,7 @@ type loop struct {
 
 	options   translate.Options
 	endpoints *translate.Endpoints
+	needed    *service.State // what the routes that serve may ask for
 	last      atomic.Pointer[applied]
 }
 
@@ -102,19 +104,16 @@ func (l *loop) waitForSource(ctx context.Context) error {
 func (l *loop) step(ctx context.Context) error {
 	v := l.store.View()
 	old := l.last.Load()
-	before := l.endpoints
-	l.endpoints = translate.Services(v, l.options, before)
+	l.endpoints = translate.Services(v, l.options, l.endpoints)
 	next := &applied{view: v}
 	if old != nil && old.view.Routing == v.Routing {
-		l.upstream.Update(l.endpoints.State)
+		l.needed = l.endpoints.State
+		l.upstream.Update(l.needed)
 		next.config, next.report = old.config, old.report
 	} else {
 		// Until the swap the old routes serve, whose Services may be gone.
-		state := l.endpoints.State
-		if before != nil {
-			state = state.With(before.State)
-		}
-		l.upstream.Update(state)
+		l.needed = l.endpoints.State.With(l.needed)
+		l.upstream.Update(l.needed)
 		err := l.rebuild(ctx, v, next)
 		if err != nil && old == nil {
 			return err
@@ -125,7 +124,8 @@ func (l *loop) step(ctx context.Context) error {
 			l.log.Error("configuration not applied: the last one goes on serving", "error", err)
 			return nil
 		}
-		l.upstream.Update(l.endpoints.State)
+		l.needed = l.endpoints.State
+		l.upstream.Update(l.needed)
 	}
 	next.verdicts = merge(next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts())
 	l.logVerdicts(old, next)
