@@ -80,7 +80,20 @@ func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
 		s, ok = m.(*http2.ClientConn).TryOpen()
 		return ok
 	}
-	if !ep.UseMux(take) {
+	switch {
+	case t.proxyProtocol != 0:
+		// It says whose connection it is: no other request goes there.
+		ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
+		defer cancel()
+		cc, err := x.srv.dial2(ctx, ep, x.proxyHeader(t))
+		if err != nil {
+			return err
+		}
+		defer cc.Drain() // after this stream
+		if s, err = cc.Open(ctx); err != nil {
+			return err
+		}
+	case !ep.UseMux(take):
 		ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
 		defer cancel()
 		done, err := ep.AwaitMux(ctx)
@@ -89,10 +102,11 @@ func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
 		}
 		defer done()
 		if !ep.UseMux(take) {
-			cc, err := x.srv.dial2(ctx, ep, x.proxyHeader(t), t.proxyProtocol == 0)
+			cc, err := x.srv.dial2(ctx, ep, nil)
 			if err != nil {
 				return err
 			}
+			ep.AddMux(cc)
 			if s, err = cc.Open(ctx); err != nil {
 				return err
 			}
@@ -102,9 +116,8 @@ func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
 	return nil
 }
 
-// dial2 makes an HTTP/2 connection to the endpoint, shared with others or not.
-// It runs until it ends.
-func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byte, share bool) (*http2.ClientConn, error) {
+// dial2 makes an HTTP/2 connection to the endpoint, which runs until it ends.
+func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byte) (*http2.ClientConn, error) {
 	uc, err := ep.DialFor(ctx, prelude)
 	count(&s.o.Stats.Upstream.Connects, err == nil)
 	if err != nil {
@@ -115,9 +128,6 @@ func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byt
 		return nil, &upstream.DialError{Addr: ep.Addr(), Failure: upstream.DialTLS, Err: errNoHTTP2}
 	}
 	cc := s.http2Client.NewConn(uc)
-	if share {
-		ep.AddMux(cc)
-	}
 	s.mu.Lock()
 	s.muxes[cc] = struct{}{}
 	s.mu.Unlock()
@@ -131,9 +141,6 @@ func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byt
 		delete(s.muxes, cc)
 		s.mu.Unlock()
 	})
-	if !share {
-		defer cc.Drain() // after its one stream
-	}
 	return cc, nil
 }
 
@@ -218,6 +225,7 @@ func (h *hop2) abort()               { h.s.Reset(http2.CodeCancel) }
 
 func (h *hop2) end(bool) {
 	h.s.Close()
+	h.x.res = http1.Response{} // its fields were the stream's, and are lent to others now
 	h.x.hop = nil
 }
 

@@ -260,3 +260,38 @@ func pemOf(c *x509.Certificate) []byte { return encodePEM(c.Raw) }
 func encodePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
+
+// One connection asks endpoints of both protocols in turn, many at once: what a
+// hop has lent must not be kept.
+func TestHopsInTurn(t *testing.T) {
+	s := backend2(t, false)
+	e := newEdge(t, nil, addrOf(s))
+	cfg := e.config()
+	other := cfg.Backends[0]
+	other.ID, other.Protocol = "ns/svc:80#h2", ir.BackendHTTP2
+	cfg.Backends = append(cfg.Backends, other)
+	host := cfg.Listeners[0].Hosts[0]
+	two := host.Routes[1]
+	two.ID, two.Match.Path.Value = "two", "/two"
+	two.Action = ir.Action{Forward: &ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: other.ID}}}}
+	host.Routes = []ir.Route{host.Routes[0], two, host.Routes[1]}
+	e.apply(cfg)
+	var wg sync.WaitGroup
+	for range 8 {
+		c := e.dial()
+		wg.Go(func() {
+			for i := range 60 {
+				path, proto := "/one", "HTTP/1.1"
+				if i%2 == 1 {
+					path, proto = "/two", "HTTP/2.0"
+				}
+				res, body := c.roundTrip("GET " + path + " HTTP/1.1\r\nHost: example.com\r\n\r\n")
+				if res.Header.Get("X-Proto") != proto || !strings.HasPrefix(body, "GET "+path+" ") {
+					t.Errorf("%s: %v %q", path, res.Header, body)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
