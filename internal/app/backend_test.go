@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -134,7 +135,8 @@ func (b *backends) tlsConfig(name string, f *backendForm) *tls.Config {
 }
 
 // echoHandler answers with an echo. Fields of the request change how:
-// Echo-Status, and Echo-Wait, with which it waits until nobody wants the answer.
+// Echo-Status, or else X-Code as the usual servers of error pages do, and
+// Echo-Wait, with which it waits until nobody wants the answer.
 func echoHandler(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
@@ -152,7 +154,7 @@ func echoHandler(name string) http.Handler {
 				e.Client = r.TLS.PeerCertificates[0].Subject.CommonName
 			}
 		}
-		if status, err := strconv.Atoi(r.Header.Get("Echo-Status")); err == nil {
+		if status, err := strconv.Atoi(cmp.Or(r.Header.Get("Echo-Status"), r.Header.Get("X-Code"))); err == nil {
 			w.WriteHeader(status)
 		}
 		json.NewEncoder(w).Encode(e)
