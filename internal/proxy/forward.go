@@ -277,6 +277,9 @@ func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) 
 			}
 			continue
 		}
+		if p != nil && !x.headSent && !p.client && http1.IsTimeout(p.err) {
+			return p.err // it did not take the request in time
+		}
 		if waited += slice; waited >= r.read {
 			return err
 		}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net"
+	"strconv"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -24,6 +25,17 @@ type hop1 struct {
 // read already into x.out.
 func (x *exchange) prepare1() (whole bool, reason ir.Reason) {
 	req := x.req
+	var gathered []byte // a body that cannot be sent in chunks
+	if x.route.filters.HTTP10 {
+		if req.Upgrade != nil {
+			return false, ir.ReasonNotImplemented // of HTTP/1.1
+		}
+		if req.Chunked {
+			if gathered, reason = x.gatherBody(); reason != "" {
+				return false, reason
+			}
+		}
+	}
 	b := append(x.out[:0], req.Method...)
 	b = append(b, ' ')
 	b, ok := x.appendTarget(b)
@@ -51,6 +63,13 @@ func (x *exchange) prepare1() (whole bool, reason ir.Reason) {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, req.Upgrade...)
 		b = append(b, "\r\n"...)
+	}
+	if gathered != nil {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(gathered)), 10)
+		b = append(b, "\r\n\r\n"...)
+		x.out = append(b, gathered...)
+		return true, ""
 	}
 	if req.Chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
@@ -82,6 +101,39 @@ func (x *exchange) prepare1() (whole bool, reason ir.Reason) {
 			return done, ""
 		}
 		data, err = x.front.buffered()
+	}
+}
+
+// maxGathered bounds a body that must be read before its length can be told, in
+// bytes: ingress-nginx's default of proxy-body-size.
+const maxGathered = 1 << 20
+
+// gatherBody reads a body of which nobody told the length, since HTTP/1.0 has no
+// other way to tell where it ends. It gives no nil.
+func (x *exchange) gatherBody() ([]byte, ir.Reason) {
+	limit := int64(maxGathered)
+	if own := x.bodyLimit(); own > 0 {
+		limit = min(limit, own)
+	}
+	x.front.hold()
+	all := []byte{}
+	data, err := x.front.buffered()
+	if err == nil && len(data) == 0 && x.req.Expect {
+		if x.front.interim(&http1.Response{Status: 100, StatusText: []byte("100 Continue")}) != nil {
+			return nil, ir.ReasonClientGone
+		}
+	}
+	for {
+		done, _ := x.front.ended()
+		switch all = append(all, data...); {
+		case err != nil:
+			return nil, bodyReason(err)
+		case int64(len(all)) > limit:
+			return nil, ir.ReasonBodyTooLarge
+		case done:
+			return all, ""
+		}
+		data, err = x.front.next()
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 type hop2 struct {
 	x       *exchange
 	s       *http2.ClientStream
+	own     *http2.ClientConn // under s, and shared with nobody; or nil
 	arrived bool
 	run     []byte // payload that fill has read and nobody has taken
 }
@@ -76,6 +77,7 @@ func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
 // exchanges, or makes one.
 func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
 	var s *http2.ClientStream
+	var own *http2.ClientConn
 	take := func(m upstream.Mux) (ok bool) {
 		s, ok = m.(*http2.ClientConn).TryOpen()
 		return ok
@@ -85,12 +87,12 @@ func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
 		// It says whose connection it is: no other request goes there.
 		ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
 		defer cancel()
-		cc, err := x.srv.dial2(ctx, ep, x.proxyHeader(t))
-		if err != nil {
+		var err error
+		if own, err = x.srv.dial2(ctx, ep, x.proxyHeader(t)); err != nil {
 			return err
 		}
-		defer cc.Drain() // after this stream
-		if s, err = cc.Open(ctx); err != nil {
+		if s, err = own.Open(ctx); err != nil {
+			own.Drain()
 			return err
 		}
 	case !ep.UseMux(take):
@@ -112,7 +114,7 @@ func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
 			}
 		}
 	}
-	x.hop = &hop2{x: x, s: s}
+	x.hop = &hop2{x: x, s: s, own: own}
 	return nil
 }
 
