@@ -144,7 +144,7 @@ func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (
 		Cache: filepath.Join(cache, "gatehouse-bench"),
 	}
 	r := &rounds{settings: b.settings, workload: w, cpu: proxyCPU, loadCPU: loadCPU, out: os.Stderr, backend: server,
-		load: w.load(env.Table, "", backend.Body(w.body)), patience: patience, profiles: b.profiles}
+		load: w.load(env.Table, "", backend.Body(w.body)), patience: patience, repeats: b.repeats, profiles: b.profiles}
 	for _, p := range b.peers {
 		running, err := p.Start(ctx, env, dir, proxyCPU)
 		if err != nil {

@@ -18,6 +18,9 @@ func TestParse(t *testing.T) {
 	if err != nil || len(o.peers) != 3 || len(o.workloads) != 2 || o.apply != "none" || !o.workloads[1].rsa {
 		t.Errorf("with TLS: %+v, %v", o, err)
 	}
+	if o, err = parse([]string{"-tls", "-quick"}); err != nil || o.settings.Rounds != 2 || len(o.workloads) != 9 {
+		t.Errorf("quick with TLS: %+v, %v", o, err)
+	}
 	for _, args := range [][]string{{"-workloads", "h2"}, {"-tls", "-workloads", "small"}, {"-tls", "-peers", "net/http"}, {"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("accepted %q", args)

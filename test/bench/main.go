@@ -65,14 +65,15 @@ type options struct {
 	changes, sites int
 	patience       time.Duration
 	json, document string
+	repeats        int // of rounds, without patience
 	tls            bool
 	profiles       string
 }
 
 func parse(args []string) (*options, error) {
-	o := &options{settings: result.Settings{Ours: peer.Gatehouse}}
+	o := &options{settings: result.Settings{Ours: peer.Gatehouse}, repeats: 2}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := f.Bool("quick", false, "three short rounds and 20 changes: under a minute (under three with -tls), for a first look")
+	quick := f.Bool("quick", false, "few short rounds and 20 changes: under a minute (under three with -tls), for a first look")
 	f.IntVar(&o.settings.Rounds, "rounds", 5, "rounds of each peer")
 	f.DurationVar(&o.settings.Length, "length", 3*time.Second, "of a round")
 	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
@@ -92,7 +93,10 @@ func parse(args []string) (*options, error) {
 	}
 	if *quick {
 		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 300*time.Millisecond, 20
-		o.patience = min(o.patience, 10*time.Second)
+		o.patience, o.repeats = min(o.patience, 10*time.Second), 1
+		if o.tls {
+			o.settings.Rounds = 2 // of nine workloads
+		}
 	}
 	if o.apply == "" {
 		o.apply = "files"

@@ -26,20 +26,17 @@ type rounds struct {
 	load     load.Config
 	out      io.Writer      // progress
 	patience *time.Duration // for waiting and for rounds that do not count
+	repeats  int            // of a round that does not count, without patience; then it stays missing
 	all      []result.Round
 	profiles string // directory for CPU profiles of ours; empty: none
 }
-
-// repeats is how often a round that does not count is repeated without patience;
-// then it stays missing.
-const repeats = 2
 
 // run goes round the peers until each set is measured. A round that does not
 // count is repeated at once, so that it stays beside those of its set.
 func (r *rounds) run(ctx context.Context) error {
 	for set := range r.settings.Rounds {
 		for _, p := range r.peers {
-			for n := 0; n < 1+repeats || *r.patience > 0; n++ {
+			for n := 0; n <= r.repeats || *r.patience > 0; n++ {
 				start := time.Now()
 				counts, err := r.try(ctx, set, p)
 				if err != nil {
