@@ -16,16 +16,15 @@ import (
 
 // authority issues certificates.
 type authority struct {
-	t      testing.TB
-	cert   *x509.Certificate
-	key    *ecdsa.PrivateKey
-	serial int64
+	t    testing.TB
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
 func newAuthority(t testing.TB, name string) *authority {
-	a := &authority{t: t, key: newKey(t), serial: 1}
+	a := &authority{t: t, key: newKey(t)}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: serial(t), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 	}
@@ -37,6 +36,14 @@ func newAuthority(t testing.TB, name string) *authority {
 		t.Fatal(err)
 	}
 	return a
+}
+
+func serial(t testing.TB) *big.Int {
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n.SetBit(n, 100, 1)
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -57,9 +64,8 @@ type keyPair struct {
 // common name. A lifetime that has passed makes an expired one.
 func (a *authority) issue(life time.Duration, names ...string) keyPair {
 	a.t.Helper()
-	a.serial++
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: names[0], Organization: []string{"Judges"}},
+		SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: names[0], Organization: []string{"Judges"}},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(life),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
