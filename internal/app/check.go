@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/source/files"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
@@ -28,7 +29,10 @@ func checkCommand(std Streams) *cobra.Command {
 		Short: "Say what would be accepted and what not, without serving",
 		Long: `Read manifests and give a verdict on every object: accepted, or rejected with
 the field, the reason and the remedy. Nothing is served and no cluster is asked,
-so Services and Secrets that an Ingress names must be among the manifests.
+so Services and Secrets that an Ingress names must be among the manifests. Of
+every host of an accepted Ingress it says what happens to TLS: offloaded with
+which certificate, bridged to which Service and whether that one is verified, or
+passed through.
 
 Exit status: 0 when nothing is rejected, 1 when something is, 2 when the
 manifests cannot be read.`,
@@ -80,6 +84,8 @@ type checkedObject struct {
 	Line     int               `json:"line,omitempty"`
 	Result   string            `json:"result"` // accepted, rejected, ignored
 	Verdicts []verdict.Verdict `json:"verdicts,omitempty"`
+	// TLS says how an accepted Ingress's hosts are served under HTTPS.
+	TLS []tlsMode `json:"tls,omitempty"`
 }
 
 // check gives the verdicts on a directory, a file, or in for "-".
@@ -113,13 +119,14 @@ func check(path string, in io.Reader, o Options) (*checkResult, error) {
 	to := s.translation()
 	to.HTTPAddr, to.HTTPSAddr, to.AnyClass, to.SelfSigned = everywhere, everywhere, true, selfSigned
 	v := store.View()
-	_, report := translate.Build(v, to)
+	cfg, report := translate.Build(v, to)
 	all := merge(verdicts, report.Verdicts, translate.Services(v, to, nil).Verdicts)
-	return collect(objects, all, report), nil
+	return collect(objects, all, report, tlsModes(cfg)), nil
 }
 
-// collect sorts the verdicts to their objects.
-func collect(objects []files.Object, all []verdict.Verdict, report *translate.Report) *checkResult {
+// collect sorts the verdicts, and what there is to say about TLS, to their
+// objects.
+func collect(objects []files.Object, all []verdict.Verdict, report *translate.Report, modes []tlsMode) *checkResult {
 	r := &checkResult{}
 	type key struct{ kind, namespace, name string }
 	keyOf := func(ref verdict.Ref) key { return key{ref.Kind, ref.Namespace, ref.Name} }
@@ -135,12 +142,23 @@ func collect(objects []files.Object, all []verdict.Verdict, report *translate.Re
 		k := keyOf(ob.Ref)
 		c := checkedObject{Object: ob.Ref, File: ob.File, Line: ob.Line, Result: "accepted", Verdicts: byObject[k]}
 		delete(byObject, k)
+		for i := range c.Verdicts {
+			if v := &c.Verdicts[i]; v.File == "" && ob.File != "" {
+				v.File = fmt.Sprintf("%s:%d", ob.File, ob.Line)
+			}
+		}
 		switch {
 		case slices.ContainsFunc(c.Verdicts, func(v verdict.Verdict) bool { return v.Severity == verdict.Rejected }):
 			c.Result = "rejected"
 			r.Rejected++
 		case ob.Obj == nil, foreign[k]:
 			c.Result = "ignored"
+		case ob.Ref.Kind == "Ingress":
+			for _, m := range modes {
+				if m.ingress == (ingressName{ob.Ref.Namespace, ob.Ref.Name}) {
+					c.TLS = append(c.TLS, m)
+				}
+			}
 		}
 		r.Objects = append(r.Objects, c)
 	}
@@ -174,6 +192,13 @@ func (r *checkResult) print(w io.Writer) error {
 			fmt.Fprintf(&b, "  (%s:%d)", o.File, o.Line)
 		}
 		b.WriteString("\n")
+		for _, m := range o.TLS {
+			host := m.Host
+			if host == ir.AnyHost.String() {
+				host = "any other host"
+			}
+			fmt.Fprintf(&b, "    tls: %s: %s\n", host, m.Text)
+		}
 		for _, v := range o.Verdicts {
 			line(v)
 		}
