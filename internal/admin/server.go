@@ -35,6 +35,7 @@ type Options struct {
 	Log   *accesslog.Logger // its counts become metrics; nil: they stay 0
 
 	Ready    func() error             // nil when ready, else why not; nil: always ready
+	Degraded func() error             // what works no more although Ready, nil when nothing; nil: nothing ever
 	Config   func() *ir.Config        // what serves; may return nil
 	Report   func() any               // what translation says, to be shown as JSON
 	Verdicts func() []verdict.Verdict // about all objects
@@ -55,6 +56,9 @@ type Server struct {
 func New(o Options) *Server {
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
+	}
+	if o.Degraded == nil {
+		o.Degraded = func() error { return nil }
 	}
 	if o.Config == nil {
 		o.Config = func() *ir.Config { return nil }
@@ -157,7 +161,13 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
 		return
 	}
-	writeText(w, http.StatusOK, "ok\n")
+	text := "ok\n"
+	if err := s.o.Degraded(); err != nil {
+		// Still 200: the last configuration serves, and being taken out of
+		// rotation would not bring the API server back.
+		text += "degraded: " + err.Error() + "\n"
+	}
+	writeText(w, http.StatusOK, text)
 }
 
 // dump shows a value as JSON; 503 as long as there is none.

@@ -187,3 +187,25 @@ func TestPanicIsOneAnswer(t *testing.T) {
 		t.Errorf("not logged: %s", &log)
 	}
 }
+
+// TestReadyzDegraded states that what works no more is told, and that what
+// serves stays ready.
+func TestReadyzDegraded(t *testing.T) {
+	var ready, degraded error
+	s := New(Options{
+		Stats: stats.New(), Ready: func() error { return ready }, Degraded: func() error { return degraded },
+	})
+	f := func(status int, body string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		s.Health().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+		if w.Code != status || w.Body.String() != body {
+			t.Errorf("%d %q, want %d %q", w.Code, w.Body, status, body)
+		}
+	}
+	f(200, "ok\n")
+	degraded = errors.New("cannot watch secrets")
+	f(200, "ok\ndegraded: cannot watch secrets\n")
+	ready = errors.New("draining")
+	f(503, "not ready: draining\n")
+}

@@ -58,6 +58,7 @@ type Gateway struct {
 type source interface {
 	Run(ctx context.Context) error
 	Ready() error
+	Degraded() error // what may be out of date, although Ready
 	Verdicts() []verdict.Verdict
 }
 
@@ -219,7 +220,8 @@ const leaseName = "gatehouse-leader"
 // fileSource is ready once Load has returned, which it has.
 type fileSource struct{ *files.Source }
 
-func (fileSource) Ready() error { return nil }
+func (fileSource) Ready() error    { return nil }
+func (fileSource) Degraded() error { return nil }
 
 // kubeSource has no verdicts of its own: the API server has validated.
 type kubeSource struct{ *kube.Source }
@@ -277,7 +279,7 @@ func (g *Gateway) Run(ctx context.Context, version string) error {
 
 func (g *Gateway) adminOptions(version string) admin.Options {
 	return admin.Options{
-		Stats: g.stats, Log: g.access, Ready: g.Ready, PProf: g.s.PProf, Version: version,
+		Stats: g.stats, Log: g.access, Ready: g.Ready, Degraded: g.source.Degraded, PProf: g.s.PProf, Version: version,
 		Config:   func() *ir.Config { return g.loop.state().config },
 		Report:   func() any { return g.loop.state().report },
 		Verdicts: func() []verdict.Verdict { return g.loop.state().verdicts },
