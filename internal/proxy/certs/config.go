@@ -11,10 +11,10 @@ import (
 // preference, "http/1.1" when there are none.
 //
 // TLS 1.2 and 1.3 with Go's choice of cipher suites and curves. Session ticket
-// keys are made and rotated by crypto/tls and are those of this Config: they
-// outlive every snapshot. A session is resumed only under the same server name
-// with the same certificates (RFC 6066 section 3); anything else is a full
-// handshake.
+// keys are made and rotated by crypto/tls and are those of this Config (they
+// outlive every snapshot), unless it shares Tickets. A session is resumed only
+// under the same server name with the same certificates (RFC 6066 section 3)
+// and settings for client certificates; anything else is a full handshake.
 func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 	if len(protocols) == 0 {
 		protocols = []string{"http/1.1"}
