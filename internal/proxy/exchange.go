@@ -57,6 +57,7 @@ type progress struct {
 	headSent  bool           // the answer has begun: nothing else can be said
 	bodyEnded bool           // and its end was passed on
 	bodyBusy  bool           // the request body is being read elsewhere
+	cancelled bool           // an HTTP/2 endpoint took its stream back (CANCEL)
 
 	requestID  []byte
 	requestIDs [32]byte // the one made here

@@ -215,6 +215,7 @@ func (x *exchange) giveUp(p *pump, err error) ir.Reason {
 		}
 	}
 	x.hop.end(false)
+	x.cancelled = isCancelled(err)
 	switch {
 	case errors.Is(err, errClientGone):
 		return ir.ReasonClientGone

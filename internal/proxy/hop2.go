@@ -150,6 +150,13 @@ var errNoHTTP2 = errors.New("the endpoint does not agree to HTTP/2 (ALPN)")
 
 func isUnprocessed(err error) bool { return http2.IsUnprocessed(err) }
 
+// isCancelled reports that the endpoint took its stream back, as a gRPC server
+// does when the deadline of a call has passed.
+func isCancelled(err error) bool {
+	var se *http2.StreamError
+	return errors.As(err, &se) && se.Remote && se.Code == http2.CodeCancel
+}
+
 func (h *hop2) fresh() bool { return true }
 func (h *hop2) heard() bool { return h.arrived }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -127,10 +128,18 @@ func (f *stream) local(status int, extra string, body []byte) error {
 	f.res = nil
 	lines := f.x.appendLocal(nil, status, extra, body)
 	if isGRPC(f.x.req) && status >= 300 {
+		if f.x.cancelled {
+			// Only the client knows whether its deadline has passed or this is a
+			// cancellation: it hears what the endpoint said.
+			f.s.Reset(http2.CodeCancel)
+			return errCancelled
+		}
 		return f.localGRPC(status, lines, body)
 	}
 	return f.s.WriteLocal(status, lines, body)
 }
+
+var errCancelled = errors.New("the endpoint cancelled the stream")
 
 // localGRPC answers as gRPC does: HTTP 200 with the status in the fields, since
 // a gRPC client looks nowhere else.
@@ -175,7 +184,7 @@ func grpcStatus(status int) int {
 
 func (f *stream) cut(gone bool) {
 	code := http2.CodeInternal
-	if gone {
+	if gone || f.x.cancelled {
 		code = http2.CodeCancel
 	}
 	f.s.Reset(code)

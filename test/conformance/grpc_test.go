@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -442,4 +445,77 @@ func TestGRPCDrain(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("still there after its last stream")
 	}
+}
+
+// TestGRPCCancelledByServer: a server that takes a stream back, as grpc-go does
+// when a deadline has passed, looks to the client as it does without Gatehouse.
+func TestGRPCCancelledByServer(t *testing.T) {
+	for _, answered := range []bool{false, true} {
+		addr := startCanceller(t, answered)
+		e := startEdge(t, documents(
+			service("canceller", "", addr), ingress("grpc", "a.grpc.test", "canceller", "", "backend-protocol", "GRPC"),
+		))
+		for _, addr := range []string{addr, e.http} {
+			client, _ := dialGRPC(t, addr, "a.grpc.test", nil)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			s, err := client.FullDuplexCall(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Recv(); status.Code(err) != codes.Canceled {
+				t.Errorf("answered %v, at the edge %v: %v, want Canceled", answered, addr == e.http, err)
+			}
+		}
+	}
+}
+
+// startCanceller is an HTTP/2 server that resets each stream, perhaps after the
+// head of an answer.
+func startCanceller(t *testing.T, answer bool) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	var head bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+	enc.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
+	serve := func(nc net.Conn) {
+		defer nc.Close()
+		if _, err := io.ReadFull(nc, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		fr := http2.NewFramer(nc, nc)
+		fr.WriteSettings()
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					fr.WriteSettingsAck()
+				}
+			case *http2.HeadersFrame:
+				if answer {
+					// The same block each time: it is all in the static table or literal.
+					fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: head.Bytes(), EndHeaders: true})
+				}
+				fr.WriteRSTStream(f.StreamID, http2.ErrCodeCancel)
+			}
+		}
+	}
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(nc)
+		}
+	}()
+	return l.Addr().String()
 }
