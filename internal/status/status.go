@@ -3,11 +3,13 @@
 // It takes the View, translation's Report about it and the addresses at which
 // the edge is reached; it gives status.loadBalancer of the Ingresses that are
 // ours, and Events for the verdicts. All replicas take part in an election by
-// Lease; only the leader writes, and stops at once when it no longer leads.
+// Lease; only the leader writes, and stops at once when it no longer leads. It
+// also keeps what replicas must agree on and only a leader can decide: the keys
+// of TLS session tickets, in a Secret (TicketSecret).
 //
 // It never touches a status that another controller wrote, never writes
-// anything but the status subresource of Ingresses, Events and its Lease, and
-// never makes the caller wait.
+// anything but the status subresource of Ingresses, Events, its Lease and that
+// Secret, and never makes the caller wait.
 package status
 
 import (
@@ -43,6 +45,9 @@ type Options struct {
 	// PublishService is the Service whose addresses are published in addition;
 	// empty means none. With neither, no status is written.
 	PublishService types.NamespacedName
+	// Tickets takes the keys of TLS session tickets, newest first, whenever they
+	// were read; nil: no Secret is kept. It is called from one goroutine.
+	Tickets func([]TicketKey)
 	// Log gets changes of leadership and failures; nil discards.
 	Log *slog.Logger
 }
@@ -55,6 +60,7 @@ type Writer struct {
 	term    atomic.Pointer[term] // nil: does not lead
 	lease   kubelog.Notice
 	publish *publishedService // nil: none
+	tickets *tickets          // nil: none
 
 	mu     sync.Mutex
 	view   *view.View
@@ -70,6 +76,11 @@ func NewWriter(o Options) *Writer {
 	w := &Writer{o: o, log: log, changed: make(chan struct{}, 1)}
 	if o.PublishService.Name != "" {
 		w.publish = newPublishedService(o.Client, o.PublishService, log, w.signal)
+	}
+	if o.Tickets != nil {
+		w.tickets = &tickets{
+			client: o.Client, namespace: o.Namespace, use: o.Tickets, leading: w.termContext, log: log, kick: make(chan struct{}, 1),
+		}
 	}
 	return w
 }
@@ -100,6 +111,9 @@ func (w *Writer) Run(ctx context.Context) error {
 	defer wg.Wait()
 	if w.publish != nil {
 		wg.Go(func() { w.publish.run(ctx) })
+	}
+	if w.tickets != nil {
+		wg.Go(func() { w.tickets.run(ctx) })
 	}
 	electing, resign := context.WithCancel(context.WithoutCancel(ctx))
 	defer resign()
@@ -178,6 +192,9 @@ func (w *Writer) startTerm(elected context.Context) {
 	t.work.Go(func() { t.statuses.run(t.ctx) })
 	t.work.Go(func() { t.events.run(t.ctx) })
 	w.term.Store(t)
+	if w.tickets != nil {
+		w.tickets.wake()
+	}
 	w.log.Info("leading: writing status and events", "identity", w.o.Identity)
 }
 
@@ -190,6 +207,14 @@ func (w *Writer) endTerm() {
 	t.work.Wait()
 	w.term.Store(nil)
 	w.log.Info("no longer leading", "identity", w.o.Identity)
+}
+
+// termContext is the context of the present term, or nil.
+func (w *Writer) termContext() context.Context {
+	if t := w.term.Load(); t != nil && t.ctx.Err() == nil {
+		return t.ctx
+	}
+	return nil
 }
 
 // lost receives when the leadership is lost.
