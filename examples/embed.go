@@ -4,8 +4,8 @@ package examples
 
 import "embed"
 
-// Shop is the directory of the demo: path, host and wildcard routing, TLS and a
-// default backend.
+// Shop is the directory of the demo: path, host and wildcard routing, TLS in its
+// three modes, a password and a default backend.
 //
-//go:embed shop/services.yaml shop/ingress.yaml
+//go:embed shop/services.yaml shop/ingress.yaml shop/modes.yaml
 var Shop embed.FS

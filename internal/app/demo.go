@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,10 +23,14 @@ import (
 )
 
 // demoBackends are the servers that the demo's EndpointSlices point at.
-var demoBackends = []struct{ name, addr string }{
-	{"login", "127.0.0.1:18081"},
-	{"checkout", "127.0.0.1:18082"},
-	{"payments", "127.0.0.1:18083"},
+var demoBackends = []struct {
+	name, addr string
+	tls        bool // it serves TLS itself
+}{
+	{"login", "127.0.0.1:18081", false},
+	{"checkout", "127.0.0.1:18082", false},
+	{"payments", "127.0.0.1:18083", false},
+	{"vault", "127.0.0.1:18443", true},
 }
 
 func demoCommand(version string, std Streams) *cobra.Command {
@@ -33,10 +39,12 @@ func demoCommand(version string, std Streams) *cobra.Command {
 	dir := ""
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run three small backends and serve them from manifests",
-		Long: `Run three small backends (login, checkout, payments) in this process and serve
-them from a directory of ordinary Kubernetes manifests. It prints where it
-listens, the routes and curl lines to copy. Edit a manifest while it runs: the
+		Short: "Run four small backends and serve them from manifests",
+		Long: `Run four small backends (login, checkout, payments, and vault, which serves TLS
+itself) in this process and serve them from a directory of ordinary Kubernetes
+manifests: paths, hosts and wildcards, TLS offloaded, bridged and passed through,
+a password. It prints where it listens, the routes, and curl lines to copy with
+what they answer. Edit a manifest while it runs: the
 change is effective at once. Ctrl-C ends it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -83,21 +91,16 @@ func demoDirectory(dir string, out io.Writer) (string, error) {
 func runDemo(ctx context.Context, o Options, version string, std Streams) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, b := range demoBackends {
-		l, err := net.Listen("tcp", b.addr)
-		if err != nil {
-			return fmt.Errorf("cannot start the %s backend of the demo: %w; end what uses the port, or change it in %s and run `gatehouse serve --manifests %s`",
-				b.name, err, filepath.Join(o.Manifests, "services.yaml"), o.Manifests)
-		}
-		srv := &http.Server{Handler: demoHandler(b.name), ReadHeaderTimeout: 10 * time.Second}
-		go srv.Serve(l)
-		defer srv.Close()
-	}
-	log, err := newLogger(std.Err, o.LogLevel)
+	stop, err := startDemoBackends(o.Manifests)
 	if err != nil {
 		return err
 	}
-	g, err := New(o, version, log, std.Out)
+	defer stop()
+	logger, err := newLogger(std.Err, o.LogLevel)
+	if err != nil {
+		return err
+	}
+	g, err := New(o, version, logger, std.Out)
 	if err != nil {
 		return err
 	}
@@ -116,12 +119,72 @@ func runDemo(ctx context.Context, o Options, version string, std Streams) error 
 	return <-done
 }
 
+// startDemoBackends serves until stop is called.
+func startDemoBackends(dir string) (stop func(), err error) {
+	cert, err := demoCertificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	var servers []*http.Server
+	stop = func() {
+		for _, s := range servers {
+			s.Close()
+		}
+	}
+	for _, b := range demoBackends {
+		l, err := net.Listen("tcp", b.addr)
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("cannot start the %s backend of the demo: %w; end what uses the port, or change it in %s and run `gatehouse serve --manifests %s`",
+				b.name, err, filepath.Join(dir, "services.yaml"), dir)
+		}
+		srv := &http.Server{
+			Handler: demoHandler(b.name), ReadHeaderTimeout: 10 * time.Second,
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: log.New(io.Discard, "", 0),
+		}
+		servers = append(servers, srv)
+		if b.tls {
+			go srv.ServeTLS(l, "", "")
+		} else {
+			go srv.Serve(l)
+		}
+	}
+	return stop, nil
+}
+
 func demoHandler(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "%s: %s %s for %s, from %s over %s, request %s\n", name, r.Method, r.URL.RequestURI(), r.Host,
-			r.Header.Get("X-Real-IP"), r.Header.Get("X-Forwarded-Proto"), r.Header.Get("X-Request-ID"))
+		fmt.Fprintf(w, "%s: %s %s for %s", name, r.Method, r.URL.RequestURI(), r.Host)
+		if id := r.Header.Get("X-Request-ID"); id != "" {
+			fmt.Fprintf(w, ", from %s over %s, request %s", r.Header.Get("X-Real-IP"), r.Header.Get("X-Forwarded-Proto"), id)
+		}
+		if r.TLS != nil {
+			fmt.Fprintf(w, ", TLS ends here")
+		}
+		fmt.Fprintln(w)
 	})
+}
+
+// demoTries are the requests that the demo offers, and what they answer.
+var demoTries = []struct {
+	about  string // begins a group
+	url    string // scheme, host and path
+	user   string // user:password
+	answer string // status and what else is worth a word
+}{
+	{"By host, by default", "http://foo.example.com/", "", "200 login"},
+	{"", "http://bar.example.com/", "", "200 checkout"},
+	{"", "http://elsewhere.test/", "", "200 login, the default backend"},
+	{"Offloading: TLS ends at Gatehouse. Plain HTTP is redirected", "http://example.com/login", "", "308 to HTTPS"},
+	{"", "https://example.com/login", "", "200 login"},
+	{"", "https://example.com/checkout", "", "200 checkout"},
+	{"", "https://example.com/payments", "", "200 payments"},
+	{"", "https://any.bar.com/", "", "200 payments, with a wildcard certificate"},
+	{"Bridging: TLS ends at Gatehouse, and goes on to the verified endpoint", "https://bridge.example.com/", "", "200 vault, with Gatehouse's certificate"},
+	{"Passthrough: TLS ends at the endpoint", "https://vault.example.com/", "", "200 vault, with its own certificate"},
+	{"With a password", "https://admin.example.com/", "", "401 without one"},
+	{"", "https://admin.example.com/", demoUser + ":" + demoPassword, "200 login"},
 }
 
 // printDemo says where the Gateway listens, what it serves and how to try it.
@@ -134,33 +197,47 @@ func (g *Gateway) printDemo(w io.Writer) {
 		fmt.Fprintf(&b, "  admin  http://%s/\n", g.adminListener.Addr())
 	}
 	b.WriteString("\nRoutes\n")
-	for _, l := range g.loop.state().config.Listeners {
-		printRoutes(&b, "http ", l.Hosts)
+	cfg := g.loop.state().config
+	for _, l := range cfg.Listeners {
+		if l.Protocol == ir.ProtocolHTTP && !secure.IsValid() {
+			printRoutes(&b, l.Hosts)
+		}
 		for _, n := range l.ServerNames {
 			if n.Terminate != nil {
-				printRoutes(&b, "https", n.Terminate.Hosts)
+				printRoutes(&b, n.Terminate.Hosts)
 			}
 		}
 	}
-	ca := filepath.Join(g.s.Manifests, demoCAFile)
-	b.WriteString("\nTry\n")
-	if plain.IsValid() {
-		for _, u := range []string{"foo.example.com/", "bar.example.com/", "elsewhere.test/", "example.com/login"} {
-			host, path, _ := strings.Cut(u, "/")
-			fmt.Fprintf(&b, "  curl --resolve %s:%d:%s http://%s:%d/%s\n", host, plain.Port(), local(plain), host, plain.Port(), path)
+	if modes := tlsModes(cfg); len(modes) > 0 {
+		b.WriteString("\nTLS\n")
+		for _, m := range modes {
+			fmt.Fprintf(&b, "  %-18s %s\n", m.Host, m.Text)
 		}
 	}
-	if secure.IsValid() {
-		for _, u := range []string{"example.com/login", "example.com/checkout", "example.com/payments", "any.bar.com/"} {
-			host, path, _ := strings.Cut(u, "/")
-			fmt.Fprintf(&b, "  curl --cacert %s --resolve %s:%d:%s https://%s:%d/%s\n", ca, host, secure.Port(), local(secure), host, secure.Port(), path)
+	b.WriteString("\nTry\n")
+	for _, t := range demoTries {
+		if t.about != "" {
+			fmt.Fprintf(&b, "  %s\n", t.about)
 		}
+		scheme, rest, _ := strings.Cut(t.url, "://")
+		host, path, _ := strings.Cut(rest, "/")
+		at, flags := plain, ""
+		if scheme == "https" {
+			at, flags = secure, " --cacert "+filepath.Join(g.s.Manifests, demoCAFile)
+		}
+		if !at.IsValid() {
+			continue
+		}
+		if t.user != "" {
+			flags += " -u " + t.user
+		}
+		fmt.Fprintf(&b, "    curl%s --resolve %s:%d:%s %s://%s:%d/%s\n      -> %s\n", flags, host, at.Port(), local(at), scheme, host, at.Port(), path, t.answer)
 	}
 	fmt.Fprintf(&b, "\nEdit %s while this runs, and ask again. Ctrl-C ends the demo.\n", filepath.Join(g.s.Manifests, "ingress.yaml"))
 	io.WriteString(w, b.String())
 }
 
-func printRoutes(b *strings.Builder, scheme string, hosts []*ir.Host) {
+func printRoutes(b *strings.Builder, hosts []*ir.Host) {
 	for _, h := range hosts {
 		for _, r := range h.Routes {
 			to := "an answer made here"
@@ -168,9 +245,9 @@ func printRoutes(b *strings.Builder, scheme string, hosts []*ir.Host) {
 				to = fmt.Sprintf("redirect (%d)", r.Action.Redirect.Status)
 			}
 			if f := r.Action.Forward; f != nil && len(f.Targets) > 0 {
-				to = string(f.Targets[0].Backend)
+				to = plainID(f.Targets[0].Backend)
 			}
-			fmt.Fprintf(b, "  %s  %-18s %-12s -> %s\n", scheme, h.Pattern, r.Match.Path.Value, to)
+			fmt.Fprintf(b, "  %-18s %-12s -> %s\n", h.Pattern, r.Match.Path.Value, to)
 		}
 	}
 }

@@ -91,8 +91,10 @@ func startDemo(t *testing.T) (dir, printed string) {
 
 // curl is a command line that the demo prints, as far as it prints any.
 type curl struct {
-	line, url, ca string
-	resolve       map[string]string // host:port: where to connect
+	line, url, ca  string
+	resolve        map[string]string // host:port: where to connect
+	user, password string
+	want           string // of its answer, until that is printed
 }
 
 func parseCurl(t *testing.T, line string) *curl {
@@ -111,6 +113,9 @@ func parseCurl(t *testing.T, line string) *curl {
 		case "--cacert":
 			i++
 			c.ca = words[i]
+		case "-u":
+			i++
+			c.user, c.password, _ = strings.Cut(words[i], ":")
 		default:
 			if strings.HasPrefix(w, "-") || c.url != "" {
 				t.Fatalf("%s\nunexpected word %q", line, w)
@@ -147,7 +152,14 @@ func (c *curl) do() (*http.Response, string, error) {
 	}
 	client := &http.Client{Transport: tr, Timeout: patience}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	resp, err := client.Get(c.url)
+	req, err := http.NewRequest(http.MethodGet, c.url, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	if c.user != "" {
+		req.SetBasicAuth(c.user, c.password)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, "", err
 	}
@@ -156,51 +168,73 @@ func (c *curl) do() (*http.Response, string, error) {
 	return resp, string(body), err
 }
 
-// backend is the first word of what the demo's backends answer.
-func (c *curl) backend(t *testing.T) string {
+// answer is the status and, of the demo's backends, the first word that they
+// answer.
+func (c *curl) answer(t *testing.T) (text string, resp *http.Response) {
 	t.Helper()
 	resp, body, err := c.do()
 	if err != nil {
 		t.Fatalf("%s\n%v", c.line, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return resp.Status
+	text = fmt.Sprint(resp.StatusCode)
+	if name, _, ok := strings.Cut(body, ":"); ok && resp.StatusCode == http.StatusOK {
+		text += " " + name
 	}
-	name, _, _ := strings.Cut(body, ":")
-	return name
+	return text, resp
 }
 
 // TestDemo runs the demo as a newcomer does: every curl line that it prints
-// must work, and lead where the README of the project says.
+// must work, and answer what is printed below it, which is what the manifests
+// say.
 func TestDemo(t *testing.T) {
 	dir, printed := startDemo(t)
 	port := regexp.MustCompile(`:\d+/`)
 	want := map[string]string{
-		"http://example.com/login": "308 Permanent Redirect",
-		"http://foo.example.com/":  "login", "http://bar.example.com/": "checkout",
-		"http://elsewhere.test/":    "login",
-		"https://example.com/login": "login", "https://example.com/checkout": "checkout", "https://example.com/payments": "payments",
-		"https://any.bar.com/": "payments",
+		"http://foo.example.com/": "200 login", "http://bar.example.com/": "200 checkout", "http://elsewhere.test/": "200 login",
+		"http://example.com/login":  "308",
+		"https://example.com/login": "200 login", "https://example.com/checkout": "200 checkout", "https://example.com/payments": "200 payments",
+		"https://any.bar.com/":        "200 payments",
+		"https://bridge.example.com/": "200 vault", "https://vault.example.com/": "200 vault",
+		"https://admin.example.com/": "401", "https://admin.example.com/ demo": "200 login",
+	}
+	// Whose certificate it is tells who ends TLS.
+	certificates := map[string]string{
+		"https://example.com/login": "example.com", "https://any.bar.com/": "*.bar.com",
+		"https://bridge.example.com/": "example.com", "https://vault.example.com/": "vault.shop.svc",
 	}
 	curls := map[string]*curl{}
+	var last *curl
 	for line := range strings.Lines(printed) {
-		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "curl ") {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "curl ") {
+			last = parseCurl(t, line)
+			key := strings.TrimSpace(port.ReplaceAllString(last.url, "/") + " " + last.user)
+			curls[key] = last
+			got, resp := last.answer(t)
+			if want[key] == "" || got != want[key] {
+				t.Errorf("%s\nanswered %q, want %q", line, got, want[key])
+			}
+			if cn := certificates[key]; cn != "" && resp.TLS.PeerCertificates[0].Subject.CommonName != cn {
+				t.Errorf("%s\nshows the certificate of %s, want %s", line, resp.TLS.PeerCertificates[0].Subject.CommonName, cn)
+			}
+			last.want = want[key]
 			continue
 		}
-		c := parseCurl(t, line)
-		url := port.ReplaceAllString(c.url, "/")
-		curls[url] = c
-		if got := c.backend(t); want[url] == "" || got != want[url] {
-			t.Errorf("%s\nanswered by %q, want %q", line, got, want[url])
+		if promised, ok := strings.CutPrefix(line, "-> "); ok && last != nil {
+			if !strings.HasPrefix(promised, last.want) {
+				t.Errorf("%s\npromises %q, want %q", last.line, promised, last.want)
+			}
+			last.want = ""
 		}
 	}
-	for url := range want {
-		if curls[url] == nil {
-			t.Errorf("no curl line for %s", url)
+	for key := range want {
+		if curls[key] == nil || curls[key].want != "" {
+			t.Errorf("no curl line for %s, or nothing said about its answer", key)
 		}
 	}
 	for _, s := range []string{dir, "http   127.0.0.1:", "https  127.0.0.1:", "admin  http://127.0.0.1:",
-		"example.com", "foo.example.com", "bar.example.com", "*.bar.com", "shop/payments:80"} {
+		"example.com", "foo.example.com", "bar.example.com", "*.bar.com", "shop/payments:80",
+		"offloaded with Secret shop/example-com\n", "bridged to shop/vault:443 (verified)", "passed through to shop/vault:443"} {
 		if !strings.Contains(printed, s) {
 			t.Errorf("the demo does not print %q", s)
 		}
@@ -219,6 +253,18 @@ func TestDemo(t *testing.T) {
 		t.Errorf("/readyz: %s", resp.Status)
 	}
 	demoEdits(t, dir, curls["http://foo.example.com/"])
+}
+
+// TestDemoIsAccepted states that nothing is wrong with the demo's manifests.
+func TestDemoIsAccepted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shop")
+	if _, err := demoDirectory(dir, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := run("", "check", dir)
+	if err != nil || strings.Contains(out, "Warning") || strings.Contains(out, "Ignored") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // demoEdits edits the manifest as an editor does, in place, while clients ask.
@@ -261,7 +307,10 @@ func demoEdits(t *testing.T, dir string, foo *curl) {
 		if err := os.WriteFile(ingress, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the edit is effective", func() bool { return foo.backend(t) == want })
+		eventually(t, "the edit is effective", func() bool {
+			got, _ := foo.answer(t)
+			return got == "200 "+want
+		})
 		t.Logf("edit %d was effective after %s", i, time.Since(start).Round(time.Millisecond))
 	}
 }
@@ -361,5 +410,15 @@ func TestDemoDirectory(t *testing.T) {
 	}
 	if read(demoCAFile) == ca {
 		t.Error("Secrets were not made anew")
+	}
+	// So is what an older version wrote, which holds less.
+	if err := os.WriteFile(filepath.Join(dir, demoTLSFile), []byte("# Made by `gatehouse demo`; delete this file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := demoDirectory(dir, out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(read(demoTLSFile), demoHeader) {
+		t.Error("Secrets of an older version were not made anew")
 	}
 }

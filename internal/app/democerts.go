@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -14,6 +15,11 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	corev1 "k8s.io/api/core/v1"
+
+	"gatehouse.dev/gatehouse/internal/source/files"
 )
 
 // The files that the demo makes on its first run, beside its manifests.
@@ -25,41 +31,91 @@ const (
 // demoLife is how long the demo's certificates are valid.
 const demoLife = 90 * 24 * time.Hour
 
-// ensureDemoSecrets writes a CA certificate and a manifest with two TLS Secrets
-// made by it, unless they are there and still valid for a day. The CA's key is
-// thrown away.
+// What opens the demo's host with a password.
+const demoUser, demoPassword = "demo", "open-sesame"
+
+// demoHeader begins the file of Secrets. It changes with what the file holds, so
+// that one of an older version is made anew.
+const demoHeader = "# Made by `gatehouse demo` (version 2); delete this file to have it made anew.\n"
+
+// vaultSecret is the certificate of the backend that serves TLS itself.
+const vaultSecret = "vault"
+
+// ensureDemoSecrets writes a CA certificate and a manifest with Secrets:
+// certificates made by the CA, its certificate, and a password. What is there
+// stays while it is valid for another day. The CA's key is thrown away.
 func ensureDemoSecrets(dir string, now time.Time) error {
 	caFile, tlsFile := filepath.Join(dir, demoCAFile), filepath.Join(dir, demoTLSFile)
-	if _, err := os.Stat(tlsFile); err == nil && stillValid(caFile, now.Add(24*time.Hour)) {
+	old, err := os.ReadFile(tlsFile)
+	if err == nil && strings.HasPrefix(string(old), demoHeader) && stillValid(caFile, now.Add(24*time.Hour)) {
 		return nil
 	}
 	ca, err := newDemoCA(now)
 	if err != nil {
 		return fmt.Errorf("cannot make the demo's CA: %w", err)
 	}
-	var secrets strings.Builder
-	secrets.WriteString("# Made by `gatehouse demo`; delete this file to have it made anew.\n")
-	for _, s := range []struct {
-		name  string
-		hosts []string
-	}{
-		{"example-com", []string{"example.com"}},
-		{"wildcard-bar-com", []string{"*.bar.com"}},
-	} {
-		cert, key, err := ca.issue(now, s.hosts)
-		if err != nil {
-			return fmt.Errorf("cannot make the demo's certificate for %s: %w", s.hosts[0], err)
-		}
-		fmt.Fprintf(&secrets, "---\napiVersion: v1\nkind: Secret\nmetadata: {name: %s, namespace: shop}\ntype: kubernetes.io/tls\ndata:\n  tls.crt: %s\n  tls.key: %s\n",
-			s.name, base64.StdEncoding.EncodeToString(cert), base64.StdEncoding.EncodeToString(key))
+	text, err := ca.secrets(now)
+	if err != nil {
+		return err
 	}
-	if err := os.WriteFile(tlsFile, []byte(secrets.String()), 0o600); err != nil {
-		return fmt.Errorf("cannot write the demo's TLS Secrets: %w", err)
+	if err := os.WriteFile(tlsFile, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("cannot write the demo's Secrets: %w", err)
 	}
 	if err := os.WriteFile(caFile, encodePEM("CERTIFICATE", ca.der), 0o644); err != nil {
 		return fmt.Errorf("cannot write the demo's CA: %w", err)
 	}
 	return nil
+}
+
+// secrets are the demo's, as a manifest.
+func (ca *demoCA) secrets(now time.Time) (string, error) {
+	var b strings.Builder
+	b.WriteString(demoHeader)
+	write := func(name, kind string, keys ...[]byte) {
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Secret\nmetadata: {name: %s, namespace: shop}\ntype: %s\ndata:\n", name, kind)
+		for i := 0; i < len(keys); i += 2 {
+			fmt.Fprintf(&b, "  %s: %s\n", keys[i], base64.StdEncoding.EncodeToString(keys[i+1]))
+		}
+	}
+	for _, s := range []struct {
+		name  string
+		hosts []string
+	}{
+		{"example-com", []string{"example.com", "*.example.com"}},
+		{"wildcard-bar-com", []string{"*.bar.com"}},
+		// By the first name Gatehouse knows it, by the second its clients.
+		{vaultSecret, []string{"vault.shop.svc", "vault.example.com"}},
+	} {
+		cert, key, err := ca.issue(now, s.hosts)
+		if err != nil {
+			return "", fmt.Errorf("cannot make the demo's certificate for %s: %w", s.hosts[0], err)
+		}
+		write(s.name, "kubernetes.io/tls", []byte("tls.crt"), cert, []byte("tls.key"), key)
+	}
+	write("demo-ca", "Opaque", []byte("ca.crt"), encodePEM("CERTIFICATE", ca.der))
+	hash, err := bcrypt.GenerateFromPassword([]byte(demoPassword), bcrypt.DefaultCost)
+	if err != nil {
+		return "", fmt.Errorf("cannot hash the demo's password: %w", err)
+	}
+	write("users", "Opaque", []byte("auth"), []byte(demoUser+":"+string(hash)+"\n"))
+	return b.String(), nil
+}
+
+// demoCertificate reads the vault's certificate back from the demo's Secrets.
+func demoCertificate(dir string) (tls.Certificate, error) {
+	file := filepath.Join(dir, demoTLSFile)
+	f, err := os.Open(file)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("cannot read the demo's Secrets: %w", err)
+	}
+	defer f.Close()
+	objects, _ := files.Read(f, file)
+	for _, o := range objects {
+		if s, ok := o.Obj.(*corev1.Secret); ok && s.Name == vaultSecret {
+			return tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
+		}
+	}
+	return tls.Certificate{}, fmt.Errorf("%s holds no Secret %s; delete the file to have it made anew", file, vaultSecret)
 }
 
 func stillValid(file string, at time.Time) bool {
