@@ -1,11 +1,8 @@
 package proxy
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"strings"
 	"unicode"
@@ -181,11 +178,12 @@ func (x *exchange) appendCertificate(b []byte) []byte {
 	if c.Cert == nil {
 		return b
 	}
-	b = appendName(b, "ssl-client-subject-dn: ", c.Cert.Subject.String())
-	b = appendName(b, "ssl-client-issuer-dn: ", c.Cert.Issuer.String())
+	subject, issuer, escaped := c.Text()
+	b = appendName(b, "ssl-client-subject-dn: ", subject)
+	b = appendName(b, "ssl-client-issuer-dn: ", issuer)
 	if g.cert.PassToUpstream {
 		b = append(b, "ssl-client-cert: "...)
-		b = append(b, escapedPEM(c.Cert)...)
+		b = append(b, escaped...)
 		b = append(b, "\r\n"...)
 	}
 	return b
@@ -201,11 +199,4 @@ func appendName(b []byte, field, value string) []byte {
 		}
 	}
 	return append(b, "\r\n"...)
-}
-
-// escapedPEM escapes all that is not unreserved, as $ssl_client_escaped_cert
-// does: there are readers that take "+" for a space.
-func escapedPEM(c *x509.Certificate) string {
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
-	return strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
 }

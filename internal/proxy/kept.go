@@ -11,6 +11,10 @@ import (
 // the next: a thousand Routes may share one.
 type keptUsers struct {
 	known map[[sha256.Size]byte]*userFile
+	// last was parsed of lastContent, which the Config being compiled holds: most
+	// Routes that share a file share its bytes, and need no hash of them.
+	last        *userFile
+	lastContent ir.Secret
 }
 
 type userFile struct {
@@ -21,6 +25,9 @@ type userFile struct {
 
 // parse gives the users of the file.
 func (k *keptUsers) parse(content ir.Secret) (*auth.Users, error) {
+	if k.last != nil && len(content) > 0 && len(content) == len(k.lastContent) && &content[0] == &k.lastContent[0] {
+		return k.last.users, k.last.err
+	}
 	id := sha256.Sum256(content)
 	f := k.known[id]
 	if f == nil {
@@ -29,11 +36,13 @@ func (k *keptUsers) parse(content ir.Secret) (*auth.Users, error) {
 		k.known[id] = f
 	}
 	f.asked = true
+	k.last, k.lastContent = f, content
 	return f.users, f.err
 }
 
 // retain forgets the files that were not asked for since it was last called.
 func (k *keptUsers) retain() {
+	k.last, k.lastContent = nil, nil
 	for id, f := range k.known {
 		if !f.asked {
 			delete(k.known, id)

@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,29 @@ type ClientCertificate struct {
 	// Err says why Result is ClientFailed.
 	Err  error
 	Cert *x509.Certificate // nil when none was shown
+	text *clientText
+}
+
+// clientText is what endpoints are told of a certificate, made once for all
+// requests of a connection.
+type clientText struct {
+	once            sync.Once
+	subject, issuer string
+	escaped         string
+}
+
+// Text gives subject and issuer as RFC 2253 writes them, and the certificate as
+// PEM in which all that is not unreserved (RFC 3986, section 2.3) is escaped:
+// there are readers that take "+" for a space. A certificate must have been
+// shown. It may be called from several goroutines.
+func (c *ClientCertificate) Text() (subject, issuer, escaped string) {
+	t := c.text
+	t.once.Do(func() {
+		t.subject, t.issuer = c.Cert.Subject.String(), c.Cert.Issuer.String()
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Cert.Raw}))
+		t.escaped = strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
+	})
+	return t.subject, t.issuer, t.escaped
 }
 
 // clientAuth is a compiled ir.ClientAuth, parsed when first needed.
@@ -50,16 +75,16 @@ func (n *ServerName) VerifyClient(state *tls.ConnectionState, now time.Time) Cli
 	leaf := state.PeerCertificates[0]
 	a := n.clients
 	if len(a.source.CAs) == 0 {
-		return ClientCertificate{Result: ClientUnverified, Cert: leaf}
+		return ClientCertificate{Result: ClientUnverified, Cert: leaf, text: &clientText{}}
 	}
 	anchor, err := a.parsed()
 	if err == nil {
 		err = anchor.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth, "", now)
 	}
 	if err != nil {
-		return ClientCertificate{Result: ClientFailed, Err: err, Cert: leaf}
+		return ClientCertificate{Result: ClientFailed, Err: err, Cert: leaf, text: &clientText{}}
 	}
-	return ClientCertificate{Result: ClientOK, Cert: leaf}
+	return ClientCertificate{Result: ClientOK, Cert: leaf, text: &clientText{}}
 }
 
 // parsed gives what certificates are judged by.
