@@ -47,6 +47,7 @@ type Gateway struct {
 	server   *proxy.Server
 	loop     *loop
 	writer   *status.Writer // nil without an API server
+	tickets  *certs.Tickets // what the writer learns, listeners use
 
 	adminListener, healthListener net.Listener
 
@@ -117,6 +118,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	if s.format != accesslog.Off {
 		g.access = accesslog.New(access, s.format, 0)
 	}
+	g.tickets = certs.NewTickets()
 	o := proxy.Options{
 		Upstream: g.upstream, Stats: g.stats, Log: g.access, Logger: g.log, TrustedProxies: s.trusted,
 		Limits:   http1.Limits{HeadBytes: s.MaxHeaderBytes, Fields: s.MaxHeaderFields, Target: s.MaxURIBytes},
@@ -124,7 +126,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
 		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout,
-		ProxyProtocol: s.ProxyProtocol == "require", CipherSuites: s.ciphers, Curves: s.curves,
+		ProxyProtocol: s.ProxyProtocol == "require", CipherSuites: s.ciphers, Curves: s.curves, Tickets: g.tickets,
 	}
 	g.server = proxy.NewServer(o)
 	selfSigned, err := certs.SelfSigned(time.Now())
@@ -209,6 +211,13 @@ func (g *Gateway) makeSource() error {
 	g.writer = status.NewWriter(status.Options{
 		Client: writing, Identity: fmt.Sprintf("%s_%d", host, os.Getpid()), Namespace: g.s.LeaseNamespace, LeaseName: leaseName,
 		Log: g.log, PublishAddresses: g.s.PublishAddresses, PublishService: g.s.publishService, ControllerName: g.s.ControllerName,
+		Tickets: func(keys []status.TicketKey) {
+			shared := make([]certs.TicketKey, len(keys))
+			for i, k := range keys {
+				shared[i] = k
+			}
+			g.tickets.Set(shared)
+		},
 	})
 	g.loop.writer = g.writer
 	return nil

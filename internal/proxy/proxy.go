@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
+	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
@@ -37,6 +38,9 @@ type Options struct {
 	// says nothing else; empty: Go's choice.
 	CipherSuites []uint16
 	Curves       []tls.CurveID
+	// Tickets are the keys of session tickets that replicas share; nil: each
+	// listener has its own.
+	Tickets *certs.Tickets
 
 	// ProxyProtocol requires a PROXY header, version 1 or 2, at the beginning
 	// of each connection, which must come from a trusted proxy.

@@ -228,6 +228,9 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 			return nil
 		}, "h2", "http/1.1")
 		tlsConfig.CipherSuites, tlsConfig.CurvePreferences = s.o.CipherSuites, s.o.Curves
+		if s.o.Tickets != nil {
+			defer s.o.Tickets.Share(tlsConfig)()
+		}
 	}
 	for {
 		tc, err := l.AcceptTCP()

@@ -2,7 +2,10 @@ package integration
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +140,40 @@ func TestLeaderHandOver(t *testing.T) {
 	published(40*time.Second, "three")
 }
 
+// Two replicas know each other's session tickets: the leader keeps the keys in a
+// Secret.
+func TestReplicasShareTickets(t *testing.T) {
+	w := newWorld(t)
+	a := newBackend(t, "a", backendIPs[0], 0)
+	w.service("a", a.port, backendIPs[0])
+	w.secret("tls", "kubernetes.io/tls", newCertificate(t, "tickets", "a.example"))
+	w.ingress("a", "a.example", "/", "a", withTLS("tls", "a.example"))
+	first, second := w.start(), gatehouse.Start(t, w.args()...)
+	c := &tls.Config{ServerName: "a.example", InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+	ask := func(p *gatehouse.Process) (bool, error) {
+		nc, err := tls.Dial("tcp", p.HTTPSAddr, c)
+		if err != nil {
+			return false, err
+		}
+		defer nc.Close()
+		io.WriteString(nc, "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+		if b, err := io.ReadAll(nc); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 ") {
+			return false, fmt.Errorf("%q, %v", b, err)
+		}
+		return nc.ConnectionState().DidResume, nil
+	}
+	w.within(30*time.Second, "a session of one replica is resumed by the other", func() error {
+		if _, err := ask(first); err != nil {
+			return err
+		}
+		resumed, err := ask(second)
+		if err == nil && !resumed {
+			err = errors.New("not resumed")
+		}
+		return err
+	})
+}
+
 // rules are all that Gatehouse asks of the API server.
 var rules = []rbacv1.PolicyRule{
 	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses"}, Verbs: []string{"get", "list", "watch"}},
@@ -144,6 +181,9 @@ var rules = []rbacv1.PolicyRule{
 	{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses/status"}, Verbs: []string{"patch"}},
 	{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"list", "watch"}},
 	{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}},
+	// The keys of TLS session tickets, which the leader makes and rotates.
+	{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"create"}},
+	{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"gatehouse-tls-tickets"}, Verbs: []string{"update"}},
 	{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
 	{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "get", "patch"}},
 	{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "update"}},
