@@ -102,6 +102,10 @@ func TestErrorPages(t *testing.T) {
 	if res, _ := c.roundTrip("GET /spa HTTP/1.1\r\nHost: example.com\r\n\r\n"); res.StatusCode != 200 || res.Header.Get("X-Page") != "yes" {
 		t.Errorf("%v", res)
 	}
+	// What came in the hope of an upgrade is no request.
+	if res, _ := e.ask("GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nsmuggled"); res.StatusCode != 404 || res.Header.Get("X-Page") != "yes" || !res.Close {
+		t.Errorf("upgrade: %v", res)
+	}
 	res, err := e.client2(false).Post(e.url(false, "/x"), "text/plain", strings.NewReader("hello"))
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +244,7 @@ func TestErrorPageOverHTTP2(t *testing.T) {
 	begun := time.Now()
 	c := e.dial()
 	c.write(post + "Content-Length: 1000000\r\n\r\nhello")
-	if res, body := c.read("POST"); res.StatusCode != 503 || body != "HTTP/2.0 0 <nil>" {
+	if res, body := c.read("POST"); res.StatusCode != 503 || body != "HTTP/2.0 0 <nil>" || !res.Close {
 		t.Errorf("%v %q", res, body)
 	}
 	if d := time.Since(begun); d > 5*time.Second {

@@ -8,7 +8,7 @@ import (
 
 // TicketKey encrypts the state of sessions in their tickets. Who has it can
 // read what was said in sessions of TLS 1.2 that were resumed.
-type TicketKey [32]byte
+type TicketKey = [32]byte
 
 // Tickets are the ticket keys that listeners share, and through whoever calls
 // Set, replicas. As long as it has none each listener makes its own, which
@@ -16,7 +16,7 @@ type TicketKey [32]byte
 // receiver may be nil, which has no keys.
 type Tickets struct {
 	mu      sync.Mutex
-	keys    [][32]byte
+	keys    []TicketKey
 	configs map[*tls.Config]struct{}
 }
 
@@ -45,17 +45,13 @@ func (t *Tickets) Share(c *tls.Config) (stop func()) {
 // Set puts keys in place of those there were: the first encrypts, all decrypt.
 // Without any nothing changes.
 func (t *Tickets) Set(keys []TicketKey) {
-	all := make([][32]byte, len(keys))
-	for i, k := range keys {
-		all[i] = k
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(all) == 0 || slices.Equal(all, t.keys) {
+	if len(keys) == 0 || slices.Equal(keys, t.keys) {
 		return
 	}
-	t.keys = all
+	t.keys = slices.Clone(keys)
 	for c := range t.configs {
-		c.SetSessionTicketKeys(all)
+		c.SetSessionTicketKeys(t.keys)
 	}
 }
