@@ -116,7 +116,7 @@ func fromEnvironment(f *pflag.FlagSet) error {
 		if fl.Changed || fl.Name == "help" {
 			return
 		}
-		name := "GATEHOUSE_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		name := variable(fl.Name)
 		if v, ok := os.LookupEnv(name); ok {
 			if err := f.Set(fl.Name, v); err != nil {
 				errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
@@ -124,6 +124,11 @@ func fromEnvironment(f *pflag.FlagSet) error {
 		}
 	})
 	return errors.Join(errs...)
+}
+
+// variable is the name in the environment of a flag.
+func variable(flag string) string {
+	return "GATEHOUSE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // addFlags declares what serve and demo share. The names are a contract.

@@ -41,6 +41,11 @@ func TestExpectations(t *testing.T) {
 	for _, want := range []string{"alert=handshake_failure", "200", "503 reason=TLSUnavailable"} {
 		f(refused, want, false)
 	}
+	ended := &result{closed: true}
+	f(ended, "closed", true)
+	f(ended, "200", false)
+	f(answered, "closed", false)
+	f(refused, "closed", false)
 
 	v := func(got, want []string, right bool) {
 		t.Helper()

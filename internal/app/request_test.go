@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,29 +30,31 @@ import (
 // port, as the TLS server name. Words with blanks are quoted: h="X-Foo: a b".
 //
 // Words of the request: h="Name: value" (repeatable), host=TEXT (another Host
-// than the URL's), sni=NAME or sni=none, body=TEXT, bytes=N (a body of so
-// many), tls=1.2, keys=rsa or
-// keys=ecdsa (TLS 1.2 with ciphers for such certificates only), proto=1.0,
-// http=2 (HTTP/2, with ALPN or, without TLS, with prior knowledge),
+// than the URL's), sni=NAME or sni=none, body=TEXT, bytes=N (a body of so many),
+// tls=1.2, keys=rsa or keys=ecdsa (TLS 1.2 with ciphers for such certificates
+// only), proto=1.0, http=2 (HTTP/2, with ALPN or, without TLS, with prior
+// knowledge), proxy=TEXT (sent before all else; \r and \n stand for themselves),
 // auth=USER:PASSWORD, client=NAME (a certificate of the section "clients"),
 // times=N (so many requests; all must be as expected).
 //
 // The status may be several, "200|502": each at least once, and no other; the
 // reason is not compared then.
 //
+// Instead of a status: alert=NAME (the handshake fails with it), or closed (the
+// connection ends without an answer).
+//
 // Words of the answer: the backend by name ("a|b": each of them at least once,
-// and no other), reason=CODE (of an answer made here), cert=NAME (of
-// the section "certs", or default), alert=NAME instead of the status (the
-// handshake fails with it), h="Name: value" of the answer, no-h=Name, body=TEXT
-// that it contains; what the backend got: got="Name: value", no-got=Name,
-// got-target=TEXT, got-host=TEXT, got-body=BYTES, got-proto=TEXT, got-tls=BOOL,
-// got-sni=NAME, got-client=NAME (of the certificate it was shown).
+// and no other), reason=CODE (of an answer made here), cert=NAME (of the section
+// "certs", a backend's, or default), h="Name: value" of the answer, no-h=Name,
+// body=TEXT that it contains; what the backend got: got="Name: value",
+// no-got=Name, got-target=TEXT, got-host=TEXT, got-body=BYTES, got-proto=TEXT,
+// got-tls=BOOL, got-sni=NAME, got-client=NAME (of the certificate it was shown).
 type request struct {
 	line                                       string
 	method, scheme, authority, target, version string
 	headers                                    []string
 	host, sni, body, keys                      string
-	client                                     string
+	client, proxy                              string
 	sniSet, tls12, http2                       bool
 	times                                      int
 	want                                       []string // words of the answer
@@ -124,6 +128,8 @@ func (r *request) word(w string) (err error) {
 		r.headers = append(r.headers, "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte(value)))
 	case "client":
 		r.client = value
+	case "proxy":
+		r.proxy = strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(value)
 	case "times":
 		r.times, err = strconv.Atoi(value)
 	default:
@@ -169,6 +175,7 @@ func splitWords(s string) ([]string, error) {
 
 // result is what came of one request.
 type result struct {
+	closed bool   // without an answer
 	alert  string // of the handshake
 	cert   string
 	status int
@@ -213,11 +220,18 @@ func (c *client) send(r *request) (*result, error) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
 	res := &result{}
+	if _, err := io.WriteString(conn, r.proxy); err != nil {
+		return nil, err
+	}
 	var state *tls.Conn
 	if r.scheme == "https" {
 		state = tls.Client(conn, c.tlsConfig(r))
 		if err := state.Handshake(); err != nil {
 			_, alert, ok := strings.Cut(err.Error(), "remote error: tls: ")
+			if r.ended(err) {
+				res.closed = true
+				return res, nil
+			}
 			if !ok {
 				return nil, err
 			}
@@ -232,6 +246,10 @@ func (c *client) send(r *request) (*result, error) {
 		ask = r.ask2
 	}
 	resp, err := ask(conn)
+	if r.ended(err) {
+		res.closed = true
+		return res, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +266,11 @@ func (c *client) send(r *request) (*result, error) {
 		}
 	}
 	return res, err
+}
+
+// ended reports whether the connection ended as expected, without an answer.
+func (r *request) ended(err error) bool {
+	return r.want[0] == "closed" && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET))
 }
 
 // ask1 speaks HTTP/1.
@@ -385,6 +408,10 @@ func (r *request) check(res *result) (wrong []string) {
 			if res.alert == "" {
 				fail("the handshake succeeded with certificate %q", res.cert)
 			}
+		case i == 0 && w == "closed":
+			if !res.closed {
+				fail("there is an answer, or an alert %q", res.alert)
+			}
 		case i == 0 && r.mixed():
 		case i == 0:
 			equal("status", strconv.Itoa(res.status), w)
@@ -428,7 +455,7 @@ func (r *request) check(res *result) (wrong []string) {
 			fail("unknown word %q", w)
 		}
 	}
-	if res.alert == "" && !r.mixed() && r.method != http.MethodHead {
+	if res.alert == "" && !res.closed && !r.mixed() && r.method != http.MethodHead {
 		equal("reason", res.reason(), reason)
 	}
 	return wrong
