@@ -68,6 +68,7 @@ type options struct {
 	repeats        int // of rounds, without patience
 	tls            bool
 	profiles       string
+	earlier        string
 }
 
 func parse(args []string) (*options, error) {
@@ -87,6 +88,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.changes, "changes", 100, "changes to time")
 	f.IntVar(&o.sites, "ingresses", 1000, "Ingresses present while changes are timed")
 	f.StringVar(&o.json, "json", "", "file for everything that was measured")
+	f.StringVar(&o.earlier, "earlier", "", "what -json wrote in an earlier run with the same settings: rows that are not measured now are taken from it")
 	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md, in which the run's part is replaced")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -162,6 +164,11 @@ func names(works []workload) string {
 
 // output writes what was asked for.
 func (o *options) output(r *result.Report) error {
+	if o.earlier != "" {
+		if err := o.adopt(r); err != nil {
+			return err
+		}
+	}
 	o.print(r)
 	if o.json != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -192,6 +199,22 @@ func (o *options) output(r *result.Report) error {
 		return err
 	}
 	return os.WriteFile(o.document, []byte(text), 0o644)
+}
+
+// adopt adds the rows of an earlier run.
+func (o *options) adopt(r *result.Report) error {
+	text, err := os.ReadFile(o.earlier)
+	if err != nil {
+		return err
+	}
+	var earlier result.Report
+	if err := json.Unmarshal(text, &earlier); err != nil {
+		return fmt.Errorf("cannot read %s: %w", o.earlier, err)
+	}
+	if len(r.Peers) == 0 {
+		r.Peers = earlier.Peers
+	}
+	return r.Adopt(&earlier, strings.Split(names(tlsWorkloads), ","))
 }
 
 // print writes the tables to standard output.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,45 @@ type Workload struct {
 	Name, Title string
 	Group       string `json:",omitempty"` // of rows in one table
 	Target      float64
+	Date        string `json:",omitempty"` // of an earlier run that the row is from
+}
+
+// Adopt takes the workloads that this run did not measure from an earlier one of
+// the same machine and settings, in the order of names. A row is of one run alone:
+// rounds of different runs never meet.
+func (r *Report) Adopt(earlier *Report, names []string) error {
+	if !slices.Equal(r.Machine, earlier.Machine) || r.Settings != earlier.Settings {
+		return errors.New("cannot take rows from the earlier run: another machine, or other settings")
+	}
+	for _, w := range earlier.Work {
+		if slices.ContainsFunc(r.Work, func(own Workload) bool { return own.Name == w.Name }) {
+			continue
+		}
+		if w.Date == "" {
+			w.Date = earlier.Date
+		}
+		r.Work = append(r.Work, w)
+		for _, round := range earlier.Rounds {
+			if round.Workload == w.Name {
+				r.Rounds = append(r.Rounds, round)
+			}
+		}
+	}
+	slices.SortStableFunc(r.Work, func(a, b Workload) int {
+		return slices.Index(names, a.Name) - slices.Index(names, b.Name)
+	})
+	return nil
+}
+
+// Adopted are the rows of earlier runs, in words.
+func (r *Report) Adopted() []string {
+	var out []string
+	for _, w := range r.Work {
+		if w.Date != "" {
+			out = append(out, w.Title+" ("+w.Date+")")
+		}
+	}
+	return out
 }
 
 // Settings are what a run was told.

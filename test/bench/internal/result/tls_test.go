@@ -133,3 +133,26 @@ func TestParts(t *testing.T) {
 		t.Errorf("again:\n%s", again)
 	}
 }
+
+func TestAdopt(t *testing.T) {
+	r, earlier := tlsReport(), tlsReport()
+	r.Work, r.Rounds = r.Work[2:], r.Rounds[:0]
+	earlier.Date = "yesterday"
+	if err := r.Adopt(earlier, []string{"u", "w", "v"}); err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, w := range r.Work {
+		order = append(order, w.Name)
+	}
+	if strings.Join(order, " ") != "u w v" || len(Values(r.Rounds, "w", "b", CPUPerRequest)) != 3 || len(Values(r.Rounds, "v", "a", CPUPerRequest)) != 0 {
+		t.Errorf("workloads %v, rounds %v", order, r.Rounds)
+	}
+	if got := strings.Join(r.Adopted(), ", "); got != "second (yesterday), first <one> (yesterday)" {
+		t.Errorf("adopted %q", got)
+	}
+	earlier.Settings.MaxForeign = 1
+	if r.Adopt(earlier, nil) == nil {
+		t.Error("rows taken under other settings")
+	}
+}
