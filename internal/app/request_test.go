@@ -270,7 +270,8 @@ func (c *client) send(r *request) (*result, error) {
 
 // ended reports whether the connection ended as expected, without an answer.
 func (r *request) ended(err error) bool {
-	return r.want[0] == "closed" && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET))
+	is := func(target error) bool { return errors.Is(err, target) }
+	return r.want[0] == "closed" && slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, is)
 }
 
 // ask1 speaks HTTP/1.
