@@ -290,9 +290,9 @@ func (c *ClientConn) look(now time.Time) (time.Time, error) {
 func (c *ClientConn) headers(id uint32, end bool, frag []byte) error {
 	c.mu.Lock()
 	s, how, err := c.find(id)
-	var final, head, sent bool
+	var final, head, sent, ended bool
 	if s != nil {
-		final, head, sent = s.hasHead, s.cl.head, s.sentHead
+		final, head, sent, ended = s.hasHead, s.cl.head, s.sentHead, s.recvEnd
 	}
 	c.mu.Unlock()
 	switch {
@@ -303,7 +303,7 @@ func (c *ClientConn) headers(id uint32, end bool, frag []byte) error {
 	case s == nil:
 		return c.decode(frag, nil, kindDiscard)
 	case final:
-		return c.trailerBlock(id, end, frag)
+		return c.trailerBlock(id, ended, end, frag)
 	case !sent:
 		return protocol("answer without a request")
 	}

@@ -256,12 +256,13 @@ func (c *ServerConn) headers(id uint32, end, self bool, frag []byte) error {
 	}
 	refuse := s == nil && !c.mayOpen()
 	late := c.draining == drainFinal
+	ended := s != nil && s.recvEnd
 	c.mu.Unlock()
 	switch {
 	case err != nil:
 		return err
 	case s != nil:
-		return c.trailerBlock(id, end, frag)
+		return c.trailerBlock(id, ended, end, frag)
 	case id <= c.lastID && how == closedUnknown:
 		return protocol("stream numbers must rise")
 	case id <= c.lastID:
@@ -341,13 +342,13 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 }
 
 // trailerBlock takes in the header block of a stream that has had its first.
-func (c *conn) trailerBlock(id uint32, end bool, frag []byte) error {
+// closed: the peer had ended its side when the block came.
+func (c *conn) trailerBlock(id uint32, closed, end bool, frag []byte) error {
 	c.mu.Lock()
-	var ok, closed bool
+	var ok bool
 	s := c.streams[id] // not what the caller has found: it may be in use elsewhere by now
 	if s != nil {
 		ok = !s.recvEnd && end && !s.trailed
-		closed = s.recvEnd
 		s.trailed = true
 	}
 	c.mu.Unlock()
@@ -364,10 +365,10 @@ func (c *conn) trailerBlock(id uint32, end bool, frag []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case closed: // even if the answer has ended the stream in the meantime
+		return c.streamError(id, CodeStreamClosed)
 	case s == nil, c.streams[id] != s:
 		return nil
-	case closed:
-		return c.streamError(id, CodeStreamClosed)
 	case !ok, c.fields.err != nil, s.declared >= 0 && s.declared != s.received:
 		return c.streamError(id, CodeProtocol)
 	case c.fields.tooLarge():
