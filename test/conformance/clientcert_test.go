@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -187,5 +188,72 @@ func TestClientCertificatesOfOthers(t *testing.T) {
 		f(&c.alice, version, "200")
 		f(&c.stranger, version, "400")
 		f(&c.revoked, version, "400")
+	}
+}
+
+// TestClientCertificateResumed: a session ticket is no way around what has
+// happened to the certificate since, nor around another name's settings.
+func TestClientCertificateResumed(t *testing.T) {
+	ca, theirs, other := newAuthority(t, "judge"), newAuthority(t, "clients"), newAuthority(t, "others")
+	alice, bob := theirs.issue(time.Hour, "alice"), theirs.issue(time.Hour, "bob")
+	e := startEdge(t, documents(
+		tlsSecret("front", ca.issue(time.Hour, "must.test", "open.test")),
+		service("mirror", "", startMirror(t, nil)),
+		ingress("must", "must.test", "mirror", "front", "auth-tls-secret", namespace+"/clients"),
+		ingress("open", "open.test", "mirror", "front"),
+	))
+	accept := func(a *authority, crl string) {
+		e.write("clients", documents(secret("clients", "Opaque", "ca.crt", a.pem(), "ca.crl", crl)))
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		accept(theirs, theirs.revoke(bob))
+		get := func(name string, cache tls.ClientSessionCache, p *keyPair) (status int, resumed bool) {
+			t.Helper()
+			tc := &tls.Config{RootCAs: ca.pool(), ServerName: name + ".test", MaxVersion: version, ClientSessionCache: cache}
+			tc.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &p.tls, nil }
+			client := clientTo(e.https, tc)
+			defer client.CloseIdleConnections()
+			s := ask(t, client, "https://"+name+".test/", "Connection", "close")
+			return s.Status, s.answer.TLS.DidResume
+		}
+		await(t, "the authority", func() error {
+			if status, _ := get("must", nil, &alice); status != 200 {
+				return fmt.Errorf("status %d", status)
+			}
+			return nil
+		})
+		cache := tls.NewLRUClientSessionCache(0)
+		for _, want := range []bool{false, true} {
+			if status, resumed := get("must", cache, &alice); status != 200 || resumed != want {
+				t.Errorf("%x: %d, resumed %v, want 200, %v", version, status, resumed, want)
+			}
+		}
+		// crypto/tls keys sessions by name: show one name's to the other.
+		session, ok := cache.Get("must.test")
+		if !ok {
+			t.Fatal("no session")
+		}
+		foreign := tls.NewLRUClientSessionCache(0)
+		foreign.Put("open.test", session)
+		if status, resumed := get("open", foreign, &alice); status != 200 || resumed {
+			t.Errorf("%x: another name: %d, resumed %v, want a full handshake", version, status, resumed)
+		}
+		for _, change := range []func(){
+			func() { accept(theirs, theirs.revoke(alice)) },
+			func() { accept(other, other.revoke(bob)) },
+		} {
+			change()
+			await(t, "the change", func() error {
+				if status, _ := get("must", nil, &alice); status != 400 {
+					return fmt.Errorf("status %d", status)
+				}
+				return nil
+			})
+			again := tls.NewLRUClientSessionCache(0)
+			again.Put("must.test", session)
+			if status, _ := get("must", again, &alice); status != 400 {
+				t.Errorf("%x: with the old session: %d, want 400", version, status)
+			}
+		}
 	}
 }
