@@ -24,9 +24,10 @@ type echo struct {
 	Proto   string      `json:"proto"`
 	Host    string      `json:"host"`
 	Header  http.Header `json:"header"`
-	Body    int64       `json:"body"`             // bytes
-	TLS     bool        `json:"tls,omitempty"`    // it came encrypted
-	SNI     string      `json:"sni,omitempty"`    // server name that was asked for
+	Body    int64       `json:"body"`          // bytes
+	TLS     bool        `json:"tls,omitempty"` // it came encrypted
+	SNI     string      `json:"sni,omitempty"` // server name that was asked for
+	Cipher  string      `json:"cipher,omitempty"`
 	Client  string      `json:"client,omitempty"` // common name of the certificate that was shown
 }
 
@@ -35,13 +36,16 @@ type echo struct {
 //
 //	NAME tls hosts=a.test,b.test http=2
 //
-// Words: tls (it serves TLS only, with a certificate for the hosts), from=CA and
-// expired (of that certificate, see authority.secret), asks (for a client
-// certificate), http=2 (HTTP/2, without TLS nothing else).
+// Words: tls (it serves TLS only, with a certificate for the hosts), from=CA,
+// expired and via=N (of that certificate, see authority.addClient), asks (for a
+// client certificate), version=1.2 or 1.3 (that one only), http=2 (HTTP/2, without
+// TLS nothing else).
 type backendForm struct {
 	tls, asks, expired, http2 bool
 	hosts                     []string
 	from                      string
+	via                       int
+	version                   uint16
 }
 
 func parseBackendForm(line string) (name string, f *backendForm, err error) {
@@ -60,13 +64,17 @@ func parseBackendForm(line string) (name string, f *backendForm, err error) {
 			f.hosts = strings.Split(value, ",")
 		case "from":
 			f.from = value
+		case "via":
+			f.via, err = strconv.Atoi(value)
+		case "version":
+			f.version = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[value]
 		case "http":
 			f.http2 = value == "2"
 		default:
 			return "", nil, fmt.Errorf("backends: %q: unknown word %q", line, w)
 		}
 	}
-	return words[0], f, nil
+	return words[0], f, err
 }
 
 // backends are small real servers, started when first asked for.
@@ -123,11 +131,11 @@ func (b *backends) at(name string, ipv6 bool) netip.AddrPort {
 
 func (b *backends) tlsConfig(name string, f *backendForm) *tls.Config {
 	b.t.Helper()
-	pair, err := tls.X509KeyPair(b.ca.issue(issued{as: name, hosts: f.hosts, kind: "ecdsa", expired: f.expired, from: f.from}))
+	pair, err := tls.X509KeyPair(b.ca.issue(issued{as: name, hosts: f.hosts, kind: "ecdsa", expired: f.expired, from: f.from, via: f.via}))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{pair}}
+	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: f.version, MaxVersion: f.version}
 	if f.asks {
 		cfg.ClientAuth = tls.RequestClientCert
 	}
@@ -149,7 +157,7 @@ func echoHandler(name string) http.Handler {
 		w.Header().Set("Date", time.Unix(0, 0).UTC().Format(http.TimeFormat))
 		e := echo{Backend: name, Method: r.Method, Target: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header, Body: n}
 		if r.TLS != nil {
-			e.TLS, e.SNI = true, r.TLS.ServerName
+			e.TLS, e.SNI, e.Cipher = true, r.TLS.ServerName, tls.CipherSuiteName(r.TLS.CipherSuite)
 			if len(r.TLS.PeerCertificates) > 0 {
 				e.Client = r.TLS.PeerCertificates[0].Subject.CommonName
 			}

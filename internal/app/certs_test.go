@@ -16,6 +16,8 @@ import (
 	"io"
 	"log"
 	"math/big"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +58,7 @@ type issued struct {
 	expired bool
 	from    string // name of the CA, "" for the usual one
 	client  bool   // for a client, not a server
+	via     int    // intermediate authorities between the CA and it
 }
 
 // by gives the CA with the name.
@@ -78,7 +81,7 @@ func (a *authority) by(name string) *demoCA {
 //
 //	alice cn=Alice
 //
-// Words that may follow: from=CA, expired.
+// Words that may follow: from=CA, expired, via=N (intermediate authorities).
 func (a *authority) addClient(line string) {
 	a.t.Helper()
 	words := strings.Fields(line)
@@ -91,6 +94,8 @@ func (a *authority) addClient(line string) {
 			i.from = value
 		case "expired":
 			i.expired = true
+		case "via":
+			i.via, _ = strconv.Atoi(value)
 		default:
 			a.t.Fatalf("clients: %q: unknown word %q", line, w)
 		}
@@ -227,6 +232,10 @@ func (a *authority) issue(i issued) (chain, key []byte) {
 		template.NotAfter = time.Now().Add(-24 * time.Hour)
 	}
 	ca := a.by(i.from)
+	for range i.via {
+		ca = a.below(ca)
+		chain = slices.Concat(pemBlock("CERTIFICATE", ca.der), chain)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, k.Public(), ca.key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -236,7 +245,26 @@ func (a *authority) issue(i issued) (chain, key []byte) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return pemBlock("CERTIFICATE", der), pemBlock("PRIVATE KEY", pk)
+	return slices.Concat(pemBlock("CERTIFICATE", der), chain), pemBlock("PRIVATE KEY", pk)
+}
+
+// below makes an authority under another.
+func (a *authority) below(ca *demoCA) *demoCA {
+	a.t.Helper()
+	made, err := newDemoCA(time.Now())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.serial++
+	template := *made.cert
+	template.SerialNumber, template.Subject.CommonName = big.NewInt(a.serial), fmt.Sprintf("intermediate %d", a.serial)
+	if made.der, err = x509.CreateCertificate(rand.Reader, &template, ca.cert, made.key.Public(), ca.key); err != nil {
+		a.t.Fatal(err)
+	}
+	if made.cert, err = x509.ParseCertificate(made.der); err != nil {
+		a.t.Fatal(err)
+	}
+	return made
 }
 
 // nameOf says which certificate this is: "default" for one that was not made

@@ -48,7 +48,7 @@ import (
 // "certs", a backend's, or default), h="Name: value" of the answer, no-h=Name,
 // body=TEXT that it contains; what the backend got: got="Name: value",
 // no-got=Name, got-target=TEXT, got-host=TEXT, got-body=BYTES, got-proto=TEXT,
-// got-tls=BOOL, got-sni=NAME, got-client=NAME (of the certificate it was shown).
+// got-tls=BOOL, got-cipher=NAME, got-sni=NAME, got-client=NAME (of the certificate it was shown).
 type request struct {
 	line                                       string
 	method, scheme, authority, target, version string
@@ -448,6 +448,8 @@ func (r *request) check(res *result) (wrong []string) {
 			equal(key, strconv.FormatBool(got.TLS), value)
 		case key == "got-sni":
 			equal(key, got.SNI, value)
+		case key == "got-cipher":
+			equal(key, got.Cipher, value)
 		case key == "got-client":
 			equal(key, got.Client, value)
 		case key == "got-body":
