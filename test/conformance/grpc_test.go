@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -39,12 +41,12 @@ type waited struct {
 	deadline time.Duration // 0: none
 }
 
-func startGRPC(t testing.TB, tc *tls.Config) *grpcBackend {
+func startGRPC(t testing.TB, tc *tls.Config, opts ...grpc.ServerOption) *grpcBackend {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := []grpc.ServerOption{grpc.MaxRecvMsgSize(2 * bigMessage)}
+	opts = append(opts, grpc.MaxRecvMsgSize(2*bigMessage))
 	if tc != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(tc)))
 	}
@@ -445,6 +447,43 @@ func TestGRPCDrain(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("still there after its last stream")
 	}
+}
+
+// TestGRPCConnectionAge: backends end their connections all the time, gracefully
+// (GOAWAY), and no call notices, although none is ever sent again by its client.
+func TestGRPCConnectionAge(t *testing.T) {
+	b := startGRPC(t, nil, grpc.KeepaliveParams(keepalive.ServerParameters{
+		MaxConnectionAge: 50 * time.Millisecond, MaxConnectionAgeGrace: 10 * time.Second,
+	}))
+	e := startEdge(t, documents(
+		service("plain", "", b.addr), ingress("grpc", "a.grpc.test", "plain", "", "backend-protocol", "GRPC"),
+	))
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	client, _ := dialGRPC(t, e.http, "a.grpc.test", nil)
+	var seq atomic.Int64
+	l := startLoad(t, 8, func() error {
+		if seq.Add(1)%4 == 0 {
+			s, err := client.StreamingInputCall(ctx)
+			if err != nil {
+				return err
+			}
+			for range 5 {
+				if err := s.Send(&testpb.StreamingInputCallRequest{Payload: &testpb.Payload{Body: make([]byte, 10_000)}}); err != nil && err != io.EOF {
+					return err
+				}
+			}
+			out, err := s.CloseAndRecv()
+			if err == nil && out.AggregatedPayloadSize != 50_000 {
+				err = fmt.Errorf("%d bytes", out.AggregatedPayloadSize)
+			}
+			return err
+		}
+		_, err := client.UnaryCall(ctx, &testpb.SimpleRequest{Payload: &testpb.Payload{Body: make([]byte, 1000)}, ResponseSize: 1000})
+		return err
+	})
+	l.more(t, 3000)
+	l.finish(t)
 }
 
 // TestGRPCCancelledByServer: a server that takes a stream back, as grpc-go does
