@@ -212,9 +212,9 @@ func (g *Gateway) makeSource() error {
 		Client: writing, Identity: fmt.Sprintf("%s_%d", host, os.Getpid()), Namespace: g.s.LeaseNamespace, LeaseName: leaseName,
 		Log: g.log, PublishAddresses: g.s.PublishAddresses, PublishService: g.s.publishService, ControllerName: g.s.ControllerName,
 		Tickets: func(keys []status.TicketKey) {
-			shared := make([]certs.TicketKey, len(keys))
-			for i, k := range keys {
-				shared[i] = k
+			shared := make([]certs.TicketKey, 0, len(keys))
+			for _, k := range keys {
+				shared = append(shared, certs.TicketKey(k))
 			}
 			g.tickets.Set(shared)
 		},

@@ -3,6 +3,7 @@ package app
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -162,4 +163,23 @@ spec: {ingressClassName: mine, defaultBackend: {service: {name: s, port: {number
 	f(ErrRejected, "rejected  EndpointSlice default/s-1")
 	t.Setenv("GATEHOUSE_OUTPUT", "json")
 	f(ErrRejected, `"result": "accepted"`)
+}
+
+// TestCheckUpstreamFlag states that check tells of TLS as serve would do it with
+// the same flags.
+func TestCheckUpstreamFlag(t *testing.T) {
+	manifests := oneService + "---\n" + strings.Replace(fmt.Sprintf(oneIngress, "/"), "metadata: {name: i}",
+		"metadata: {name: i, annotations: {nginx.ingress.kubernetes.io/backend-protocol: HTTPS}}", 1)
+	f := func(want string, args ...string) {
+		t.Helper()
+		out, _, err := run(manifests, append([]string{"check", "-"}, args...)...)
+		if err != nil || !strings.Contains(out, "    tls: x.test: offloaded with the default certificate, bridged to default/s:80 ("+want+")\n") {
+			t.Errorf("check %q: %v\n%s", args, err, out)
+		}
+	}
+	f("NOT verified")
+	f("verified", "--verify-upstreams")
+	t.Setenv("GATEHOUSE_VERIFY_UPSTREAMS", "true")
+	f("verified")
+	f("NOT verified", "--verify-upstreams=false")
 }
