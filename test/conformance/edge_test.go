@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ type edge struct {
 	manifests          string // directory
 	out, errs          string // files: the access log, and what else it says
 	cmd                *exec.Cmd
+	asked              sync.Once     // to end
 	done               chan struct{} // closed when it has ended
 	err                error         // how, once done is closed
 }
@@ -132,8 +134,11 @@ func (e *edge) write(name, text string) {
 	}
 }
 
-// terminate asks the process to end, as Kubernetes does.
-func (e *edge) terminate() { e.cmd.Process.Signal(syscall.SIGTERM) }
+// terminate asks the process to end, as Kubernetes does: once, since a second
+// signal does not wait for anybody.
+func (e *edge) terminate() {
+	e.asked.Do(func() { e.cmd.Process.Signal(syscall.SIGTERM) })
+}
 
 func (e *edge) stop() {
 	e.terminate()

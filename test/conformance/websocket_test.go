@@ -240,7 +240,9 @@ func openExtendedConnect(t *testing.T, nc net.Conn, scheme, host string) *connec
 			case *http2.RSTStreamFrame:
 				out.CloseWithError(errors.New("reset: " + f.ErrCode.String()))
 			case *http2.GoAwayFrame:
-				out.CloseWithError(errors.New("GOAWAY: " + f.ErrCode.String()))
+				if f.ErrCode != http2.ErrCodeNo {
+					out.CloseWithError(errors.New("GOAWAY: " + f.ErrCode.String()))
+				}
 			}
 		}
 	}()
@@ -357,4 +359,61 @@ func TestWebSocketRefused(t *testing.T) {
 	if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), "no sockets here") {
 		t.Errorf("body %q", body)
 	}
+}
+
+// TestWebSocketDrain: sockets outlive SIGTERM, but not --drain-timeout.
+func TestWebSocketDrain(t *testing.T) {
+	ca := newAuthority(t, "judge")
+	e := startEdge(t, documents(
+		tlsSecret("front", ca.issue(time.Hour, "ws.test")),
+		service("echo", "", startEcho(t)),
+		ingress("secure", "ws.test", "echo", "front"),
+		ingress("clear", "clear.test", "echo", ""),
+	), "--drain-timeout", "3s")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var conns []*websocket.Conn
+	for url, client := range map[string]*http.Client{
+		"ws://clear.test/": clientTo(e.http, nil), "wss://ws.test/": clientTo(e.https, &tls.Config{RootCAs: ca.pool()}),
+	} {
+		c, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseNow()
+		echo(ctx, t, c, 100)
+		conns = append(conns, c)
+	}
+	nc, err := tls.Dial("tcp", e.https, &tls.Config{RootCAs: ca.pool(), ServerName: "ws.test", NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openExtendedConnect(t, nc, "https", "ws.test")
+	e.terminate()
+	await(t, "no new connections", func() error {
+		c, err := net.Dial("tcp", e.http)
+		if err != nil {
+			return nil
+		}
+		c.Close()
+		return errors.New("one was taken")
+	})
+	for _, c := range conns {
+		echo(ctx, t, c, 10_000)
+	}
+	if _, err := s.Write(webSocketFrame(2, []byte("still here"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := readWebSocketFrame(s); err != nil || string(got) != "still here" {
+		t.Errorf("over HTTP/2: %q, %v", got, err)
+	}
+	for _, c := range conns {
+		if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
+			t.Errorf("after --drain-timeout: %v", err)
+		}
+	}
+	if _, err := s.Read(make([]byte, 1)); err == nil {
+		t.Error("after --drain-timeout the stream is open")
+	}
+	next(t, e.done)
 }
