@@ -43,11 +43,14 @@ func (r *Report) Adopt(earlier *Report, names []string) error {
 	if !slices.Equal(r.Machine, earlier.Machine) || r.Settings != earlier.Settings {
 		return errors.New("cannot take rows from the earlier run: another machine, or other settings")
 	}
+	if len(r.Work) == 0 {
+		r.Date = earlier.Date
+	}
 	for _, w := range earlier.Work {
 		if slices.ContainsFunc(r.Work, func(own Workload) bool { return own.Name == w.Name }) {
 			continue
 		}
-		if w.Date == "" {
+		if w.Date == "" && r.Date != earlier.Date {
 			w.Date = earlier.Date
 		}
 		r.Work = append(r.Work, w)

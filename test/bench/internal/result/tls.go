@@ -83,7 +83,7 @@ func (r *Report) TargetTable() string {
 		}
 		t = append(t, []string{
 			w.Title, unit(r.median(w, r.Settings.Ours, CPUPerRequest), 2, " µs"),
-			unit(r.median(w, best, CPUPerRequest), 2, " µs"), best, times(ratio.Median), span(ratio), target, word,
+			unit(r.median(w, best, CPUPerRequest), 2, " µs"), best, unit(ratio.Median, 3, "x"), span(ratio), target, word,
 		})
 	}
 	return t.String()

@@ -49,7 +49,7 @@ func TestTargetTable(t *testing.T) {
 			}
 		}
 	}
-	f(2, "first", "9.00 µs", "10.00 µs", " c ", "0.90x", "0.80–1.00", "≤ 0.90x", " met ")
+	f(2, "first", "9.00 µs", "10.00 µs", " c ", "0.900x", "0.80–1.00", "≤ 0.90x", " met ")
 	f(3, "second", "none")
 	f(4, "third", "19.00 µs", " a ", "≤ 0.50x", "not measured")
 	r.Work[0].Target = 0.8
@@ -150,6 +150,11 @@ func TestAdopt(t *testing.T) {
 	}
 	if got := strings.Join(r.Adopted(), ", "); got != "second (yesterday), first <one> (yesterday)" {
 		t.Errorf("adopted %q", got)
+	}
+	again := tlsReport()
+	again.Work, again.Rounds = nil, nil
+	if err := again.Adopt(earlier, []string{"u", "w", "v"}); err != nil || again.Date != "yesterday" || len(again.Adopted()) != 0 || len(again.Work) != 3 {
+		t.Errorf("nothing measured anew: %s, %v, %v", again.Date, again.Adopted(), err)
 	}
 	earlier.Settings.MaxForeign = 1
 	if r.Adopt(earlier, nil) == nil {
