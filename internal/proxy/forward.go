@@ -128,12 +128,15 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 			}
 			sent = !isUnprocessed(err)
 		}
+		// Refused because its connection is going away: the endpoint itself may
+		// well be there, and takes it on another one.
+		refused := isUnprocessed(err)
 		fresh, silent := x.hop.fresh(), !x.hop.heard()
 		reason = x.giveUp(p, err)
 		if reason != ir.ReasonBadGateway || !silent || p != nil || (sent && !replay) {
 			return nil, reason
 		}
-		if !fresh {
+		if !fresh || refused {
 			same = ep
 		} else if tried = append(tried, ep); x.tooLate(r, len(tried)) {
 			return nil, reason

@@ -14,12 +14,18 @@ type Mux interface {
 func (e *Endpoint) UseMux(try func(Mux) bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	kept := e.muxes[:0]
+	taken := false
 	for _, m := range e.muxes {
-		if m.Usable() && try(m) {
-			return true
+		if !m.Usable() {
+			continue // ends by itself
 		}
+		kept = append(kept, m)
+		taken = taken || try(m)
 	}
-	return false
+	clear(e.muxes[len(kept):])
+	e.muxes = kept
+	return taken
 }
 
 // AddMux shares a connection with other exchanges. One of an endpoint that has
