@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -26,7 +27,7 @@ func take(m Mux) bool {
 }
 
 func TestMux(t *testing.T) {
-	e := newEndpoint(addrA, New(Options{}).settings, false)
+	e := newEndpoint(netip.MustParseAddrPort(addrA), New(Options{}).settings, false)
 	if e.UseMux(take) {
 		t.Error("a connection out of nothing")
 	}
@@ -60,7 +61,7 @@ func TestMux(t *testing.T) {
 }
 
 func TestAwaitMux(t *testing.T) {
-	e := newEndpoint(addrA, New(Options{}).settings, false)
+	e := newEndpoint(netip.MustParseAddrPort(addrA), New(Options{}).settings, false)
 	done, err := e.AwaitMux(t.Context())
 	if err != nil {
 		t.Fatal(err)
