@@ -72,6 +72,7 @@ func (r *run) dialH2(ctx context.Context, i int) (client, error) {
 		c.close()
 		return nil, fmt.Errorf("negotiated %q instead of h2", got)
 	}
+	tc.NetConn().(*turn.Conn).Unasked = true
 	c.out = bufio.NewWriterSize(tc, 16<<10)
 	c.framer = http2.NewFramer(c.out, bufio.NewReaderSize(flushing{c}, 32<<10))
 	c.framer.SetReuseFrames()

@@ -99,7 +99,6 @@ func TestH2(t *testing.T) {
 	srv.StartTLS()
 	defer srv.Close()
 	load := tlsLoad(H2, srv.Listener.Addr().String(), body)
-	load.Length = time.Second // net/http is slow while others compile
 	res, err := Run(t.Context(), load, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,9 @@ const keep = 16 << 10
 // Conn is a connection for one goroutine; only Close may come from another.
 type Conn struct {
 	*net.TCPConn
+	// Unasked says that the other side may speak at any time, as in HTTP/2: Read
+	// then looks at once, since what came before it would not wake it.
+	Unasked bool
 	raw     syscall.RawConn
 	turn    func(fd uintptr) bool // made once, so that Read allocates nothing
 	pending []byte
@@ -92,12 +95,10 @@ func (c *Conn) once(fd uintptr) (done bool) {
 		}
 		if n == len(c.pending) {
 			c.pending = c.pending[:0]
-			return false
-		}
-		// The socket is full. The peer may wait for us to read, but not for ever:
-		// the rest goes the slow way.
-		c.pending = append(c.pending[:0], c.pending[n:]...)
-		if c.err = c.Flush(); c.err != nil {
+			if !c.Unasked {
+				return false
+			}
+		} else if c.rest(n) != nil {
 			return true
 		}
 	}
@@ -113,6 +114,14 @@ func (c *Conn) once(fd uintptr) (done bool) {
 		c.n = n
 	}
 	return true
+}
+
+// rest sends what did not fit into the socket. The peer may wait for us to read,
+// but not for ever: it goes the slow way.
+func (c *Conn) rest(sent int) error {
+	c.pending = append(c.pending[:0], c.pending[sent:]...)
+	c.err = c.Flush()
+	return c.err
 }
 
 // Close sends what waits, unless that would block, and closes.

@@ -92,3 +92,19 @@ func TestEnds(t *testing.T) {
 		t.Error("a deadline was not seen")
 	}
 }
+
+// TestUnasked reads what came before the last write, to which there is no answer.
+func TestUnasked(t *testing.T) {
+	for range 200 {
+		c, other := pair(t)
+		c.Unasked = true
+		io.WriteString(other, "first")
+		io.WriteString(c, "no answer to this")
+		buf := make([]byte, 5)
+		if n, err := io.ReadFull(c, buf); err != nil {
+			t.Fatalf("%q, %v", buf[:n], err)
+		}
+		c.Close()
+		other.Close()
+	}
+}
