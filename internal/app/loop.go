@@ -165,6 +165,7 @@ func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) (err er
 		return l.nameFlag(err)
 	}
 	l.compiler.Retain(snap)
+	tuneGC()
 	l.log.Debug("configuration applied", "generation", v.Generation, "routes", len(next.config.Listeners),
 		"build", built.Sub(start), "compile", time.Since(built))
 	return nil

@@ -19,7 +19,9 @@ func Config(current func() *ServerNames, protocols ...string) *tls.Config {
 	if len(protocols) == 0 {
 		protocols = []string{"http/1.1"}
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols}
+	// What a proxy writes at once is ready as a whole: small first records would
+	// only cost writes.
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, DynamicRecordSizingDisabled: true}
 	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		n, ok := current().Lookup(hello.ServerName)
 		if !ok || n.Terminate == nil {
