@@ -29,7 +29,6 @@ var update = flag.Bool("update", false, "write what came into testdata/scenarios
 //
 // An archive has these sections, all but the manifests optional:
 //
-//	skip         why this scenario cannot pass yet: it is not run
 //	options      flags of `gatehouse serve`, one per line, without dashes
 //	backends     how backends serve, one per line (see backendForm)
 //	clients      client certificates, one per line (see authority.addClient)
@@ -133,9 +132,6 @@ func runScenario(t *testing.T, path string) {
 	a, err := txtar.ParseFile(path)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if i := slices.IndexFunc(a.Files, func(f txtar.File) bool { return f.Name == "skip" }); i >= 0 {
-		t.Skip(strings.TrimSpace(string(a.Files[i].Data)))
 	}
 	steps, all := parseScenario(t, a)
 	dir := t.TempDir()

@@ -97,7 +97,7 @@ func openssl(t *testing.T, args ...string) []byte {
 	t.Helper()
 	path, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatal("openssl is not installed; test/tools.sh installs what tests need")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
