@@ -21,7 +21,14 @@ func TestParse(t *testing.T) {
 	if o, err = parse([]string{"-tls", "-quick"}); err != nil || o.settings.Rounds != 2 || len(o.workloads) != 9 {
 		t.Errorf("quick with TLS: %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-workloads", "h2"}, {"-tls", "-workloads", "small"}, {"-tls", "-peers", "net/http"}, {"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
+	o, err = parse([]string{"-peer-binary", "old=/bin/gh --flag", "-peer-binary", "older=/bin/gh0", "-peers", "gatehouse,old"})
+	if err != nil || len(o.peers) != 2 || o.peers[1].Name != "old" {
+		t.Errorf("another binary: %+v, %v", o, err)
+	}
+	if o, err = parse([]string{"-tls", "-peer-binary", "old=/bin/gh"}); err != nil || len(o.peers) != 4 || o.peers[2].Name != "old" {
+		t.Errorf("another binary beside all: %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"-peer-binary", "/bin/gh"}, {"-peer-binary", "nginx=/bin/gh"}, {"-peer-binary", "old="}, {"-workloads", "h2"}, {"-tls", "-workloads", "small"}, {"-tls", "-peers", "net/http"}, {"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("accepted %q", args)
 		}

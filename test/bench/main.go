@@ -82,6 +82,11 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait in all, before rounds and by repeating those dropped, while others use the proxy's core")
 	f.BoolVar(&o.tls, "tls", false, "measure passthrough, offloading, bridging, HTTP/2 and handshakes instead")
 	p := f.String("peers", "", "peers to measure, such as nginx,gatehouse; the first is the reference; empty: all")
+	var binaries []string
+	f.Func("peer-binary", "another `gatehouse` to measure as a peer, as NAME=/path/of/binary or 'NAME=/path --flag ...'; may be repeated", func(v string) error {
+		binaries = append(binaries, v)
+		return nil
+	})
 	w := f.String("workloads", "", "workloads to measure, such as "+names(tlsWorkloads)+" with -tls; empty: all; none for none")
 	f.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of gatehouse in each workload, from one more round")
 	f.StringVar(&o.apply, "apply", "", "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none; default files, with -tls none")
@@ -106,7 +111,7 @@ func parse(args []string) (*options, error) {
 			o.apply = "none"
 		}
 	}
-	if err := o.pick(*p, *w); err != nil {
+	if err := o.pick(*p, *w, binaries); err != nil {
 		return nil, err
 	}
 	switch {
@@ -120,11 +125,24 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
-// pick finds the rows by their names.
-func (o *options) pick(peers, works string) error {
+// pick finds the rows by their names. A row of binaries that -peers does not
+// name comes behind gatehouse.
+func (o *options) pick(peers, works string, binaries []string) error {
 	allPeers, allWorks := peer.Peers, workloads
 	if o.tls {
 		allPeers, allWorks = peer.TLSPeers, tlsWorkloads
+	}
+	allPeers = slices.Clone(allPeers)
+	for _, b := range binaries {
+		p, err := otherBinary(b)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(allPeers, func(q peer.Peer) bool { return q.Name == p.Name }) {
+			return fmt.Errorf("-peer-binary: there is a %q already", p.Name)
+		}
+		i := slices.IndexFunc(allPeers, func(q peer.Peer) bool { return q.Name == peer.Gatehouse })
+		allPeers = slices.Insert(allPeers, i+1, p)
 	}
 	if peers == "" {
 		o.peers = allPeers
@@ -152,6 +170,20 @@ func (o *options) pick(peers, works string) error {
 		o.workloads = append(o.workloads, allWorks[i])
 	}
 	return nil
+}
+
+// otherBinary reads NAME=PATH, with flags behind it.
+func otherBinary(text string) (peer.Peer, error) {
+	name, rest, ok := strings.Cut(text, "=")
+	words := strings.Fields(rest)
+	if !ok || name == "" || len(words) == 0 {
+		return peer.Peer{}, fmt.Errorf("-peer-binary %q: give NAME=/path/of/binary", text)
+	}
+	path, err := filepath.Abs(words[0])
+	if err != nil {
+		return peer.Peer{}, fmt.Errorf("-peer-binary %q: %w", text, err)
+	}
+	return peer.OtherGatehouse(name, path, words[1:]), nil
 }
 
 func names(works []workload) string {

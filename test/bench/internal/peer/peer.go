@@ -249,6 +249,20 @@ func prepareGatehouse(ctx context.Context, e *Env) (*Program, error) {
 	}, nil
 }
 
+// OtherGatehouse is a row for another build of gatehouse, or for the same with
+// other flags, so that a change can be measured beside what was before it.
+func OtherGatehouse(name, binary string, flags []string) Peer {
+	return Peer{name, "another gatehouse: `" + strings.Join(append([]string{filepath.Base(binary)}, flags...), " ") + "`",
+		func(ctx context.Context, e *Env) (*Program, error) {
+			e.Binary = binary
+			p, err := prepareGatehouse(ctx, e)
+			if err == nil {
+				p.Args = append(p.Args, flags...)
+			}
+			return p, err
+		}}
+}
+
 func prepareReverseProxy(_ context.Context, e *Env) (*Program, error) {
 	e.Admin = e.Addr
 	args := append([]string{"reverseproxy", e.Addr, e.Backend}, e.Table.patterns()...)
