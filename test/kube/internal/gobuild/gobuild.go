@@ -34,24 +34,31 @@ type Target struct {
 // it is not there yet; it returns the program's path. Everything the program is
 // made of must be in the key.
 func Once(ctx context.Context, target Target, key string) (string, error) {
+	return Keep(ctx, target.Name, key, func(path string) error { return build(ctx, target, path) })
+}
+
+// Keep calls write for the file name of the cache directory that belongs to
+// key, and only if it is not there yet; it returns the file's path. Everything
+// the file is made of must be in the key.
+func Keep(ctx context.Context, name, key string, write func(path string) error) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, target.Name+"-"+key)
-	path := filepath.Join(dir, target.Name)
+	dir := filepath.Join(cache, name+"-"+key)
+	path := filepath.Join(dir, name)
 	return locked(ctx, dir, func() (string, error) {
 		if _, err := os.Stat(path); err == nil {
 			return path, touch(dir)
 		}
 		// Renamed when it is whole: the go command copies across file systems.
-		if err := build(ctx, target, path+".new"); err != nil {
+		if err := write(path + ".new"); err != nil {
 			return "", err
 		}
 		if err := os.Rename(path+".new", path); err != nil {
 			return "", fmt.Errorf("cannot keep what was built: %w", err)
 		}
-		return path, prune(cache, target.Name+"-", dir)
+		return path, prune(cache, name+"-", dir)
 	})
 }
 
