@@ -48,6 +48,14 @@ type Options struct {
 	// APIServerArgs are further flags of kube-apiserver. They come last, so
 	// they win.
 	APIServerArgs []string
+	// Nodes is how many nodes the cluster has; 0 is a cluster without nodes and
+	// controllers. A cluster with nodes starts only inside of Main or Enter,
+	// one at a time in a process, and is up when the nodes are Ready and DNS
+	// answers. It serves at https://10.89.0.1:6443 instead of a loopback port.
+	Nodes int
+	// Images are archives to load into every node before anything runs there,
+	// see LoadImage.
+	Images []string
 }
 
 // Cluster is one etcd and one kube-apiserver. Its methods may be called
