@@ -1,10 +1,12 @@
 //go:build kubebin
 
-// Kubebin is the control plane of the test cluster in one binary: its first
+// Kubebin is all of the test cluster's Kubernetes in one binary: its first
 // argument names the program to be, the rest are that program's own flags.
 //
 //	kubebin etcd --data-dir DIR --listen-client-url http://127.0.0.1:PORT
 //	kubebin kube-apiserver FLAGS...
+//	kubebin kube-controller-manager | kube-scheduler | kubelet | kube-proxy FLAGS...
+//	kubebin kubectl ARGUMENTS...
 //
 // One binary instead of many because the programs share nearly all of their
 // code: it is compiled and linked once. A further component is one more line in
@@ -32,6 +34,11 @@ var programs = []struct {
 }{
 	{"etcd", runEtcd},
 	{"kube-apiserver", runAPIServer},
+	{"kube-controller-manager", runControllerManager},
+	{"kube-scheduler", runScheduler},
+	{"kubelet", runKubelet},
+	{"kube-proxy", runProxy},
+	{"kubectl", runKubectl},
 }
 
 func main() {
