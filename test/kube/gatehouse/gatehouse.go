@@ -34,7 +34,7 @@ const binaryEnv = "GATEHOUSE_TEST_BINARY"
 const (
 	defaultReadyTimeout = 30 * time.Second
 	defaultStopTimeout  = 45 * time.Second // more than the default --drain-timeout
-	tailLines           = 60               // of the output, when the test failed
+	tailLines           = 40               // of the output, when the test failed
 )
 
 // Options of Run. The zero value of each field but Args is fine.
@@ -129,10 +129,20 @@ func Run(t testing.TB, opts Options) *Process {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("--- the end of gatehouse's output:\n%s", process.Tail(p.log, tailLines))
+			t.Logf("--- the end of gatehouse's output, without requests that went well:\n%s", p.logTail())
 		}
 	})
 	return p
+}
+
+// logTail is the end of the log without the lines that would hide the failure.
+func (p *Process) logTail() string {
+	const window = 20_000 // lines to look at
+	all := strings.Split(process.Tail(p.log, window), "\n")
+	telling := slices.DeleteFunc(all, func(line string) bool {
+		return strings.Contains(line, `"status":2`) || strings.Contains(line, `"level":"DEBUG"`)
+	})
+	return strings.Join(telling[max(0, len(telling)-tailLines):], "\n")
 }
 
 func launch(opts Options, log string) (*Process, error) {

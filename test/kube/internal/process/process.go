@@ -135,10 +135,10 @@ func (p *Process) Kill() error {
 // LogTail is what Tail gives for the process's log.
 func (p *Process) LogTail(lines int) string { return Tail(p.spec.Log, lines) }
 
-// Tail returns the last lines of a file, or of its last 64 KiB when they are
+// Tail returns the last lines of a file, or of its last 1 MiB when they are
 // longer. An unreadable file gives a text that says so.
 func Tail(path string, lines int) string {
-	const window = 64 << 10
+	const window = 1 << 20
 	f, err := os.Open(path)
 	if err != nil {
 		return "(no log: " + err.Error() + ")"
