@@ -55,13 +55,7 @@ func Build(ctx context.Context) (string, error) {
 // ModuleDir is the directory of the module gatehouse.dev/gatehouse/test/kube,
 // seen from the working directory, which must be in it or in a module that
 // requires it.
-func ModuleDir(ctx context.Context) (string, error) {
-	dir, err := gobuild.Go(ctx, "", nil, "list", "-m", "-f", "{{.Dir}}", "gatehouse.dev/gatehouse/test/kube")
-	if err != nil {
-		return "", fmt.Errorf("cannot find the module test/kube: %w", err)
-	}
-	return dir, nil
-}
+func ModuleDir(ctx context.Context) (string, error) { return gobuild.ModuleDir(ctx) }
 
 // kubebinKey is made of everything that decides what kubebin is: its own
 // sources, the versions and hashes of all others, the Go toolchain, the flags.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"gatehouse.dev/gatehouse/test/kube/cluster"
 	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
 )
 
@@ -109,7 +108,7 @@ func PauseImage(ctx context.Context) (string, error) {
 // program builds ./cmd/NAME of the module in dir (relative to this one) as a
 // static binary, and the image that has nothing but it.
 func program(ctx context.Context, name, dir string, spec Spec) (string, error) {
-	module, err := cluster.ModuleDir(ctx)
+	module, err := gobuild.ModuleDir(ctx)
 	if err != nil {
 		return "", err
 	}

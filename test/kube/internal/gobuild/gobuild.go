@@ -109,6 +109,17 @@ func Go(ctx context.Context, dir string, env []string, args ...string) (string, 
 	return strings.TrimSpace(out.String()), nil
 }
 
+// ModuleDir is the directory of the module gatehouse.dev/gatehouse/test/kube,
+// seen from the working directory, which must be in it or in a module that
+// requires it.
+func ModuleDir(ctx context.Context) (string, error) {
+	dir, err := Go(ctx, "", nil, "list", "-m", "-f", "{{.Dir}}", "gatehouse.dev/gatehouse/test/kube")
+	if err != nil {
+		return "", fmt.Errorf("cannot find the module test/kube: %w", err)
+	}
+	return dir, nil
+}
+
 func build(ctx context.Context, target Target, path string) error {
 	args := append([]string{"build", "-o", path}, target.Flags...)
 	_, err := Go(ctx, target.Dir, target.Env, append(args, target.Package)...)
