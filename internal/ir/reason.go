@@ -34,6 +34,7 @@ const (
 	ReasonNoEndpoints        Reason = "NoEndpoints"        // 503: the Service has no endpoint that serves
 	ReasonOverloaded         Reason = "Overloaded"         // 503: a limit of Gatehouse itself
 	ReasonUpstreamTimeout    Reason = "UpstreamTimeout"    // 504: the endpoint did not answer in time
+	ReasonEndpointLost       Reason = "EndpointLost"       // 504: the endpoint's host has vanished under the request
 	ReasonVersionUnsupported Reason = "VersionUnsupported" // 505
 	ReasonForbiddenIP        Reason = "ForbiddenIP"        // 403: the client's address is not allowed
 	ReasonUnauthorized       Reason = "Unauthorized"       // 401: no or wrong credentials
@@ -54,7 +55,7 @@ func Reasons() []Reason {
 		ReasonMalformed, ReasonAmbiguousPath, ReasonNoRoute, ReasonMethodNotAllowed, ReasonRequestTimeout,
 		ReasonBodyTooLarge, ReasonURITooLong, ReasonExpectationFailed, ReasonMisdirected, ReasonHeaderTooLarge,
 		ReasonNotImplemented, ReasonBadGateway, ReasonConnectFailed, ReasonConnectTimeout, ReasonNoEndpoints,
-		ReasonOverloaded, ReasonUpstreamTimeout, ReasonVersionUnsupported, ReasonForbiddenIP,
+		ReasonOverloaded, ReasonUpstreamTimeout, ReasonEndpointLost, ReasonVersionUnsupported, ReasonForbiddenIP,
 		ReasonUnauthorized, ReasonClientCertMissing, ReasonClientCertInvalid, ReasonClientCertName, ReasonUpstreamTLS,
 		ReasonUpstreamTLSVerify, ReasonClientGone, ReasonUpstreamCut,
 	}

@@ -33,7 +33,7 @@ func statusOf(r ir.Reason) int {
 		return http.StatusNotImplemented
 	case ir.ReasonBadGateway, ir.ReasonConnectFailed:
 		return http.StatusBadGateway
-	case ir.ReasonConnectTimeout, ir.ReasonUpstreamTimeout:
+	case ir.ReasonConnectTimeout, ir.ReasonUpstreamTimeout, ir.ReasonEndpointLost:
 		return http.StatusGatewayTimeout
 	case ir.ReasonNoEndpoints, ir.ReasonOverloaded:
 		return http.StatusServiceUnavailable

@@ -46,7 +46,7 @@ func (p *errorPages) replaces(status int, req *http1.Request) bool {
 func replaceable(r ir.Reason) bool {
 	switch r {
 	case ir.ReasonNoEndpoints, ir.ReasonConnectFailed, ir.ReasonConnectTimeout, ir.ReasonBadGateway, ir.ReasonUpstreamTimeout,
-		ir.ReasonUpstreamTLS, ir.ReasonUpstreamTLSVerify:
+		ir.ReasonUpstreamTLS, ir.ReasonUpstreamTLSVerify, ir.ReasonEndpointLost:
 		return true
 	}
 	return false

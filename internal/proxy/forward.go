@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"time"
@@ -91,32 +90,18 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 		return nil, reason
 	}
 	var triedBuf [maxTries]*upstream.Endpoint
-	tried := triedBuf[:0]
+	s := search{x: x, r: r, t: t, tried: triedBuf[:0], reason: ir.ReasonNoEndpoints}
+	s.race = race{srv: x.srv, connect: r.connect, prelude: x.proxyHeader(t), http2: t.http2}
+	defer s.leave()
 	replay := whole && x.req.Idempotent() && !r.retry.Off
-	reason = ir.ReasonNoEndpoints
 	var same *upstream.Endpoint // try this one again, on a fresh connection
 	for x.attempts < r.tries+1 {
-		ep := same
-		if ep == nil {
-			var ok bool
-			if ep, ok = t.backend.Pick(tried, x.upStart); !ok {
-				return nil, reason
-			}
-		}
-		x.endpoint = ep.Addr()
-		err := x.connect(ep, r, t, same != nil)
+		ep, reason := s.next(same)
 		same = nil
-		x.attempts++
-		if x.attempts > 1 {
-			x.srv.o.Stats.Upstream.Retries.Add(1)
+		if reason != "" {
+			return nil, reason
 		}
-		if err != nil {
-			reason = x.connectReason(err)
-			if tried = append(tried, ep); x.tooLate(r, len(tried)) {
-				return nil, reason
-			}
-			continue
-		}
+		began := time.Now()
 		sent, err := x.hop.send(r.send)
 		var p *pump
 		if err == nil {
@@ -131,18 +116,23 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 		// Refused because its connection is going away: the endpoint itself may
 		// well be there, and takes it on another one.
 		refused := isUnprocessed(err)
-		fresh, silent := x.hop.fresh(), !x.hop.heard()
-		reason = x.giveUp(p, err)
-		if reason != ir.ReasonBadGateway || !silent || p != nil || (sent && !replay) {
-			return nil, reason
+		lost := upstream.IsLost(err)
+		if lost {
+			ep.Lost(began)
 		}
-		if !fresh || refused {
+		fresh, silent := x.hop.fresh(), !x.hop.heard()
+		s.reason = x.giveUp(p, err)
+		again := s.reason == ir.ReasonBadGateway || s.reason == ir.ReasonEndpointLost
+		if !again || !silent || p != nil || (sent && !replay) {
+			return nil, s.reason
+		}
+		if (!fresh || refused) && !lost && !ep.Gone() {
 			same = ep
-		} else if tried = append(tried, ep); x.tooLate(r, len(tried)) {
-			return nil, reason
+		} else if s.note(ep); x.tooLate(r, len(s.tried)) {
+			return nil, s.reason
 		}
 	}
-	return nil, reason
+	return nil, s.reason
 }
 
 // tooLate reports whether no further endpoint may be tried.
@@ -157,34 +147,6 @@ func (x *exchange) prepare(t *target) (whole bool, reason ir.Reason) {
 		return x.prepare2()
 	}
 	return x.prepare1()
-}
-
-// connect makes x.hop a hop to the endpoint. An idle connection is always
-// probed: not only may it have ended, but bytes that came after its last answer
-// would be taken for the next one, which may be somebody else's.
-func (x *exchange) connect(ep *upstream.Endpoint, r *route, t *target, fresh bool) error {
-	if t.http2 {
-		return x.connect2(ep, r, t)
-	}
-	for !fresh && t.proxyProtocol == 0 {
-		uc, ok := ep.Idle(x.upStart)
-		if !ok {
-			break
-		}
-		if uc.Alive() {
-			x.useHop1(uc)
-			return nil
-		}
-		uc.Close()
-	}
-	ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
-	defer cancel()
-	uc, err := ep.DialFor(ctx, x.proxyHeader(t))
-	count(&x.srv.o.Stats.Upstream.Connects, err == nil)
-	if err == nil {
-		x.useHop1(uc)
-	}
-	return err
 }
 
 // connectReason is why there is no connection; what is to be known about it
@@ -222,6 +184,8 @@ func (x *exchange) giveUp(p *pump, err error) ir.Reason {
 	switch {
 	case errors.Is(err, errClientGone):
 		return ir.ReasonClientGone
+	case upstream.IsLost(err):
+		return ir.ReasonEndpointLost
 	case http1.IsTimeout(err):
 		return ir.ReasonUpstreamTimeout
 	}

@@ -73,49 +73,48 @@ func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
 	return done, ""
 }
 
-// connect2 takes a stream on a connection that the endpoint shares among
-// exchanges, or makes one.
-func (x *exchange) connect2(ep *upstream.Endpoint, r *route, t *target) error {
-	var s *http2.ClientStream
-	var own *http2.ClientConn
-	take := func(m upstream.Mux) (ok bool) {
+// takeStream takes a stream on a connection that the endpoint shares among
+// exchanges.
+func takeStream(ep *upstream.Endpoint) (s *http2.ClientStream, ok bool) {
+	ok = ep.UseMux(func(m upstream.Mux) (ok bool) {
 		s, ok = m.(*http2.ClientConn).TryOpen()
 		return ok
-	}
-	switch {
-	case t.proxyProtocol != 0:
+	})
+	return s, ok
+}
+
+// land2 makes a connection to share, unless somebody else has meanwhile, and
+// takes a stream on it.
+func (s *Server) land2(ctx context.Context, ep *upstream.Endpoint, prelude []byte) landing {
+	l := landing{ep: ep}
+	if prelude != nil {
 		// It says whose connection it is: no other request goes there.
-		ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
-		defer cancel()
-		var err error
-		if own, err = x.srv.dial2(ctx, ep, x.proxyHeader(t)); err != nil {
-			return err
+		if l.own, l.err = s.dial2(ctx, ep, prelude); l.err != nil {
+			return l
 		}
-		if s, err = own.Open(ctx); err != nil {
-			own.Drain()
-			return err
+		if l.stream, l.err = l.own.Open(ctx); l.err != nil {
+			l.own.Drain()
 		}
-	case !ep.UseMux(take):
-		ctx, cancel := context.WithTimeout(x.srv.ctx, r.connect)
-		defer cancel()
-		done, err := ep.AwaitMux(ctx)
-		if err != nil {
-			return err
-		}
-		defer done()
-		if !ep.UseMux(take) {
-			cc, err := x.srv.dial2(ctx, ep, nil)
-			if err != nil {
-				return err
-			}
-			ep.AddMux(cc)
-			if s, err = cc.Open(ctx); err != nil {
-				return err
-			}
-		}
+		return l
 	}
-	x.hop = &hop2{x: x, s: s, own: own}
-	return nil
+	done, err := ep.AwaitMux(ctx)
+	if err != nil {
+		l.err = err
+		return l
+	}
+	defer done()
+	var ok bool
+	if l.stream, ok = takeStream(ep); ok {
+		return l
+	}
+	cc, err := s.dial2(ctx, ep, nil)
+	if err != nil {
+		l.err = err
+		return l
+	}
+	ep.AddMux(cc)
+	l.stream, l.err = cc.Open(ctx)
+	return l
 }
 
 // dial2 makes an HTTP/2 connection to the endpoint, which runs until it ends.
@@ -133,6 +132,9 @@ func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byt
 	s.mu.Lock()
 	s.muxes[cc] = struct{}{}
 	s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		cc.Close() // endHops may have passed already
+	}
 	s.hops.Go(func() {
 		if err := cc.Run(); err != nil {
 			s.o.Logger.Debug("HTTP/2 connection to an endpoint ended", "endpoint", ep.String(), "error", err)

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -171,25 +170,42 @@ func (c *conn) passTo(r *route, t *target, hello *http1.Reader, e *accesslog.Ent
 	e.Reason = ir.ReasonNoEndpoints
 	x := exchange{srv: c.srv, client: &c.who}
 	x.real = c.who.peer
-	for len(tried) < r.tries {
-		ep, ok := t.backend.Pick(tried, e.Start)
-		if !ok {
+	a := race{srv: c.srv, connect: r.connect, prelude: x.proxyHeader(t)}
+	defer a.leave()
+	for last := false; !last || a.open > 0; {
+		var l landing
+		ended := false
+		ep, ok := (*upstream.Endpoint)(nil), false
+		if !last {
+			ep, ok = t.backend.Pick(tried, e.Start)
+		}
+		switch {
+		case ok:
+			tried = append(tried, ep)
+			e.Endpoint, e.Attempts = ep.Addr(), len(tried)
+			patience := hedgeAfter
+			if last = len(tried) >= r.tries || len(tried) >= t.backend.Size(); last {
+				patience = -1
+			}
+			l, ended = a.ask(ep, patience)
+		case a.open > 0:
+			last = true
+			l, ended = a.await(-1)
+		default:
 			return
 		}
-		tried = append(tried, ep)
-		e.Endpoint, e.Attempts = ep.Addr(), len(tried)
-		ctx, cancel := context.WithTimeout(c.srv.ctx, r.connect)
-		uc, err := ep.DialFor(ctx, x.proxyHeader(t))
-		cancel()
-		count(&c.srv.o.Stats.Upstream.Connects, err == nil)
-		if err != nil {
-			e.Reason = x.connectReason(err)
+		if !ended {
 			continue
 		}
-		e.Reason = ""
+		if l.err != nil {
+			e.Reason = x.connectReason(l.err)
+			continue
+		}
+		e.Reason, e.Endpoint = "", l.ep.Addr()
 		e.UpstreamDuration = time.Since(e.Start)
-		c.carry(uc, hello, e)
-		uc.Close()
+		a.leave()
+		c.carry(l.uc, hello, e)
+		l.uc.Close()
 		return
 	}
 }

@@ -1,8 +1,10 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
+	"syscall"
 )
 
 // Body reads the payload of one message from a Reader.
@@ -135,10 +137,12 @@ func (b *Body) Ended(err error) error {
 	return nil
 }
 
-// IsTimeout reports whether err is a deadline that has passed.
+// IsTimeout reports whether err is a deadline that has passed: one of ours, after
+// which the connection is as good as before, and not the kernel's ETIMEDOUT,
+// which ends it.
 func IsTimeout(err error) bool {
 	ne, ok := err.(net.Error)
-	return ok && ne.Timeout()
+	return ok && ne.Timeout() && !errors.Is(err, syscall.ETIMEDOUT)
 }
 
 // Empty makes b the body of a message without one.

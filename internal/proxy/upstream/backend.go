@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ type Backend struct {
 	key      service.Key
 	port     uint16
 	settings *settings
+	ledger   *ledger
 	security *security // nil: cleartext
 	// clusterIP: the Service's own addresses instead of its endpoints'.
 	clusterIP bool
@@ -26,12 +26,13 @@ type Backend struct {
 	turn atomic.Uint32
 }
 
-func newBackend(b ir.Backend, s *settings) *Backend {
+func newBackend(b ir.Backend, s *settings, l *ledger) *Backend {
 	made := &Backend{
 		id:       b.ID,
 		key:      service.Key{Namespace: b.Namespace, Name: b.Service},
 		port:     b.Port,
 		settings: s,
+		ledger:   l,
 
 		clusterIP: b.ClusterIP,
 	}
@@ -50,9 +51,10 @@ func (b *Backend) Size() int { return len(b.endpoints()) }
 func (b *Backend) endpoints() []*Endpoint { return *b.list.Load() }
 
 // Pick chooses the endpoint of the next try: round robin over those that were
-// not tried and are not ejected; when all others are ejected, one of those,
-// because a doubtful endpoint is better than a sure error. It gives false when
-// there is no endpoint, or all were tried: Size tells which.
+// not tried and are not ejected. Those on a node that seems to be cut off, or on
+// which one was tried already, come second. When all others are ejected, one of
+// those is taken, because a doubtful endpoint is better than a sure error. It
+// gives false when there is no endpoint, or all were tried: Size tells which.
 //
 // An endpoint whose ejection is over is given to one exchange only, whose
 // connect decides for the others.
@@ -63,41 +65,70 @@ func (b *Backend) Pick(tried []*Endpoint, now time.Time) (*Endpoint, bool) {
 	}
 	t := b.settings.at(now)
 	if len(tried) == 0 {
-		if e := list[b.turn.Add(1)%uint32(len(list))]; e.admit(t) {
+		if e := list[b.turn.Add(1)%uint32(len(list))]; !e.health.node.doubtful(t) && e.admit(t) {
 			return e, true
 		}
 	}
 	return b.pickOther(list, tried, t)
 }
 
+// rank is how gladly an endpoint is taken.
+type rank int
+
+const (
+	first  rank = iota
+	second      // on a node that is in doubt, or has been tried
+	ejected
+	ranks
+)
+
+// rank says how gladly the endpoint is taken after those that were tried.
+func (e *Endpoint) rank(tried []*Endpoint, t time.Duration) rank {
+	if e.ejected(t) {
+		return ejected
+	}
+	n := e.health.node
+	if n == nil {
+		return first
+	}
+	if n.doubtful(t) {
+		return second
+	}
+	for _, o := range tried {
+		if o.health.node == n {
+			return second
+		}
+	}
+	return first
+}
+
 // pickOther spreads what the endpoints whose turn it was could not take over the
 // rest by chance. Going on to the next in the list would give one neighbour
 // twice its share, and a second counter would keep step with the retries.
 func (b *Backend) pickOther(list, tried []*Endpoint, t time.Duration) (*Endpoint, bool) {
-	var sound, ejected uint32
+	var count [ranks]uint32
 	for _, e := range list {
-		switch {
-		case slices.Contains(tried, e):
-		case e.ejected(t):
-			ejected++
-		default:
-			sound++
+		if !slices.Contains(tried, e) {
+			count[e.rank(tried, t)]++
 		}
 	}
-	if sound > 0 {
-		if e := nth(list, tried, t, false, rand.Uint32N(sound)); e != nil && e.admit(t) {
+	for r := first; r < ejected; r++ {
+		if count[r] == 0 {
+			continue
+		}
+		if e := nth(list, tried, t, r, rand.Uint32N(count[r])); e != nil && e.admit(t) {
 			return e, true
 		}
 		// Another exchange got ahead in asking an endpoint whose ejection is over.
 		for _, e := range list {
-			if !slices.Contains(tried, e) && e.admit(t) {
+			if !slices.Contains(tried, e) && e.rank(tried, t) == r && e.admit(t) {
 				return e, true
 			}
 		}
-		ejected++
+		count[ejected]++
 	}
-	if ejected > 0 {
-		if e := nth(list, tried, t, true, rand.Uint32N(ejected)); e != nil {
+	if n := count[ejected]; n > 0 {
+		if e := nth(list, tried, t, ejected, rand.Uint32N(n)); e != nil {
 			return e, true
 		}
 	}
@@ -110,12 +141,12 @@ func (b *Backend) pickOther(list, tried []*Endpoint, t time.Duration) (*Endpoint
 	return nil, false
 }
 
-// nth is endpoint k of those not tried that are ejected, or are not, as asked;
-// the last of them when there are fewer, nil when there is none.
-func nth(list, tried []*Endpoint, t time.Duration, ejected bool, k uint32) *Endpoint {
+// nth is endpoint k of those not tried that have the rank; the last of them when
+// there are fewer, nil when there is none.
+func nth(list, tried []*Endpoint, t time.Duration, r rank, k uint32) *Endpoint {
 	var last *Endpoint
 	for _, e := range list {
-		if slices.Contains(tried, e) || e.ejected(t) != ejected {
+		if slices.Contains(tried, e) || e.rank(tried, t) != r {
 			continue
 		}
 		if last = e; k == 0 {
@@ -126,8 +157,8 @@ func nth(list, tried []*Endpoint, t time.Duration, ejected bool, k uint32) *Endp
 	return last
 }
 
-// chosen gives the addresses of the Service's port that get new requests.
-func (b *Backend) chosen(svc *service.Service) []netip.AddrPort {
+// chosen gives the places of the Service's port that get new requests.
+func (b *Backend) chosen(svc *service.Service) []place {
 	if svc != nil && b.clusterIP {
 		return b.allowed(svc.ClusterIPs)
 	}
@@ -136,47 +167,54 @@ func (b *Backend) chosen(svc *service.Service) []netip.AddrPort {
 		return nil
 	}
 	eps := service.Select(p.Endpoints)
-	addrs := make([]netip.AddrPort, len(eps))
+	places := make([]place, len(eps))
 	for i := range eps {
-		addrs[i] = eps[i].Addr
+		places[i] = place{eps[i].Addr, eps[i].Node}
 	}
-	return b.settings.dialable(addrs)
+	return b.settings.dialable(places)
 }
 
-// replace puts the endpoints with the sorted addresses in place of the present
-// ones, keeping the Endpoint of every address that stays, and returns the idle
+// replace puts endpoints at the sorted places in place of the present ones,
+// keeping the Endpoint of every place that stays, and returns the idle
 // connections of those that left. The caller holds Manager.mu.
-func (b *Backend) replace(addrs []netip.AddrPort, closed bool) (left []*Conn) {
+func (b *Backend) replace(places []place, closed bool) (left []*Conn) {
 	old := b.endpoints()
-	if slices.EqualFunc(old, addrs, func(e *Endpoint, a netip.AddrPort) bool { return e.addr == a }) {
+	if slices.EqualFunc(old, places, func(e *Endpoint, p place) bool { return e.place() == p }) {
 		return nil
 	}
-	list := make([]*Endpoint, len(addrs))
+	list := make([]*Endpoint, len(places))
 	var leaving []*Endpoint
-	for i, a := range addrs {
-		for len(old) > 0 && old[0].addr.Compare(a) < 0 {
+	for i, p := range places {
+		for len(old) > 0 && old[0].addr.Compare(p.addr) < 0 {
 			leaving, old = append(leaving, old[0]), old[1:]
 		}
-		if len(old) > 0 && old[0].addr == a {
-			list[i], old = old[0], old[1:]
-			continue
+		if len(old) > 0 && old[0].addr == p.addr {
+			if old[0].place() == p {
+				list[i], old = old[0], old[1:]
+				continue
+			}
+			leaving, old = append(leaving, old[0]), old[1:]
 		}
-		list[i] = newEndpoint(a, b.settings, closed)
-		list[i].security = b.security
+		list[i] = newEndpoint(p.addr, b.settings, closed)
+		list[i].backend, list[i].security = b.id, b.security
+		b.ledger.join(list[i], p)
 	}
 	leaving = append(leaving, old...)
 	// The new list first: who picks from now on does not meet those that leave.
 	b.list.Store(&list)
 	for _, e := range leaving {
 		left = append(left, e.retire()...)
+		b.ledger.leave(e)
 	}
 	return left
 }
 
 // retire makes all endpoints leave but keeps the list for exchanges under way.
+// The caller holds Manager.mu.
 func (b *Backend) retire() (left []*Conn) {
 	for _, e := range b.endpoints() {
 		left = append(left, e.retire()...)
+		b.ledger.leave(e)
 	}
 	return left
 }

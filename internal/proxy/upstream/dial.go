@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +26,7 @@ type DialFailure string
 const (
 	DialRefused     DialFailure = "Refused"     // nothing listens there
 	DialTimeout     DialFailure = "Timeout"     // no answer until the deadline
+	DialLost        DialFailure = "Lost"        // connected, and then nothing came back any more
 	DialUnreachable DialFailure = "Unreachable" // no way to the host, or another error of the network
 	DialDenied      DialFailure = "Denied"      // the address policy forbids it
 	DialLocal       DialFailure = "Local"       // this host lacks descriptors, ports or memory
@@ -84,18 +87,39 @@ func isLocal(err error) bool {
 	return false
 }
 
-// tcpDialer connects with TCP. Keep-alive probes stay off: they cost four
-// system calls per connect, idle connections do not live long enough to need
-// them and those in use have read timeouts. TCP_NODELAY is Go's default.
+// IsLost reports whether err ended a connection because the other host answers
+// nothing any more, not even to the kernel's questions: see lostAfter.
+func IsLost(err error) bool {
+	return errors.Is(err, unix.ETIMEDOUT) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH)
+}
+
+// The kernel gives a connection up when bytes sent, or probes of a connection
+// on which nothing is sent, stay without any acknowledgement for lostAfter
+// (RFC 5482; TCP_USER_TIMEOUT of tcp(7)). Without it a host that vanished would
+// cost a request its whole read timeout of 60 s, and a WebSocket or a stream
+// hours. Ten seconds is longer than a route change, a live migration or a
+// switch that starts anew takes, and five probes may be lost in it.
+const (
+	lostAfter  = 10 * time.Second
+	probeAfter = 5 * time.Second
+	probeEvery = time.Second
+)
+
+// tcpDialer connects with TCP. TCP_NODELAY is Go's default. Keep-alive is set
+// here and not by Go, which sets it after the connect and one option more.
 func tcpDialer(policy service.AddressPolicy) func(context.Context, netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{
 		KeepAlive: -1,
 		// Sees the address that is really dialled, whatever it came from.
-		Control: func(_, address string, _ syscall.RawConn) error {
+		ControlContext: func(ctx context.Context, _, address string, c syscall.RawConn) error {
 			if a, err := netip.ParseAddrPort(address); err != nil || !policy.Allows(a) {
 				return ErrAddressDenied
 			}
-			return nil
+			var failed error
+			if err := c.Control(func(fd uintptr) { failed = watchHost(int(fd), patienceOf(ctx)) }); err != nil {
+				return err
+			}
+			return failed
 		},
 	}
 	// Not Dialer.DialTCP: without a local address it still calls bind, which
@@ -103,4 +127,28 @@ func tcpDialer(policy service.AddressPolicy) func(context.Context, netip.AddrPor
 	return func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr.String())
 	}
+}
+
+// patienceOf is lostAfter, or longer: the option bounds the connect too, which
+// must not end before its own deadline.
+func patienceOf(ctx context.Context) time.Duration {
+	if by, ok := ctx.Deadline(); ok {
+		return max(lostAfter, time.Until(by)+time.Second)
+	}
+	return lostAfter
+}
+
+// watchHost lets the kernel find out that the other host has vanished.
+func watchHost(fd int, patience time.Duration) error {
+	for _, o := range [...]struct{ level, option, value int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(probeAfter / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(probeEvery / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience / time.Millisecond)},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
 }

@@ -101,13 +101,19 @@ func TestDialSetsSocketOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var noDelay, keepAlive int
+	var noDelay, keepAlive, idle, every, patience int
 	_ = raw.Control(func(fd uintptr) {
 		noDelay, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
 		keepAlive, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		idle, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+		patience, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 	})
-	if noDelay == 0 || keepAlive != 0 {
-		t.Errorf("TCP_NODELAY %d, SO_KEEPALIVE %d; want on and off", noDelay, keepAlive)
+	if noDelay == 0 || keepAlive == 0 {
+		t.Errorf("TCP_NODELAY %d, SO_KEEPALIVE %d; want both on", noDelay, keepAlive)
+	}
+	if idle != 5 || every != 1 || patience != 10000 {
+		t.Errorf("TCP_KEEPIDLE %d s, TCP_KEEPINTVL %d s, TCP_USER_TIMEOUT %d ms; want 5, 1 and 10000", idle, every, patience)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // Endpoint is one address of a Backend with its connections. It lives as long
@@ -15,28 +17,38 @@ import (
 type Endpoint struct {
 	addr     netip.AddrPort
 	text     string
+	backend  ir.BackendID
 	settings *settings
 	security *security // nil: cleartext
+	health   *health
 
 	active atomic.Int64
-	// avoided is the moment until which Pick passes by; 0 while no connect has
-	// failed since one succeeded. Read without, written under mu.
-	avoided atomic.Int64
 
-	mu       sync.Mutex
-	idle     []*Conn       // by the time of Put, the latest at the end
-	gone     bool          // left the backend: nothing comes back to the pool
-	ejection time.Duration // how long the last failure ejects; 0: no failure
-	ends     time.Duration // the moment at which that is over
-	probe    bool          // the next exchange must connect, to find out
-	muxes    []Mux         // connections that exchanges share
+	mu    sync.Mutex
+	idle  []*Conn // by the time of Put, the latest at the end
+	gone  bool    // left the backend: nothing comes back to the pool
+	probe bool    // the next exchange must connect, to find out
+	muxes []Mux   // connections that exchanges share
 
 	making chan struct{} // holds one token while a Mux is made
 }
 
 func newEndpoint(a netip.AddrPort, s *settings, gone bool) *Endpoint {
-	return &Endpoint{addr: a, text: a.String(), settings: s, gone: gone, making: make(chan struct{}, 1)}
+	e := &Endpoint{addr: a, text: a.String(), settings: s, gone: gone, making: make(chan struct{}, 1)}
+	e.health = &health{addr: a, members: []*Endpoint{e}}
+	return e
 }
+
+func (e *Endpoint) place() place {
+	p := place{addr: e.addr}
+	if n := e.health.node; n != nil {
+		p.node = n.name
+	}
+	return p
+}
+
+// Node is the name of the node that the endpoint is on, empty when not known.
+func (e *Endpoint) Node() string { return e.place().node }
 
 // Addr is the address, never in IPv4-mapped form.
 func (e *Endpoint) Addr() netip.AddrPort { return e.addr }
@@ -121,89 +133,72 @@ func (e *Endpoint) DialFor(ctx context.Context, prelude []byte) (*Conn, error) {
 		e.active.Add(-1)
 		f := failureOf(ctx, err)
 		if f.ejects() {
-			closeAll(e.eject(began, e.settings.at(time.Now()), f))
+			e.eject(began, f)
 		}
 		return nil, &DialError{Addr: e.addr, Failure: f, Err: err}
 	}
-	e.recover()
+	e.health.recover()
 	secured, err := e.begin(ctx, nc, prelude)
 	if err != nil {
 		e.active.Add(-1)
 		_ = nc.Close()
 		return nil, &DialError{Addr: e.addr, Failure: tlsFailure(ctx, err), Err: err}
 	}
+	e.health.recover() // again: TLS may have taken long enough to be in doubt
 	c := &Conn{Conn: secured, endpoint: e}
 	c.inUse.Store(true)
 	return c, nil
 }
 
-// Ejected reports whether Pick avoids the endpoint because a connect failed.
+// Ejected reports whether Pick avoids the endpoint because a connect failed, or
+// has not ended for long.
 func (e *Endpoint) Ejected(now time.Time) bool { return e.ejected(e.settings.at(now)) }
 
-func (e *Endpoint) ejected(t time.Duration) bool { return int64(t) < e.avoided.Load() }
+func (e *Endpoint) ejected(t time.Duration) bool { return e.health.ejected(t) }
 
-// admit reports whether the endpoint may get a request. After an ejection one
-// exchange gets true and must connect, while the others go on avoiding the
-// endpoint: a host that drops packets costs one client its patience, not one in
-// every few.
+// admit reports whether the endpoint may get a request: see health.admit.
 func (e *Endpoint) admit(t time.Duration) bool {
-	if e.avoided.Load() == 0 {
-		return true
+	ok, probe := e.health.admit(t)
+	if probe {
+		e.mu.Lock()
+		e.probe = true
+		e.mu.Unlock()
 	}
-	if e.ejected(t) {
-		return false
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.avoided.Load() == 0 {
-		return true // recovered meanwhile
-	}
-	if e.ejected(t) {
-		return false // another one asks
-	}
-	e.probe = true
-	e.avoided.Store(int64(t + e.ejection))
-	return true
+	return ok
 }
 
-// eject counts a failed connect that began and ended at the moments given. Only
-// a connect that began after the last ejection was over counts, so that a burst
-// of failures counts once. It returns the idle connections that must be closed.
-func (e *Endpoint) eject(began, ended time.Duration, f DialFailure) []*Conn {
+// Doubt makes Pick avoid the endpoint, while there are others, until the moment
+// given: by then the connect under way will have ended and said more. One that
+// succeeds ends it at once.
+func (e *Endpoint) Doubt(until time.Time) { e.health.doubt(e.settings.at(until)) }
+
+// Lost ejects the endpoint because a connection that was made at the moment
+// given died in silence (see IsLost), as a connect that times out does.
+func (e *Endpoint) Lost(made time.Time) { e.eject(e.settings.at(made), DialLost) }
+
+// eject counts a failure of what began at the moment given.
+func (e *Endpoint) eject(began time.Duration, f DialFailure) {
+	lose, counted := e.health.eject(e.settings, began, e.settings.at(time.Now()), f)
+	if counted {
+		e.settings.ejections.Add(1)
+	}
+	for _, m := range lose {
+		closeAll(m.lose())
+	}
+}
+
+// lose takes out the idle connections and lets shared ones end.
+func (e *Endpoint) lose() []*Conn {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case e.ejection == 0:
-		e.ejection = e.settings.ejectFor
-	case began < e.ends:
-		return nil
-	default:
-		e.ejection = min(e.ejection*2, e.settings.ejectFor*maxEjections)
-	}
-	e.ends = ended + e.ejection
 	e.probe = false
-	e.avoided.Store(int64(e.ends))
-	if f == DialRefused {
-		// The host is there and its old connections may well be: their end
-		// would show in Conn.Alive.
-		return nil
-	}
-	// A host that vanished sends no FIN: idle connections would look sound and
-	// cost each request its whole read timeout.
 	left := e.idle
 	e.idle = nil
-	return left
-}
-
-// recover ends the ejection after a connect that succeeded.
-func (e *Endpoint) recover() {
-	if e.avoided.Load() == 0 {
-		return
+	for _, m := range e.muxes {
+		m.Drain()
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.ejection, e.ends, e.probe = 0, 0, false
-	e.avoided.Store(0)
+	e.muxes = nil
+	return left
 }
 
 // expired takes out the connections that have lain idle too long.
@@ -226,13 +221,15 @@ func (e *Endpoint) expired(now time.Time) []*Conn {
 // retire marks the endpoint as having left and takes out its idle connections.
 func (e *Endpoint) retire() []*Conn {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.gone = true
-	left := e.idle
-	e.idle = nil
-	for _, m := range e.muxes {
-		m.Drain()
-	}
-	e.muxes = nil
-	return left
+	e.mu.Unlock()
+	return e.lose()
+}
+
+// Gone reports whether the endpoint has left its backend: no new request may go
+// there.
+func (e *Endpoint) Gone() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gone
 }

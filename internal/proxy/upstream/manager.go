@@ -1,6 +1,6 @@
 // Package upstream is the runtime side of backends: which endpoints they have
-// now, whose turn it is, the connections kept open to each, and which endpoints
-// are avoided because a connect failed. All of it outlives snapshots.
+// now, whose turn it is, the connections kept open to each, and which addresses
+// and nodes are avoided because a connect failed. All of it outlives snapshots.
 //
 // It takes every service.State (Update) and the ir.Backends that snapshots name
 // (Backend, Retain), and gives exchanges an Endpoint (Pick) and a connection to
@@ -24,6 +24,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -55,8 +56,8 @@ type Options struct {
 	// Addresses says which addresses may be dialled. It is asked when a list of
 	// endpoints is made and again for every connect.
 	Addresses service.AddressPolicy
-	// Dialer connects to an address; nil uses TCP without keep-alive probes and
-	// with TCP_NODELAY.
+	// Dialer connects to an address; nil uses TCP with TCP_NODELAY, and ends
+	// connections whose other host answers nothing for ten seconds.
 	Dialer func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 	// Resolver looks up ExternalNames; nil is net.DefaultResolver. Names are
 	// given in absolute form, with a dot at the end.
@@ -76,6 +77,9 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// Ejections is how often an endpoint was ejected.
+func (m *Manager) Ejections() uint64 { return m.settings.ejections.Load() }
+
 // settings are the Options with defaults filled in, shared by all endpoints and
 // never written after New.
 type settings struct {
@@ -85,6 +89,7 @@ type settings struct {
 	idleTimeout time.Duration
 	ejectFor    time.Duration
 	epoch       time.Time
+	ejections   *atomic.Uint64
 }
 
 // at is a moment as the time since the Manager was made. It follows the
@@ -106,6 +111,7 @@ type Manager struct {
 	backends map[ir.BackendID]*Backend
 	byKey    map[service.Key][]*Backend // the same, by Service
 	names    map[*Backend]*name         // the backends whose Service is an ExternalName
+	ledger   *ledger                    // what is known of addresses and nodes
 	settled  chan struct{}              // closed and replaced when Ready may have become true
 }
 
@@ -119,6 +125,7 @@ func New(o Options) *Manager {
 			idleTimeout: cmp.Or(o.IdleTimeout, DefaultIdleTimeout),
 			ejectFor:    cmp.Or(o.EjectFor, DefaultEjectFor),
 			epoch:       time.Now(),
+			ejections:   &atomic.Uint64{},
 		},
 		resolver:     o.Resolver,
 		resolveEvery: cmp.Or(o.ResolveEvery, DefaultResolveEvery),
@@ -127,6 +134,7 @@ func New(o Options) *Manager {
 		backends:     map[ir.BackendID]*Backend{},
 		byKey:        map[service.Key][]*Backend{},
 		names:        map[*Backend]*name{},
+		ledger:       newLedger(),
 		settled:      make(chan struct{}),
 	}
 	if m.settings.dial == nil {
@@ -200,7 +208,7 @@ func (m *Manager) SecureBackend(b ir.Backend, secure func() (*tls.Config, error)
 	if known := m.backends[b.ID]; known != nil {
 		return known
 	}
-	made := newBackend(b, m.settings)
+	made := newBackend(b, m.settings, m.ledger)
 	if secure != nil {
 		cfg, err := secure()
 		made.security = &security{config: cfg, err: err}

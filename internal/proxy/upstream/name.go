@@ -144,25 +144,26 @@ func (m *Manager) answer(b *Backend, n *name, addrs []netip.Addr, err error) {
 
 // allowed gives the name's addresses with the backend's port, without those
 // that may not be dialled.
-func (b *Backend) allowed(addrs []netip.Addr) []netip.AddrPort {
-	out := make([]netip.AddrPort, 0, len(addrs))
+func (b *Backend) allowed(addrs []netip.Addr) []place {
+	out := make([]place, 0, len(addrs))
 	for _, a := range addrs {
-		out = append(out, netip.AddrPortFrom(a, b.port))
+		out = append(out, place{addr: netip.AddrPortFrom(a, b.port)})
 	}
 	out = b.settings.dialable(out)
 	return out[:min(len(out), maxAddresses)]
 }
 
-// dialable sorts the addresses in their shortest form and drops repetitions and
-// those that the policy refuses. It writes to its argument.
-func (s *settings) dialable(addrs []netip.AddrPort) []netip.AddrPort {
-	out := addrs[:0]
-	for _, a := range addrs {
+// dialable sorts the places by their addresses in shortest form and drops
+// repetitions and those that the policy refuses. It writes to its argument.
+func (s *settings) dialable(places []place) []place {
+	out := places[:0]
+	for _, p := range places {
 		// An IPv4-mapped address is the IPv4 address: one endpoint, one pool.
-		if a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()); s.addresses.Allows(a) {
-			out = append(out, a)
+		p.addr = netip.AddrPortFrom(p.addr.Addr().Unmap(), p.addr.Port())
+		if s.addresses.Allows(p.addr) {
+			out = append(out, p)
 		}
 	}
-	slices.SortFunc(out, netip.AddrPort.Compare)
-	return slices.Compact(out)
+	slices.SortStableFunc(out, func(a, b place) int { return a.addr.Compare(b.addr) })
+	return slices.CompactFunc(out, func(a, b place) bool { return a.addr == b.addr })
 }
