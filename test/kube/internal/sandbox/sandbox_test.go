@@ -55,7 +55,7 @@ func inner(task string) int {
 			fmt.Println(os.Mkdir(filepath.Join(dir, "x"), 0o755))
 		}
 		// What the machine has is still there, and writable.
-		entries, err := os.ReadDir("/var/lib")
+		entries, err = os.ReadDir("/var/lib")
 		fmt.Println(len(entries) > len(private), err)
 		l, err := net.Listen("tcp", "127.0.0.1:80")
 		fmt.Println(l != nil, err)
