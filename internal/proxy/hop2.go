@@ -119,6 +119,7 @@ func (s *Server) land2(ctx context.Context, ep *upstream.Endpoint, prelude []byt
 
 // dial2 makes an HTTP/2 connection to the endpoint, which runs until it ends.
 func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byte) (*http2.ClientConn, error) {
+	began := time.Now()
 	uc, err := ep.DialFor(ctx, prelude)
 	count(&s.o.Stats.Upstream.Connects, err == nil)
 	if err != nil {
@@ -138,6 +139,9 @@ func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byt
 	s.hops.Go(func() {
 		if err := cc.Run(); err != nil {
 			s.o.Logger.Debug("HTTP/2 connection to an endpoint ended", "endpoint", ep.String(), "error", err)
+			if upstream.IsLost(err) {
+				ep.Lost(began)
+			}
 		}
 		ep.DropMux(cc)
 		uc.Close()
