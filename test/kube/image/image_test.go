@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -150,9 +151,9 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestImport has containerd read the archives of this repository's images,
-// where it runs.
-func TestImport(t *testing.T) {
+// TestImages builds this repository's images, and has containerd read one where
+// it runs.
+func TestImages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
 	}
@@ -162,6 +163,11 @@ func TestImport(t *testing.T) {
 	}
 	if again, err := PauseImage(t.Context()); err != nil || again != archive {
 		t.Errorf("the second time: %q, %v; want %q", again, err, archive)
+	}
+	for name, build := range map[string]func(context.Context) (string, error){"gatehouse": GatehouseImage, "testserver": TestServerImage} {
+		if _, err := build(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if err := exec.Command("ctr", "version").Run(); err != nil {
 		t.Skip("no containerd runs at its usual place: the cluster's tests import the images")
