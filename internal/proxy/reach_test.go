@@ -205,16 +205,19 @@ func TestSlowEverywhere(t *testing.T) {
 
 // The endpoint asked beside it fails at once: the slow one is waited for.
 func TestSlowIsBetterThanNone(t *testing.T) {
-	var there atomic.Int64
 	n := newNetwork()
-	a := counting(t, &there)
-	n.cut(a, 2*hedgeAfter)
-	e := newEdge(t, n.options, a, refusing(t))
+	once := script("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	last, next := newBackend(t, once), newBackend(t, once)
+	e := newEdge(t, n.options, last.addr(), next.addr())
 	c := e.dial()
-	for range 2 { // whoever is first in turn
-		if res, body := c.roundTrip(get); res.StatusCode != 200 {
-			t.Errorf("%d %q", res.StatusCode, body)
-		}
+	c.roundTrip(get)
+	if last.count() == 0 {
+		last, next = next, last
+	}
+	last.l.Close()
+	n.cut(next.addr(), 2*hedgeAfter)
+	if res, body := c.roundTrip(get); res.StatusCode != 200 || n.dialled(last.addr()) != 2 {
+		t.Errorf("%d %q, %d connects to the one that refuses", res.StatusCode, body, n.dialled(last.addr()))
 	}
 }
 
