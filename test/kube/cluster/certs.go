@@ -51,15 +51,15 @@ func newAuthority() (*authority, error) {
 	return &authority{cert: cert, key: key, pem: certPEM(der)}, nil
 }
 
-// serving makes the API server's certificate, for its loopback address and the
-// names it has inside the cluster.
+// serving makes the API server's certificate, for its addresses and the names it
+// has inside the cluster.
 func (a *authority) serving() (pair, error) {
 	template, err := newTemplate(pkix.Name{CommonName: "kube-apiserver"})
 	if err != nil {
 		return pair{}, err
 	}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(firstServiceIP)}
+	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(firstServiceIP), net.ParseIP(OutsideIP)}
 	template.DNSNames = []string{
 		"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
 	}
@@ -131,7 +131,8 @@ func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 }
 
 // writePKI writes what kube-apiserver reads from files, into dir: ca.crt,
-// apiserver.crt and .key, and the key that signs service account tokens, sa.key.
+// apiserver.crt and .key, kubelet-client.crt and .key, the key that signs service
+// account tokens, sa.key, and the audit policy.
 func writePKI(dir string, ca *authority) error {
 	serving, err := ca.serving()
 	if err != nil {
@@ -145,7 +146,13 @@ func writePKI(dir string, ca *authority) error {
 	if err != nil {
 		return err
 	}
+	// As whom the API server asks nodes for logs and the like.
+	asClient, err := ca.client("kube-apiserver-kubelet-client", []string{"system:masters"})
+	if err != nil {
+		return err
+	}
 	for name, content := range map[string][]byte{
+		"kubelet-client.crt": asClient.cert, "kubelet-client.key": asClient.key, "audit-policy.yaml": []byte(auditPolicy),
 		"ca.crt": ca.pem, "apiserver.crt": serving.cert, "apiserver.key": serving.key, "sa.key": sa,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {

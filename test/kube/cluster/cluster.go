@@ -1,15 +1,23 @@
-// Package cluster runs a real etcd and kube-apiserver for tests, on loopback
-// ports of this machine, in their own processes. It takes nothing but the go
-// command (see Build) and gives a kubeconfig, or client-go's configuration, of
-// an administrator or of any user whom RBAC binds (see User).
+// Package cluster runs a real Kubernetes for tests, in its own processes on this
+// machine. It takes nothing but the go command (see Build) and gives a
+// kubeconfig, or client-go's configuration, of an administrator or of any user
+// whom RBAC binds (see User).
 //
-// There are no controllers and no nodes. So nobody makes EndpointSlices of
-// Services and Pods, nobody fills in a default ServiceAccount, nobody collects
-// garbage, and a deleted Namespace stays Terminating with all that is in it:
-// tests write such objects themselves, and take a fresh Namespace each.
+// Without nodes it is etcd and kube-apiserver on loopback ports. There are no
+// controllers. So nobody makes EndpointSlices of Services and Pods, nobody fills
+// in a default ServiceAccount, nobody collects garbage, and a deleted Namespace
+// stays Terminating with all that is in it: tests write such objects themselves,
+// and take a fresh Namespace each.
+//
+// With nodes (Options.Nodes) it is all of Kubernetes: controllers, scheduler,
+// and nodes that run pods with containerd and runc, each a network namespace
+// with kubelet and kube-proxy of its own. That takes root, programs of the
+// distribution, which are unpacked if the machine has none, and a sandbox, see
+// Main.
 //
 // Linux only. Nothing is left behind, not even by a test that crashed: the
-// kernel ends the processes with the one that started them.
+// kernel ends the processes with the one that started them, and control groups
+// and directories go at the next start.
 package cluster
 
 import (
@@ -45,6 +53,9 @@ type Options struct {
 	// missing, and stays after Close. Empty: a temporary directory that Close
 	// removes.
 	Dir string
+	// Name, of a cluster with nodes, tells it from others of this machine. By
+	// default, a random one.
+	Name string
 	// APIServerArgs are further flags of kube-apiserver. They come last, so
 	// they win.
 	APIServerArgs []string
@@ -58,8 +69,8 @@ type Options struct {
 	Images []string
 }
 
-// Cluster is one etcd and one kube-apiserver. Its methods may be called
-// concurrently.
+// Cluster is one etcd and one kube-apiserver, and what nodes take. Its methods
+// may be called concurrently.
 type Cluster struct {
 	binary   string
 	dir      string
@@ -71,10 +82,21 @@ type Cluster struct {
 	etcdPort *port.Reservation
 	apiPort  *port.Reservation
 
-	mu        sync.Mutex
-	closed    bool
-	etcd      *process.Process // nil when stopped
-	apiServer *process.Process // nil when stopped
+	// With nodes only; without, name is empty.
+	name  string
+	state string   // directory, see state.go
+	lock  *os.File // nil before it is claimed
+
+	nodesMu sync.Mutex
+	nodes   []*Node
+	images  []string // archives loaded so far
+
+	mu                sync.Mutex
+	closed            bool
+	etcd              *process.Process // these are nil when stopped
+	apiServer         *process.Process
+	controllerManager *process.Process
+	scheduler         *process.Process
 }
 
 // New starts a cluster for t and closes it when t ends; apiServerArgs are
@@ -118,10 +140,12 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{binary: binary, dir: opts.Dir, keepDir: opts.Dir != "", extra: opts.APIServerArgs}
-	if err := c.prepare(); err != nil {
-		return nil, errors.Join(err, c.Close())
+	if opts.Nodes > 0 {
+		err = c.startWithNodes(ctx, opts)
+	} else if err = c.prepare(); err == nil {
+		err = c.StartAPIServer(ctx)
 	}
-	if err := c.StartAPIServer(ctx); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
@@ -140,8 +164,10 @@ func (c *Cluster) prepare() (err error) {
 	if c.etcdPort, err = port.Reserve(); err != nil {
 		return err
 	}
-	if c.apiPort, err = port.Reserve(); err != nil {
-		return err
+	if c.name == "" {
+		if c.apiPort, err = port.Reserve(); err != nil {
+			return err
+		}
 	}
 	if c.ca, err = newAuthority(); err != nil {
 		return err
@@ -154,8 +180,13 @@ func (c *Cluster) prepare() (err error) {
 }
 
 // URL is the API server's, https://127.0.0.1:PORT, the same for the cluster's
-// life.
-func (c *Cluster) URL() string { return "https://" + c.apiPort.Addr() }
+// life. With nodes it is at OutsideIP.
+func (c *Cluster) URL() string {
+	if c.name != "" {
+		return "https://" + OutsideIP + ":" + apiServerPort
+	}
+	return "https://" + c.apiPort.Addr()
+}
 
 // Dir is the directory with data, certificates, kubeconfigs and logs.
 func (c *Cluster) Dir() string { return c.dir }
@@ -236,6 +267,9 @@ func (c *Cluster) Close() error {
 	c.closed = true
 	// Killed: nobody reads the data again.
 	err := errors.Join(
+		c.shutDownNodes(),
+		c.end(&c.scheduler, scheduler, (*process.Process).Kill),
+		c.end(&c.controllerManager, controllerManager, (*process.Process).Kill),
 		c.end(&c.apiServer, "kube-apiserver", (*process.Process).Kill),
 		c.end(&c.etcd, "etcd", (*process.Process).Kill))
 	for _, p := range []*port.Reservation{c.etcdPort, c.apiPort} {
@@ -246,15 +280,25 @@ func (c *Cluster) Close() error {
 	if !c.keepDir {
 		err = errors.Join(err, os.RemoveAll(c.dir))
 	}
+	if c.lock != nil {
+		err = errors.Join(err, remove(context.Background(), c.name, c.state), c.lock.Close())
+	}
 	return err
 }
 
 // Logs is the last lines of the components' logs. The whole logs are in Dir, as
-// COMPONENT.log.
+// COMPONENT.log or NODE-COMPONENT.log.
 func (c *Cluster) Logs() string {
 	var all string
-	for _, name := range []string{"etcd", "kube-apiserver"} {
+	components := []string{"etcd", "kube-apiserver"}
+	if c.name != "" {
+		components = append(components, controllerManager, scheduler)
+	}
+	for _, name := range components {
 		all += "--- the end of " + name + ".log:\n" + process.Tail(c.log(name), tailLines) + "\n"
+	}
+	for _, n := range c.Nodes() {
+		all += n.logs()
 	}
 	return all
 }

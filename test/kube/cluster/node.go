@@ -3,35 +3,44 @@ package cluster
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
 	"net/netip"
-)
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
-// Addresses of a cluster with nodes. Everything outside of the cluster, the
-// test itself included, is at OutsideIP, as are the API server and its friends.
-// Node i (from 1) is at 10.89.0.(10+i), and its pods at 10.88.i.0/24. There is
-// no masquerading but kube-proxy's: a pod and the outside see each other's
-// addresses.
-const (
-	OutsideIP = "10.89.0.1"
-	DNSIP     = "10.96.0.10" // of the Service kube-dns
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"gatehouse.dev/gatehouse/test/kube/internal/cgroup"
+	"gatehouse.dev/gatehouse/test/kube/internal/poll"
+	"gatehouse.dev/gatehouse/test/kube/internal/process"
 )
 
 // Node is a network namespace with containerd, kubelet and kube-proxy in it.
 // Its methods may be called concurrently.
 type Node struct {
-	name string
-	ip   netip.Addr
+	cluster *Cluster
+	name    string
+	index   int // from 1
+	ip      netip.Addr
+
+	mu         sync.Mutex
+	containerd *process.Process // these are nil when stopped
+	kubelet    *process.Process
+	proxy      *process.Process
 }
 
-// Nodes are the cluster's nodes in the order they were added: node-1, node-2...
-func (c *Cluster) Nodes() []*Node { return nil }
-
-// AddNode adds a node, with all images loaded so far, and waits until it is
-// Ready, at most a minute; some 3 s on an idle machine.
-func (c *Cluster) AddNode(ctx context.Context) (*Node, error) {
-	return nil, errors.New("cannot add a node: not yet")
-}
+// The nodes' programs, by what they are called in logs and errors.
+const (
+	containerd = "containerd"
+	kubelet    = "kubelet"
+	kubeProxy  = "kube-proxy"
+)
 
 // Name is the Node object's name.
 func (n *Node) Name() string { return n.name }
@@ -40,67 +49,220 @@ func (n *Node) Name() string { return n.name }
 // are.
 func (n *Node) IP() netip.Addr { return n.ip }
 
-// Cut takes the node off the network as a pulled cable does behind a switch:
-// from here on no IP packet gets in or out, nobody is told, open connections
-// hang. What runs on the node goes on running, and can talk among itself.
-// Cutting twice is no error.
-func (n *Node) Cut(ctx context.Context) error { return errors.New("cannot cut: not yet") }
+// disk is the node's directory. It is short, for the sockets in it.
+func (n *Node) disk() string { return "/run/disk-" + n.name }
 
-// Mend undoes Cut. It does not wait until the node is Ready again.
-func (n *Node) Mend(ctx context.Context) error { return errors.New("cannot mend: not yet") }
+func (n *Node) file(name string) string { return filepath.Join(n.disk(), name) }
+
+func (n *Node) socket() string { return n.file("containerd.sock") }
+
+func (n *Node) group() string { return groupOf(n.cluster.name) + "/" + n.name }
+
+func (n *Node) log(program string) string { return n.cluster.log(n.name + "-" + program) }
+
+// boot gives the node a disk, a network, and containerd with all images.
+func (n *Node) boot(ctx context.Context) error {
+	if err := n.addDisk(); err != nil {
+		return err
+	}
+	if err := cgroup.Make(n.group()); err != nil {
+		return err
+	}
+	if err := n.writeConfiguration(); err != nil {
+		return err
+	}
+	return n.StartContainerd(ctx)
+}
+
+// join starts kubelet and kube-proxy and waits until the node is Ready.
+func (n *Node) join(ctx context.Context) error {
+	if err := n.StartKubelet(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	err := n.start(&n.proxy, kubeProxy, n.cluster.binary, kubeProxy, "--config="+n.file("kube-proxy.yaml"))
+	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.waitReady(ctx)
+}
+
+func (n *Node) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	client, err := kubernetes.NewForConfig(n.cluster.admin.config)
+	if err != nil {
+		return fmt.Errorf("cannot make a client: %w", err)
+	}
+	err = poll.Until(ctx, 100*time.Millisecond, func(ctx context.Context) error {
+		node, err := client.CoreV1().Nodes().Get(ctx, n.name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, c := range node.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+				return nil
+			}
+		}
+		return fmt.Errorf("conditions are %v", node.Status.Conditions)
+	})
+	if err != nil {
+		return fmt.Errorf("%s does not get Ready: %w\n%s", n.name, err, n.logs())
+	}
+	return nil
+}
+
+// logs are the last lines of the logs of the node's programs.
+func (n *Node) logs() string {
+	var all string
+	for _, program := range []string{containerd, kubelet, kubeProxy} {
+		all += "--- the end of " + filepath.Base(n.log(program)) + ":\n" + process.Tail(n.log(program), tailLines) + "\n"
+	}
+	return all
+}
+
+// start starts one of the node's programs. The caller holds the mutex.
+func (n *Node) start(p **process.Process, name, path string, args ...string) error {
+	if *p != nil {
+		return fmt.Errorf("cannot start %s of %s: it was not stopped", name, n.name)
+	}
+	started, err := process.Start(process.Spec{
+		Name: name + " of " + n.name, Path: path, Args: args, Log: n.log(name), NetNS: n.netns(),
+	})
+	if err != nil {
+		return err
+	}
+	*p = started
+	return nil
+}
 
 // StopContainerd ends containerd on the node. Its containers run on, but nobody
 // can start, stop, probe by exec or inspect one.
-func (n *Node) StopContainerd(ctx context.Context) error { return errors.New("cannot stop: not yet") }
+func (n *Node) StopContainerd(ctx context.Context) error {
+	return n.stop(ctx, &n.containerd, containerd)
+}
 
 // StartContainerd starts containerd after a stop and waits until it answers.
-func (n *Node) StartContainerd(ctx context.Context) error { return errors.New("cannot start: not yet") }
+func (n *Node) StartContainerd(ctx context.Context) error {
+	path, err := exec.LookPath(containerd)
+	if err != nil {
+		return fmt.Errorf("cannot start containerd: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.start(&n.containerd, containerd, path, "--config="+n.file("containerd.toml")); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	err = poll.Until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		if n.containerd.Exited() {
+			return fmt.Errorf("it ended: %v", n.containerd.Err())
+		}
+		_, err := n.ctr(ctx, "version")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("containerd of %s does not answer: %w\n%s", n.name, err, n.logs())
+	}
+	return nil
+}
 
 // RestartContainerd is StopContainerd and StartContainerd.
 func (n *Node) RestartContainerd(ctx context.Context) error {
-	return errors.Join(n.StopContainerd(ctx), n.StartContainerd(ctx))
+	if err := n.StopContainerd(ctx); err != nil {
+		return err
+	}
+	return n.StartContainerd(ctx)
 }
 
-// Run runs a program of this machine in the node's network namespace, as
-// somebody logged in on the node would, and returns its standard output. The
-// error has its standard error.
-func (n *Node) Run(ctx context.Context, program string, args ...string) (string, error) {
-	return "", errors.New("cannot run: not yet")
+// StopKubelet ends kubelet on the node. Its pods run on; after 50 s the node is
+// no longer Ready.
+func (n *Node) StopKubelet(ctx context.Context) error { return n.stop(ctx, &n.kubelet, kubelet) }
+
+// StartKubelet starts kubelet after a stop. It does not wait for anything.
+func (n *Node) StartKubelet() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.start(&n.kubelet, kubelet, n.cluster.binary, n.kubeletArgs()...)
 }
 
-// DialContext connects from the node to addr, an IP address and port.
-func (n *Node) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	return nil, errors.New("cannot dial: not yet")
+func (n *Node) stop(ctx context.Context, p **process.Process, name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cluster.end(p, name+" of "+n.name, func(p *process.Process) error { return stop(ctx, p) })
 }
 
-// LoadImage loads a docker-archive (see package image) into every node, and
-// into those added later. Pods use it with an imagePullPolicy of IfNotPresent
-// or Never; there is no registry.
-func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
-	return errors.New("cannot load: not yet")
+// ctr runs containerd's command line client for the kubelet's objects.
+func (n *Node) ctr(ctx context.Context, args ...string) (string, error) {
+	return output(exec.CommandContext(ctx, "ctr", append([]string{"-a", n.socket(), "-n", "k8s.io"}, args...)...))
 }
 
-// Kubectl runs kubectl as Admin, outside of the cluster, and returns its
-// standard output. The error has its standard error.
-func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	return "", errors.New("cannot run kubectl: not yet")
+// shutDown ends everything on the node and takes its network, mounts and
+// control groups away. It goes on after an error.
+func (n *Node) shutDown(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	// Nobody reads what they would still write.
+	kill := (*process.Process).Kill
+	err := errors.Join(
+		n.cluster.end(&n.kubelet, kubelet+" of "+n.name, kill),
+		n.cluster.end(&n.proxy, kubeProxy+" of "+n.name, kill),
+		n.cluster.end(&n.containerd, containerd+" of "+n.name, kill),
+		killShims(ctx, n.socket()),
+		cgroup.Kill(ctx, n.group()))
+	return errors.Join(err,
+		n.removeNetwork(ctx),
+		unmount(func(point string) bool { return point == n.disk() || strings.HasPrefix(point, n.disk()+"/") }),
+		cgroup.Remove(ctx, n.group()))
 }
 
-// Apply is kubectl apply --server-side of YAML manifests.
-func (c *Cluster) Apply(ctx context.Context, manifests string) error {
-	return errors.New("cannot apply: not yet")
+// killShims kills the parents of containers that belong to the containerd of
+// socket, and waits for their end.
+func killShims(ctx context.Context, socket string) error {
+	err := poll.Until(ctx, 10*time.Millisecond, func(context.Context) error {
+		pids, err := shims(socket)
+		for _, pid := range pids {
+			if p, err := os.FindProcess(pid); err == nil {
+				_ = p.Kill() // ended meanwhile: fine
+			}
+		}
+		if err == nil && len(pids) > 0 {
+			err = fmt.Errorf("processes %v are still there", pids)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot end the shims: %w", err)
+	}
+	return nil
 }
 
-// AuditLog is the path of the API server's audit log: one JSON object
-// (audit.k8s.io/v1 Event, level Metadata) a line, for every request that a
-// service account or a user made by User has completed. Requests of the cluster
-// itself (nodes, controllers, Admin) are left out.
-func (c *Cluster) AuditLog() string { return "" }
-
-// Dump writes what explains a failure into dir, which it makes: every object as
-// YAML by kind (but no Secret's data), events, the logs of all components and
-// pods, addresses, routes and rules of all nodes. It goes on after an error;
-// the first one is returned. What it takes depends on what hangs: bound ctx.
-func (c *Cluster) Dump(ctx context.Context, dir string) error {
-	return errors.New("cannot dump: not yet")
+// shims are the processes, of the sandbox, whose command line says so.
+func shims(socket string) ([]int, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		args := strings.Split(string(text), "\x00")
+		if !strings.HasPrefix(filepath.Base(args[0]), "containerd-shim") {
+			continue
+		}
+		for i, arg := range args[:len(args)-1] {
+			if arg == "-address" && args[i+1] == socket {
+				var pid int
+				if _, err := fmt.Sscanf(file, "/proc/%d/", &pid); err == nil {
+					pids = append(pids, pid)
+				}
+			}
+		}
+	}
+	return pids, nil
 }

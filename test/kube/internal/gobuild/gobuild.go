@@ -41,7 +41,7 @@ func Once(ctx context.Context, target Target, key string) (string, error) {
 // key, and only if it is not there yet; it returns the file's path. Everything
 // the file is made of must be in the key.
 func Keep(ctx context.Context, name, key string, write func(path string) error) (string, error) {
-	cache, err := cacheDir()
+	cache, err := CacheDir()
 	if err != nil {
 		return "", err
 	}
@@ -65,7 +65,7 @@ func Keep(ctx context.Context, name, key string, write func(path string) error) 
 // Current builds target and leaves it to the go command to see what changed
 // since the last time; it returns the program's path.
 func Current(ctx context.Context, target Target) (string, error) {
-	cache, err := cacheDir()
+	cache, err := CacheDir()
 	if err != nil {
 		return "", err
 	}
@@ -126,8 +126,8 @@ func build(ctx context.Context, target Target, path string) error {
 	return err
 }
 
-// cacheDir is where all of it lies: os.UserCacheDir()/gatehouse-test.
-func cacheDir() (string, error) {
+// CacheDir is where all of it lies: os.UserCacheDir()/gatehouse-test.
+func CacheDir() (string, error) {
 	user, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("cannot find the cache directory: %w", err)

@@ -15,6 +15,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"gatehouse.dev/gatehouse/test/kube/internal/netns"
 )
 
 // Spec says what to run.
@@ -24,6 +26,9 @@ type Spec struct {
 	Args []string // without the program's name
 	Env  []string // complete environment; nil inherits this process's
 	Log  string   // file that standard output and error are appended to
+	// NetNS is the path of the network namespace to run in; empty for this
+	// process's own.
+	NetNS string
 }
 
 // Process is a started child.
@@ -55,8 +60,15 @@ func Start(spec Spec) (*Process, error) {
 		// from ending it early (one that exits locked to it, as tests inside
 		// network namespaces do).
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
+		var err error
+		if spec.NetNS == "" {
+			defer runtime.UnlockOSThread()
+		} else {
+			err = netns.Enter(spec.NetNS) // for good: the thread ends with the goroutine
+		}
+		if err == nil {
+			err = p.cmd.Start()
+		}
 		started <- err
 		if err != nil {
 			return

@@ -41,6 +41,9 @@ var forwarded = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, sys
 // Inside reports whether this is the inner copy, or a child of it.
 func Inside() bool { return os.Getenv(roleEnv) == roleInner }
 
+// Nested reports whether this is any copy but the outer one, or a child of one.
+func Nested() bool { return os.Getenv(roleEnv) != "" }
+
 // Outside is the environment env for a program that shall be able to Enter a
 // sandbox of its own from inside of this one.
 func Outside(env []string) []string {

@@ -1,0 +1,240 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"gatehouse.dev/gatehouse/test/kube/internal/poll"
+	"gatehouse.dev/gatehouse/test/kube/internal/process"
+	"gatehouse.dev/gatehouse/test/kube/internal/sandbox"
+	"golang.org/x/sync/errgroup"
+)
+
+const shutDownTimeout = 30 * time.Second // of all nodes; some 2 s on an idle machine
+
+// startWithNodes starts everything, as much at a time as possible.
+func (c *Cluster) startWithNodes(ctx context.Context, opts Options) error {
+	if !sandbox.Inside() {
+		return errors.New("cannot start a cluster with nodes outside of cluster.Main or cluster.Enter")
+	}
+	if opts.Nodes > maxNodes {
+		return fmt.Errorf("cannot start %d nodes: %d at most", opts.Nodes, maxNodes)
+	}
+	if err := Sweep(ctx); err != nil {
+		return err
+	}
+	var err error
+	if c.state, c.lock, err = claim(opts.Name); err != nil {
+		return err
+	}
+	c.name = filepath.Base(c.state)
+	if !c.keepDir {
+		c.dir, c.keepDir = filepath.Join(c.state, "control-plane"), true // removed with state
+	}
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	if err := addBridge(ctx); err != nil {
+		return err
+	}
+	c.images = append(slices.Clone(opts.Images), ownImages()...)
+
+	ready := make(chan struct{})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(ready)
+		if err := c.StartAPIServer(ctx); err != nil {
+			return err
+		}
+		return c.startControllers()
+	})
+	group.Go(func() error {
+		<-ready
+		return c.waitDefaultAccount(ctx)
+	})
+	for range opts.Nodes {
+		n, err := c.newNode(ctx)
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		group.Go(func() error {
+			if err := n.boot(ctx); err != nil {
+				return err
+			}
+			if err := n.loadImages(ctx, c.images); err != nil {
+				return err
+			}
+			<-ready
+			return n.join(ctx)
+		})
+	}
+	return group.Wait()
+}
+
+// startControllers starts what turns objects into other objects. The API server
+// must be ready: the controller manager gives up without its role.
+func (c *Cluster) startControllers() error {
+	manager, err := c.User("system:" + controllerManager)
+	if err != nil {
+		return err
+	}
+	sched, err := c.User("system:" + scheduler)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.controllerManager, err = c.run(controllerManager, controllerManagerArgs(manager, c.dir)); err != nil {
+		return err
+	}
+	c.scheduler, err = c.run(scheduler, schedulerArgs(sched))
+	return err
+}
+
+// waitDefaultAccount waits until pods can be created.
+func (c *Cluster) waitDefaultAccount(ctx context.Context) error {
+	client, err := kubernetes.NewForConfig(c.admin.config)
+	if err != nil {
+		return fmt.Errorf("cannot make a client: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	err = poll.Until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		_, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("there is no default service account: %w\n%s", err, c.Logs())
+	}
+	return nil
+}
+
+// Nodes are the cluster's nodes in the order they were added: node-1, node-2...
+func (c *Cluster) Nodes() []*Node {
+	c.nodesMu.Lock()
+	defer c.nodesMu.Unlock()
+	return slices.Clone(c.nodes)
+}
+
+// AddNode adds a node, with all images loaded so far, and waits until it is
+// Ready, at most a minute; some 3 s on an idle machine.
+func (c *Cluster) AddNode(ctx context.Context) (*Node, error) {
+	if c.name == "" {
+		return nil, errors.New("cannot add a node: the cluster was started without nodes")
+	}
+	n, err := c.newNode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.boot(ctx); err != nil {
+		return nil, err
+	}
+	c.nodesMu.Lock()
+	images := slices.Clone(c.images)
+	c.nodesMu.Unlock()
+	if err := n.loadImages(ctx, images); err != nil {
+		return nil, err
+	}
+	return n, n.join(ctx)
+}
+
+// newNode is the next node, with a network.
+func (c *Cluster) newNode(ctx context.Context) (*Node, error) {
+	c.nodesMu.Lock()
+	defer c.nodesMu.Unlock()
+	index := len(c.nodes) + 1
+	if index > maxNodes {
+		return nil, fmt.Errorf("cannot add a node: %d at most", maxNodes)
+	}
+	n := &Node{cluster: c, name: fmt.Sprintf("node-%d", index), index: index, ip: nodeIP(index)}
+	others := c.nodes
+	c.nodes = append(c.nodes, n) // first, so that Close takes it down whatever happens
+	return n, n.addNetwork(ctx, others)
+}
+
+// LoadImage loads a docker-archive (see package image) into every node, and
+// into those added later. Pods use it with an imagePullPolicy of IfNotPresent
+// or Never; there is no registry.
+func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
+	c.nodesMu.Lock()
+	nodes := slices.Clone(c.nodes)
+	c.images = append(c.images, archive)
+	c.nodesMu.Unlock()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range nodes {
+		group.Go(func() error { return n.loadImages(ctx, []string{archive}) })
+	}
+	return group.Wait()
+}
+
+func (n *Node) loadImages(ctx context.Context, archives []string) error {
+	for _, a := range archives {
+		if _, err := n.ctr(ctx, "images", "import", a); err != nil {
+			return fmt.Errorf("cannot load the image %s into %s: %w", a, n.name, err)
+		}
+	}
+	return nil
+}
+
+// shutDownNodes ends all nodes and the network between them.
+func (c *Cluster) shutDownNodes() error {
+	if c.lock == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), shutDownTimeout)
+	defer cancel()
+	var group errgroup.Group
+	for _, n := range c.Nodes() {
+		group.Go(func() error { return n.shutDown(ctx) })
+	}
+	return errors.Join(group.Wait(),
+		// The network namespaces of pods.
+		unmount(func(point string) bool { return strings.HasPrefix(point, "/run/netns/cni-") }),
+		removeBridge(ctx))
+}
+
+// Kubectl runs kubectl as Admin, outside of the cluster, and returns its
+// standard output. The error has its standard error.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return output(c.kubectl(ctx, args))
+}
+
+// Apply is kubectl apply --server-side of YAML manifests.
+func (c *Cluster) Apply(ctx context.Context, manifests string) error {
+	cmd := c.kubectl(ctx, []string{"apply", "--server-side", "--filename=-"})
+	cmd.Stdin = strings.NewReader(manifests)
+	_, err := output(cmd)
+	return err
+}
+
+func (c *Cluster) kubectl(ctx context.Context, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.binary, append([]string{"kubectl", "--kubeconfig=" + c.admin.Kubeconfig}, args...)...)
+	cmd.SysProcAttr = process.Attributes()
+	cmd.Env = append(os.Environ(), "KUBECTL_KUBERC=false")
+	return cmd
+}
+
+// AuditLog is the path of the API server's audit log: one JSON object
+// (audit.k8s.io/v1 Event, level Metadata) a line, for every request that a
+// user made by User or a service account has completed, and for every watch it
+// began. Requests of the cluster itself (nodes, controllers, kube-system, all
+// system:masters) are left out.
+func (c *Cluster) AuditLog() string { return filepath.Join(c.dir, "audit.log") }
+
+// Dump writes what explains a failure into dir, which it makes: every object as
+// YAML by kind (but no Secret's data), events, the logs of all components and
+// pods, addresses, routes and rules of all nodes. It goes on after an error;
+// the first one is returned. What it takes depends on what hangs: bound ctx.
+func (c *Cluster) Dump(ctx context.Context, dir string) error {
+	return errors.New("cannot dump: not yet")
+}
