@@ -10,6 +10,7 @@ import (
 )
 
 func TestBridging(t *testing.T) {
+	judge(t, "tls-clients", "Bridging: TLS to the backend, verified or not, with SNI and client certificate")
 	ca, theirs, other := newAuthority(t, "judge"), newAuthority(t, "backends"), newAuthority(t, "others")
 	mutual := &tls.Config{
 		Certificates: []tls.Certificate{theirs.issue(time.Hour, "backend.test").tls},
@@ -85,6 +86,7 @@ func TestBridging(t *testing.T) {
 }
 
 func TestBasicAuth(t *testing.T) {
+	judge(t, "tls-clients", "Passwords over TLS and cleartext")
 	openssl, curl := tool(t, "openssl", "openssl"), tool(t, "curl", "curl")
 	hash := func(flag, password string) string {
 		out, err := output(t, "", openssl, "passwd", flag, password)
@@ -170,6 +172,7 @@ func TestBasicAuth(t *testing.T) {
 // TestSourceRanges: rules hold for the real client, and only trusted proxies may
 // say who that is.
 func TestSourceRanges(t *testing.T) {
+	judge(t, "tls-clients", "Address rules hold for the real client behind trusted proxies")
 	for _, trusted := range []bool{true, false} {
 		var args []string
 		if trusted {

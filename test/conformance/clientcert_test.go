@@ -53,6 +53,7 @@ func as(addr string, ca *authority, p *keyPair, h2 bool) *http.Client {
 }
 
 func TestClientCertificates(t *testing.T) {
+	judge(t, "tls-clients", "Go: client certificates required, optional or not verified, and what the backend is told of them")
 	e, ca, c := clientCertEdge(t)
 	for _, h2 := range []bool{false, true} {
 		f := func(host string, p *keyPair, status int, reason, verify string) {
@@ -131,6 +132,7 @@ func TestClientCertificates(t *testing.T) {
 // TestDomainFronting: the name of the handshake decides on client certificates,
 // so no other may be asked for behind it.
 func TestDomainFronting(t *testing.T) {
+	judge(t, "tls-clients", "Another host behind a handshake is no way around client certificates")
 	e, ca, c := clientCertEdge(t)
 	for _, h2 := range []bool{false, true} {
 		f := func(name, host string, p *keyPair, status int) {
@@ -158,6 +160,7 @@ func TestDomainFronting(t *testing.T) {
 }
 
 func TestClientCertificatesOfOthers(t *testing.T) {
+	judge(t, "tls-clients", "curl and OpenSSL: client certificates in TLS 1.2 and 1.3, known, unknown, revoked")
 	e, ca, c := clientCertEdge(t)
 	curl, openssl := tool(t, "curl", "curl"), tool(t, "openssl", "openssl")
 	cafile := file(t, ca.pem())
@@ -194,6 +197,7 @@ func TestClientCertificatesOfOthers(t *testing.T) {
 // TestClientCertificateResumed: a session ticket is no way around what has
 // happened to the certificate since, nor around another name's settings.
 func TestClientCertificateResumed(t *testing.T) {
+	judge(t, "tls-clients", "Resumed sessions are no way around client certificates")
 	ca, theirs, other := newAuthority(t, "judge"), newAuthority(t, "clients"), newAuthority(t, "others")
 	alice, bob := theirs.issue(time.Hour, "alice"), theirs.issue(time.Hour, "bob")
 	e := startEdge(t, documents(

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	gatehouse.dev/gatehouse v0.0.0
+	gatehouse.dev/gatehouse/test/judges v0.0.0
 	github.com/coder/websocket v1.8.15
 	github.com/summerwind/h2spec v2.2.1+incompatible
 	golang.org/x/net v0.62.0
@@ -20,4 +21,7 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-replace gatehouse.dev/gatehouse => ../..
+replace (
+	gatehouse.dev/gatehouse => ../..
+	gatehouse.dev/gatehouse/test/judges => ../judges
+)

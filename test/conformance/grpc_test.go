@@ -137,6 +137,7 @@ func dialGRPC(t testing.TB, addr, host string, ca *authority) (testpb.TestServic
 }
 
 func TestGRPC(t *testing.T) {
+	judge(t, "grpc", "Unary calls and streams of all kinds, metadata, status, deadlines, in h2c and TLS")
 	ca := newAuthority(t, "judge")
 	front := ca.issue(time.Hour, "*.grpc.test")
 	plain := startGRPC(t, nil)
@@ -397,6 +398,7 @@ func judgeConcurrent(ctx context.Context, t *testing.T, clients ...testpb.TestSe
 // TestGRPCDrain: after SIGTERM a stream that is open goes on, new ones are not
 // taken, and the process ends when the stream has ended.
 func TestGRPCDrain(t *testing.T) {
+	judge(t, "grpc", "Open streams end by themselves while Gatehouse drains")
 	ca := newAuthority(t, "judge")
 	b := startGRPC(t, nil)
 	e := startEdge(t, documents(
@@ -452,6 +454,7 @@ func TestGRPCDrain(t *testing.T) {
 // TestGRPCConnectionAge: backends end their connections all the time, gracefully
 // (GOAWAY), and no call notices, although none is ever sent again by its client.
 func TestGRPCConnectionAge(t *testing.T) {
+	judge(t, "grpc", "Backends that end their connections all the time fail no call")
 	b := startGRPC(t, nil, grpc.KeepaliveParams(keepalive.ServerParameters{
 		MaxConnectionAge: 50 * time.Millisecond, MaxConnectionAgeGrace: 10 * time.Second,
 	}))
@@ -489,6 +492,7 @@ func TestGRPCConnectionAge(t *testing.T) {
 // TestGRPCCancelledByServer: a server that takes a stream back, as grpc-go does
 // when a deadline has passed, looks to the client as it does without Gatehouse.
 func TestGRPCCancelledByServer(t *testing.T) {
+	judge(t, "grpc", "Calls that the server takes back")
 	for _, answered := range []bool{false, true} {
 		addr := startCanceller(t, answered)
 		e := startEdge(t, documents(

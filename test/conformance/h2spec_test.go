@@ -29,8 +29,12 @@ import (
 const h2specCases = 146
 
 func TestH2Spec(t *testing.T) {
-	t.Run("plain", func(t *testing.T) { runH2Spec(t, nil) })
+	t.Run("plain", func(t *testing.T) {
+		judge(t, "h2spec", "The engine, cleartext", h2specCases)
+		runH2Spec(t, nil)
+	})
 	t.Run("TLS", func(t *testing.T) {
+		judge(t, "h2spec", "The engine, TLS", h2specCases)
 		runH2Spec(t, &tls.Config{Certificates: []tls.Certificate{certificate(t)}, NextProtos: []string{"h2"}})
 	})
 }
@@ -47,8 +51,14 @@ func TestH2SpecProduct(t *testing.T) {
 		service("backend", "", backend.Listener.Addr().String()),
 		ingress("all", "", "backend", ""),
 	))
-	t.Run("plain", func(t *testing.T) { judgeH2(t, portOf(t, e.http), false) })
-	t.Run("TLS", func(t *testing.T) { judgeH2(t, portOf(t, e.https), true) })
+	t.Run("plain", func(t *testing.T) {
+		judge(t, "h2spec", "The product, cleartext", h2specCases)
+		judgeH2(t, portOf(t, e.http), false)
+	})
+	t.Run("TLS", func(t *testing.T) {
+		judge(t, "h2spec", "The product, TLS", h2specCases)
+		judgeH2(t, portOf(t, e.https), true)
+	})
 }
 
 func portOf(t *testing.T, addr string) int {

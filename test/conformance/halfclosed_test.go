@@ -15,6 +15,7 @@ import (
 // moment: HEADERS behind the end of a request are an error (RFC 9113, 5.1),
 // whether the answer has been sent, is being sent or is still to come.
 func TestHeadersAfterEnd(t *testing.T) {
+	judge(t, "http2-clients", "Hand-made frames: HEADERS behind the end of a request, at many moments")
 	e := startEdge(t, documents(
 		service("mirror", "", startMirror(t, nil)), ingress("host", "host.test", "mirror", ""),
 	))

@@ -26,6 +26,7 @@ func offloadingEdge(t *testing.T) (*edge, *authority) {
 }
 
 func TestOffloadingGo(t *testing.T) {
+	judge(t, "tls-clients", "Go: TLS 1.2 and 1.3, ALPN, resumption, cipher suites")
 	e, ca := offloadingEdge(t)
 	f := func(name string, base *tls.Config, version uint16, alpn string) {
 		t.Run(name, func(t *testing.T) {
@@ -90,6 +91,7 @@ func TestOffloadingGo(t *testing.T) {
 }
 
 func TestOffloadingHTTP(t *testing.T) {
+	judge(t, "tls-clients", "Go: requests over HTTP/1 and HTTP/2, redirects to https, strict transport security, unknown names")
 	e, ca := offloadingEdge(t)
 	for _, h2 := range []bool{false, true} {
 		client := clientTo(e.https, &tls.Config{RootCAs: ca.pool()})
@@ -132,6 +134,7 @@ func port(addr string) string {
 }
 
 func TestOffloadingCurl(t *testing.T) {
+	judge(t, "tls-clients", "curl: HTTP/1.1, HTTP/2 and large bodies")
 	e, ca := offloadingEdge(t)
 	curl := tool(t, "curl", "curl")
 	f := func(want string, args ...string) {
@@ -157,6 +160,7 @@ func TestOffloadingCurl(t *testing.T) {
 }
 
 func TestOffloadingOpenSSL(t *testing.T) {
+	judge(t, "tls-clients", "OpenSSL: versions, ALPN, server names")
 	e, ca := offloadingEdge(t)
 	openssl := tool(t, "openssl", "openssl")
 	cafile := file(t, ca.pem())

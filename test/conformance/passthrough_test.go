@@ -30,6 +30,7 @@ func passthroughEdge(t *testing.T, backend string) (*edge, *authority) {
 // TestPassthrough: the client speaks TLS with the backend itself, on the port
 // where other names are terminated.
 func TestPassthrough(t *testing.T) {
+	judge(t, "tls-clients", "Passthrough: TLS with the backend itself beside terminated names")
 	theirs := newAuthority(t, "backends")
 	config := &tls.Config{
 		Certificates: []tls.Certificate{theirs.issue(time.Hour, "passed.test", "a.wild.test").tls},
@@ -93,6 +94,7 @@ func TestPassthrough(t *testing.T) {
 // TestPassthroughBytes looks at every byte: the backend is no TLS server but
 // records what comes.
 func TestPassthroughBytes(t *testing.T) {
+	judge(t, "tls-clients", "Passthrough: every byte arrives as it was sent")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -183,6 +185,7 @@ func inRecords(record []byte, n int) []byte {
 
 // TestProxyProtocol: the balancer in front says who the client is.
 func TestProxyProtocol(t *testing.T) {
+	judge(t, "tls-clients", "PROXY protocol of a balancer in front")
 	e := startEdge(t, documents(
 		service("mirror", "", startMirror(t, nil)),
 		ingress("allow", "allow.test", "mirror", "", "allowlist-source-range", "192.0.2.0/24"),

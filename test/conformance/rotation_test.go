@@ -93,6 +93,7 @@ func rawRequest(addr string, tc *tls.Config, head string, requests int) (*tls.Co
 }
 
 func TestCertificateRotatedUnderLoad(t *testing.T) {
+	judge(t, "tls-clients", "Certificates replaced under load fail no request")
 	ca := newAuthority(t, "judge")
 	e := startEdge(t, documents(
 		service("mirror", "", startMirror(t, nil)), ingress("host", "host.test", "mirror", "front"),
@@ -131,6 +132,7 @@ func TestCertificateRotatedUnderLoad(t *testing.T) {
 }
 
 func TestPasswordsRotatedUnderLoad(t *testing.T) {
+	judge(t, "tls-clients", "Passwords replaced under load fail no request")
 	openssl := tool(t, "openssl", "openssl")
 	users := func(names ...string) string {
 		text := ""
@@ -185,6 +187,7 @@ func TestPasswordsRotatedUnderLoad(t *testing.T) {
 // done in practice: first both are trusted, then the backend gets a certificate
 // of the new one, then only that is trusted.
 func TestAuthorityRotatedUnderLoad(t *testing.T) {
+	judge(t, "tls-clients", "Authorities of backends replaced under load fail no request")
 	ca, first, second := newAuthority(t, "judge"), newAuthority(t, "first"), newAuthority(t, "second")
 	certificates := map[*authority]*tls.Certificate{}
 	for _, a := range []*authority{first, second} {

@@ -14,6 +14,7 @@ import (
 // for what it says of the certificate, which is the test's own, and of fields
 // that are the backend's to set.
 func TestTestSSL(t *testing.T) {
+	judge(t, "testssl", "Protocols, ciphers, forward secrecy, known weaknesses: nothing above LOW")
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
@@ -59,6 +60,7 @@ func TestTestSSL(t *testing.T) {
 
 // TestNGHTTP2 lets the tools of nghttp2 speak HTTP/2.
 func TestNGHTTP2(t *testing.T) {
+	judge(t, "http2-clients", "nghttp and h2load")
 	nghttp, h2load := tool(t, "nghttp", "nghttp2-client"), tool(t, "h2load", "nghttp2-client")
 	e, _ := offloadingEdge(t)
 	secure, plain := "https://"+e.https, "http://"+e.http

@@ -75,6 +75,7 @@ func clientTo(addr string, tc *tls.Config) *http.Client {
 }
 
 func TestWebSocket(t *testing.T) {
+	judge(t, "websocket", "Messages of all sizes both ways, in cleartext and TLS")
 	e, ca := webSocketEdge(t)
 	f := func(name, url string, client *http.Client) {
 		t.Run(name, func(t *testing.T) {
@@ -141,6 +142,7 @@ func echo(ctx context.Context, t *testing.T, c *websocket.Conn, n int) {
 // TestWebSocketHTTP2 speaks RFC 8441: the frames of a WebSocket in the DATA
 // frames of a stream.
 func TestWebSocketHTTP2(t *testing.T) {
+	judge(t, "websocket", "WebSockets over HTTP/2 (RFC 8441)")
 	e, ca := webSocketEdge(t)
 	nc, err := tls.Dial("tcp", e.https, &tls.Config{RootCAs: ca.pool(), ServerName: "ws.test", NextProtos: []string{"h2"}})
 	if err != nil {
@@ -345,6 +347,7 @@ func readWebSocketFrame(r io.Reader) (opcode byte, payload []byte, err error) {
 
 // TestWebSocketRefused: a backend that does not upgrade answers as it likes.
 func TestWebSocketRefused(t *testing.T) {
+	judge(t, "websocket", "A backend that does not upgrade answers as it likes")
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no sockets here", http.StatusTeapot)
 	}))
@@ -363,6 +366,7 @@ func TestWebSocketRefused(t *testing.T) {
 
 // TestWebSocketDrain: sockets outlive SIGTERM, but not --drain-timeout.
 func TestWebSocketDrain(t *testing.T) {
+	judge(t, "websocket", "Sockets outlive SIGTERM, but not the drain timeout")
 	ca := newAuthority(t, "judge")
 	e := startEdge(t, documents(
 		tlsSecret("front", ca.issue(time.Hour, "ws.test")),

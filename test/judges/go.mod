@@ -1,0 +1,3 @@
+module gatehouse.dev/gatehouse/test/judges
+
+go 1.26.0
