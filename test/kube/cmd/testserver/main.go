@@ -1,7 +1,8 @@
 // Testserver is the backend of the end-to-end tests; see the package testserver
 // for what it answers and testserver.FromEnvironment for its settings. With the
 // argument "collect" it is the Collector: lines on :9000 (COLLECT_ADDR), and
-// /counts, /ready over HTTP on :8080 (HTTP_ADDR).
+// /counts, /ready over HTTP on :8080 (HTTP_ADDR). With "relay" it carries
+// connections from where it runs: see testserver.ServeRelay, on :7070 (RELAY_ADDR).
 package main
 
 import (
@@ -25,8 +26,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	run := serve
-	if slices.Equal(os.Args[1:], []string{"collect"}) {
+	switch {
+	case slices.Equal(os.Args[1:], []string{"collect"}):
 		run = collect
+	case slices.Equal(os.Args[1:], []string{"relay"}):
+		run = relay
 	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "testserver:", err)
@@ -44,6 +48,14 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	return server.Run(ctx)
+}
+
+func relay(ctx context.Context) error {
+	l, err := net.Listen("tcp", variable("RELAY_ADDR", ":7070"))
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	return testserver.ServeRelay(ctx, l)
 }
 
 func collect(ctx context.Context) error {
