@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"time"
 
 	"gatehouse.dev/gatehouse/test/kube/load"
@@ -20,9 +21,12 @@ import (
 
 // front is one backend, served in every way that Gatehouse has: a host for each.
 type front struct {
-	w    *world
-	r    *release
-	node int // whose NodePorts the clients use, from 0
+	w *world
+	r *release
+	// Where the clients connect to: HOST:PORT for HTTP and HTTPS.
+	http, https string
+	// dial opens connections; nil for a net.Dialer.
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Hosts are WAY.NAMESPACE.test.
@@ -38,7 +42,7 @@ const (
 // until each way works.
 func (w *world) front(r *release, replicas int, env ...string) *front {
 	w.Helper()
-	f := &front{w: w, r: r}
+	f := &front{w: w, r: r, http: r.http(w.c, 0), https: r.https(w.c, 0)}
 	w.backend("backend", replicas, env...)
 	f.certificate()
 	for _, i := range []struct{ way, port, annotations string }{
@@ -81,7 +85,7 @@ func (f *front) certificate() {
 
 // flows are steady clients of every kind and way, rate requests a second each.
 func (f *front) flows(rate float64) []load.Flow {
-	plainly, secure := f.r.http(f.w.c, f.node), f.r.https(f.w.c, f.node)
+	plainly, secure := f.http, f.https
 	trust := &tls.Config{InsecureSkipVerify: true} // what is tested is that it goes on
 	return []load.Flow{
 		{Name: "h1", Kind: load.HTTP1, Target: plainly, Host: f.host(plain), Rate: rate, Connections: 4, Fresh: 0.1},
@@ -101,7 +105,7 @@ func (f *front) flows(rate float64) []load.Flow {
 func (f *front) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	l, err := load.Start(ctx, load.Options{Flows: f.flows(20), Timeout: 2 * time.Second})
+	l, err := load.Start(ctx, load.Options{Flows: f.flows(20), Dial: f.dial, Timeout: 2 * time.Second})
 	if err != nil {
 		return err
 	}

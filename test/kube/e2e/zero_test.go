@@ -148,7 +148,7 @@ func TestUnrelatedEdits(t *testing.T) {
 		}
 	}
 	// The last edit is effective.
-	last := f.r.http(w.c, 0)
+	last := f.http
 	w.within(effective, "the last edit", func() error {
 		return answers(w.ctx, last, fmt.Sprintf("other-%d.%s.test", (edits-1)%others, w.ns), fmt.Sprintf("/%d", edits-1), 200)
 	})
