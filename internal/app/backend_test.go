@@ -39,18 +39,19 @@ type echo struct {
 // Words: tls (it serves TLS only, with a certificate for the hosts), from=CA,
 // expired and via=N (of that certificate, see authority.addClient), asks (for a
 // client certificate), version=1.2 or 1.3 (that one only), http=2 (HTTP/2, without
-// TLS nothing else).
+// TLS nothing else), http=any (HTTP/2 and HTTP/1.1).
 type backendForm struct {
-	tls, asks, expired, http2 bool
-	hosts                     []string
-	from                      string
-	via                       int
-	version                   uint16
+	tls, asks, expired bool
+	http1, http2       bool
+	hosts              []string
+	from               string
+	via                int
+	version            uint16
 }
 
 func parseBackendForm(line string) (name string, f *backendForm, err error) {
 	words := strings.Fields(line)
-	f = &backendForm{}
+	f = &backendForm{http1: true}
 	for _, w := range words[1:] {
 		key, value, _ := strings.Cut(w, "=")
 		switch key {
@@ -69,7 +70,7 @@ func parseBackendForm(line string) (name string, f *backendForm, err error) {
 		case "version":
 			f.version = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[value]
 		case "http":
-			f.http2 = value == "2"
+			f.http1, f.http2 = value != "2", value != "1"
 		default:
 			return "", nil, fmt.Errorf("backends: %q: unknown word %q", line, w)
 		}
@@ -111,7 +112,7 @@ func (b *backends) at(name string, ipv6 bool) netip.AddrPort {
 	serve := srv.Serve
 	srv.Protocols.SetHTTP1(true)
 	if f := b.forms[name]; f != nil {
-		srv.Protocols.SetHTTP1(!f.http2)
+		srv.Protocols.SetHTTP1(f.http1)
 		srv.Protocols.SetHTTP2(f.http2)
 		srv.Protocols.SetUnencryptedHTTP2(f.http2)
 		if f.tls {

@@ -269,6 +269,9 @@ type BackendProtocol string
 
 // The protocols of a Backend.
 const (
+	// BackendHTTP is what the endpoint chooses by ALPN, with every connection
+	// anew: HTTP/2 before HTTP/1.1. Only under TLS.
+	BackendHTTP  BackendProtocol = "HTTP"
 	BackendHTTP1 BackendProtocol = "HTTP/1.1"
 	BackendHTTP2 BackendProtocol = "HTTP/2" // prior knowledge, or ALPN under TLS
 	BackendTCP   BackendProtocol = "TCP"    // bytes, for Passthrough

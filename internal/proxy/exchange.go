@@ -23,12 +23,12 @@ type exchange struct {
 	front   front
 	req     *http1.Request
 	res     http1.Response
-	hop     hop      // the endpoint that answers
-	hop1    hop1     // one over HTTP/1, reused
-	first   request2 // what an HTTP/2 hop sends first
-	out     []byte   // the message being written; lent while a request is served
-	host    []byte   // normalised host, reused
-	scratch []byte   // of the canonical path, reused
+	hop     hop     // the endpoint that answers
+	hop1    hop1    // one over HTTP/1, reused
+	opening opening // what the endpoint gets first
+	out     []byte  // the message being written; lent while a request is served
+	host    []byte  // normalised host, reused
+	scratch []byte  // of the canonical path, reused
 	progress
 }
 
@@ -317,6 +317,7 @@ func (x *exchange) finish() {
 
 // release gives back the buffers of the request.
 func (x *exchange) release() {
+	x.opening.release()
 	if x.out != nil {
 		putBuffer(x.out)
 		x.out = nil

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -17,8 +18,10 @@ const maxInterim = 16
 // hop is the endpoint's side of an exchange: an HTTP/1 connection (hop1.go) or
 // an HTTP/2 stream (hop2.go), and the payload of its answer.
 type hop interface {
-	// send sends the request's head and what is at hand of its body. sent says
-	// whether a byte may have reached the endpoint.
+	// form is what send wants the head made for.
+	form() form
+	// send sends the opening of the request. sent says whether a byte may have
+	// reached the endpoint.
 	send(timeout time.Duration) (sent bool, err error)
 	// write sends more of the request's body; end is not nil with its end. It
 	// may run while another goroutine reads the answer.
@@ -84,31 +87,35 @@ func (x *exchange) forward(r *route) {
 // (for idempotent methods, with the whole request at hand) connections that
 // ended before a byte of the answer.
 func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
-	whole, reason := x.prepare(t)
+	reason := x.gather(t)
+	if reason == "" && !x.shapeEarly(t) {
+		reason = ir.ReasonAmbiguousPath
+	}
 	if reason != "" {
 		x.front.last()
 		return nil, reason
 	}
 	var triedBuf [maxTries]*upstream.Endpoint
 	s := search{x: x, r: r, t: t, tried: triedBuf[:0], reason: ir.ReasonNoEndpoints}
-	s.race = race{srv: x.srv, connect: r.connect, prelude: x.proxyHeader(t), http2: t.http2}
+	s.race = x.newRace(r, t)
 	defer s.leave()
-	replay := whole && x.req.Idempotent() && !r.retry.Off
+	var p *pump
+	replay := x.opening.whole() && x.req.Idempotent() && !r.retry.Off
 	var same *upstream.Endpoint // try this one again, on a fresh connection
 	for x.attempts < r.tries+1 {
 		ep, reason := s.next(same)
 		same = nil
 		if reason != "" {
-			return nil, reason
+			return nil, x.abandon(p, reason)
 		}
 		began := time.Now()
-		sent, err := x.hop.send(r.send)
-		var p *pump
+		sent, err := x.begin(r, p)
 		if err == nil {
-			if !whole {
+			if p == nil && !x.opening.whole() {
 				p = x.startPump(r)
 			}
 			if err = x.readAnswer(r, p); err == nil {
+				p.settle()
 				return p, ""
 			}
 			sent = !isUnprocessed(err)
@@ -121,32 +128,66 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 			ep.Lost(began)
 		}
 		fresh, silent := x.hop.fresh(), !x.hop.heard()
-		s.reason = x.giveUp(p, err)
+		moving := silent && refused && p.suspend()
+		if moving {
+			x.hop.end(false)
+			s.reason = ir.ReasonBadGateway
+		} else {
+			s.reason = x.giveUp(p, err)
+		}
 		again := s.reason == ir.ReasonBadGateway || s.reason == ir.ReasonEndpointLost
-		if !again || !silent || p != nil || (sent && !replay) {
+		if !again || !silent || (p != nil && !moving) || (sent && !replay) {
 			return nil, s.reason
 		}
 		if (!fresh || refused) && !lost && !ep.Gone() {
 			same = ep
 		} else if s.note(ep); x.tooLate(r, len(s.tried)) {
-			return nil, s.reason
+			return nil, x.abandon(p, s.reason)
 		}
 	}
-	return nil, s.reason
+	return nil, x.abandon(p, s.reason)
+}
+
+// shapeEarly makes the head before anything is connected to, where it is known
+// for what, or where the path may turn out to be no good.
+func (x *exchange) shapeEarly(t *target) bool {
+	switch {
+	case t.http2:
+		return x.shape(form2)
+	case t.either && x.route.rewrite == nil:
+		return true
+	}
+	return x.shape(form1)
+}
+
+// begin sends the opening to the hop; p is the pump of an earlier try, which
+// goes on behind it.
+func (x *exchange) begin(r *route, p *pump) (sent bool, err error) {
+	if p != nil && !p.adopt(x.hop) {
+		return false, errClientGone
+	}
+	if !x.shape(x.hop.form()) {
+		panic("BUG: a target that was good is not any more")
+	}
+	if sent, err = x.hop.send(r.send); err == nil && p != nil {
+		p.resume()
+	}
+	return sent, err
+}
+
+// abandon ends the pump when no further endpoint is asked.
+func (x *exchange) abandon(p *pump, reason ir.Reason) ir.Reason {
+	if p != nil {
+		if own := p.stop(); own != "" {
+			return own
+		}
+	}
+	return reason
 }
 
 // tooLate reports whether no further endpoint may be tried.
 func (x *exchange) tooLate(r *route, tried int) bool {
 	return r.retry.Off || tried >= r.tries || r.retry.Timeout > 0 && time.Since(x.upStart) >= r.retry.Timeout
-}
-
-// prepare gathers what of the request can be sent at once. It reports whether
-// that is all of it, which can then be sent again.
-func (x *exchange) prepare(t *target) (whole bool, reason ir.Reason) {
-	if t.http2 {
-		return x.prepare2()
-	}
-	return x.prepare1()
 }
 
 // connectReason is why there is no connection; what is to be known about it
@@ -166,6 +207,14 @@ func (x *exchange) connectReason(err error) ir.Reason {
 			x.detail = d.Err.Error()
 			return ir.ReasonUpstreamTLS
 		}
+	}
+	var n *notReadyError
+	if errors.As(err, &n) {
+		x.detail = n.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return ir.ReasonConnectTimeout
+		}
+		return ir.ReasonBadGateway
 	}
 	return ir.ReasonConnectFailed
 }

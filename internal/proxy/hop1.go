@@ -3,10 +3,8 @@ package proxy
 import (
 	"io"
 	"net"
-	"strconv"
 	"time"
 
-	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
@@ -21,122 +19,6 @@ type hop1 struct {
 	scanned int
 }
 
-// prepare1 puts the head for an HTTP/1 endpoint and the body bytes that were
-// read already into x.out.
-func (x *exchange) prepare1() (whole bool, reason ir.Reason) {
-	req := x.req
-	var gathered []byte // a body that cannot be sent in chunks
-	if x.route.filters.HTTP10 {
-		if req.Upgrade != nil {
-			return false, ir.ReasonNotImplemented // of HTTP/1.1
-		}
-		if req.Chunked {
-			if gathered, reason = x.gatherBody(); reason != "" {
-				return false, reason
-			}
-		}
-	}
-	b := append(x.out[:0], req.Method...)
-	b = append(b, ' ')
-	b, ok := x.appendTarget(b)
-	if !ok {
-		return false, ir.ReasonAmbiguousPath
-	}
-	if x.route.filters.HTTP10 {
-		b = append(b, " HTTP/1.0\r\n"...)
-	} else {
-		b = append(b, " HTTP/1.1\r\n"...)
-	}
-	if host := x.route.filters.Host; host != "" {
-		req.DropHost()
-		b = append(b, "Host: "...)
-		b = append(b, host...)
-		b = append(b, "\r\n"...)
-	} else if !req.HasHost {
-		b = append(b, "Host: "...)
-		b = append(b, req.Authority...)
-		b = append(b, "\r\n"...)
-	}
-	b = req.AppendFields(b)
-	b = x.appendIdentity(b)
-	if req.Upgrade != nil {
-		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
-		b = append(b, req.Upgrade...)
-		b = append(b, "\r\n"...)
-	}
-	if gathered != nil {
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, int64(len(gathered)), 10)
-		b = append(b, "\r\n\r\n"...)
-		x.out = append(b, gathered...)
-		return true, ""
-	}
-	if req.Chunked {
-		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	}
-	if !req.HasBody() {
-		x.out = append(b, "\r\n"...)
-		return true, ""
-	}
-	data, err := x.front.buffered()
-	if req.Expect && len(data) == 0 {
-		b = append(b, "Expect: 100-continue\r\n"...)
-	}
-	b = append(b, "\r\n"...)
-	for {
-		if err != nil {
-			return false, ir.ReasonMalformed
-		}
-		done, size := x.front.ended()
-		if limit := x.bodyLimit(); limit > 0 && size > limit {
-			return false, ir.ReasonBodyTooLarge
-		}
-		var end *http1.Head
-		if done {
-			end = x.front.trailer()
-		}
-		b = appendPayload(b, data, end, req.Chunked)
-		if done || len(data) == 0 || len(b) >= http1.LargeBuffer {
-			x.out = b
-			return done, ""
-		}
-		data, err = x.front.buffered()
-	}
-}
-
-// maxGathered bounds a body that must be read before its length can be told, in
-// bytes: ingress-nginx's default of proxy-body-size.
-const maxGathered = 1 << 20
-
-// gatherBody reads a body of which nobody told the length, since HTTP/1.0 has no
-// other way to tell where it ends. It gives no nil.
-func (x *exchange) gatherBody() ([]byte, ir.Reason) {
-	limit := int64(maxGathered)
-	if own := x.bodyLimit(); own > 0 {
-		limit = min(limit, own)
-	}
-	x.front.hold()
-	all := []byte{}
-	data, err := x.front.buffered()
-	if err == nil && len(data) == 0 && x.req.Expect {
-		if x.front.interim(&http1.Response{Status: 100, StatusText: []byte("100 Continue")}) != nil {
-			return nil, ir.ReasonClientGone
-		}
-	}
-	for {
-		done, _ := x.front.ended()
-		switch all = append(all, data...); {
-		case err != nil:
-			return nil, bodyReason(err)
-		case int64(len(all)) > limit:
-			return nil, ir.ReasonBodyTooLarge
-		case done:
-			return all, ""
-		}
-		data, err = x.front.next()
-	}
-}
-
 // useHop1 makes the connection the exchange's hop.
 func (x *exchange) useHop1(uc *upstream.Conn) {
 	h := &x.hop1
@@ -146,6 +28,7 @@ func (x *exchange) useHop1(uc *upstream.Conn) {
 	x.hop = h
 }
 
+func (h *hop1) form() form  { return form1 }
 func (h *hop1) fresh() bool { return !h.uc.Reused() }
 func (h *hop1) heard() bool { return h.arrived }
 
@@ -159,7 +42,14 @@ func (h *hop1) send(timeout time.Duration) (sent bool, err error) {
 }
 
 func (h *hop1) write(data []byte, end *http1.Head, timeout time.Duration) error {
-	return h.x.pump.write(h.uc.Conn, data, timeout)
+	p := h.x.pump
+	if h.x.req.Chunked {
+		data = p.frame(data, end)
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	return p.write(h.uc.Conn, data, timeout)
 }
 
 func (h *hop1) readHead(wait time.Duration) error {

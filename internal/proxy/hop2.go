@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
@@ -18,59 +17,9 @@ type hop2 struct {
 	x       *exchange
 	s       *http2.ClientStream
 	own     *http2.ClientConn // under s, and shared with nobody; or nil
+	used    bool              // its connection had carried other requests
 	arrived bool
 	run     []byte // payload that fill has read and nobody has taken
-}
-
-// request2 is what is at hand of a request for an HTTP/2 endpoint. Target and
-// extra fields lie in the exchange's out.
-type request2 struct {
-	target int // length of the target in out
-	body   []byte
-	end    *http1.Head // not nil: body is all of it
-}
-
-// noTrailer ends a request without a body. It is never written to.
-var noTrailer http1.Head
-
-// prepare2 gathers the target, the fields to add and the body bytes at hand.
-func (x *exchange) prepare2() (whole bool, reason ir.Reason) {
-	req := x.req
-	if req.Upgrade != nil {
-		// Upgrades are of HTTP/1.1; an endpoint that speaks HTTP/2 only has none.
-		return false, ir.ReasonNotImplemented
-	}
-	x.first = request2{}
-	b, ok := x.appendTarget(x.out[:0])
-	if !ok {
-		return false, ir.ReasonAmbiguousPath
-	}
-	x.first.target = len(b)
-	b = x.appendIdentity(b)
-	b = append(b, "te: trailers\r\n"...)
-	if req.HasBody() {
-		data, err := x.front.buffered()
-		if err != nil {
-			return false, ir.ReasonMalformed
-		}
-		if req.Expect && len(data) == 0 {
-			b = append(b, "expect: 100-continue\r\n"...)
-		}
-		x.first.body = data
-	}
-	x.out = b
-	if !req.HasBody() {
-		x.first.end = &noTrailer
-		return true, ""
-	}
-	done, size := x.front.ended()
-	if limit := x.bodyLimit(); limit > 0 && size > limit {
-		return false, ir.ReasonBodyTooLarge
-	}
-	if done {
-		x.first.end = x.front.trailer()
-	}
-	return done, ""
 }
 
 // takeStream takes a stream on a connection that the endpoint shares among
@@ -84,51 +33,72 @@ func takeStream(ep *upstream.Endpoint) (s *http2.ClientStream, ok bool) {
 }
 
 // land2 makes a connection to share, unless somebody else has meanwhile, and
-// takes a stream on it.
-func (s *Server) land2(ctx context.Context, ep *upstream.Endpoint, prelude []byte) landing {
-	l := landing{ep: ep}
-	if prelude != nil {
-		// It says whose connection it is: no other request goes there.
-		if l.own, l.err = s.dial2(ctx, ep, prelude); l.err != nil {
-			return l
-		}
-		if l.stream, l.err = l.own.Open(ctx); l.err != nil {
-			l.own.Drain()
-		}
-		return l
+// takes a stream on it. Where the endpoint chooses it may turn out to be an
+// HTTP/1 connection: as long as it chose that last nobody waits for the others.
+func (a *race) land2(ctx context.Context, ep *upstream.Endpoint) landing {
+	if a.prelude != nil || a.either && ep.Agreement() == upstream.AgreementSingle {
+		return a.dial2(ctx, ep)
 	}
 	done, err := ep.AwaitMux(ctx)
 	if err != nil {
-		l.err = err
+		return landing{ep: ep, err: err}
+	}
+	if s, ok := takeStream(ep); ok {
+		done()
+		return landing{ep: ep, stream: s, used: true}
+	}
+	if a.either && ep.Agreement() == upstream.AgreementSingle {
+		done() // the first has found out that there is nothing to share
+	} else {
+		defer done()
+	}
+	return a.dial2(ctx, ep)
+}
+
+// dial2 makes a connection and, if HTTP/2 is agreed on, takes a stream on it.
+func (a *race) dial2(ctx context.Context, ep *upstream.Endpoint) landing {
+	l := landing{ep: ep}
+	began := time.Now()
+	var uc *upstream.Conn
+	uc, l.err = ep.DialFor(ctx, a.prelude)
+	count(&a.srv.o.Stats.Upstream.Connects, l.err == nil)
+	if l.err != nil {
 		return l
 	}
-	defer done()
-	var ok bool
-	if l.stream, ok = takeStream(ep); ok {
+	agreed := true
+	if secured, ok := uc.Conn.(*tls.Conn); ok {
+		agreed = secured.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	switch {
+	case agreed:
+		ep.SetAgreement(upstream.AgreementShared)
+	case a.either:
+		ep.SetAgreement(upstream.AgreementSingle)
+		l.uc = uc
+		return l
+	default:
+		uc.Close()
+		l.err = &upstream.DialError{Addr: ep.Addr(), Failure: upstream.DialTLS, Err: errNoHTTP2}
 		return l
 	}
-	cc, err := s.dial2(ctx, ep, nil)
-	if err != nil {
-		l.err = err
-		return l
+	cc := a.srv.run2(ep, uc, began)
+	if l.err = cc.Ready(ctx); l.err == nil {
+		l.stream, l.err = cc.Open(ctx)
 	}
-	ep.AddMux(cc)
-	l.stream, l.err = cc.Open(ctx)
+	switch {
+	case l.err != nil:
+		cc.Close()
+		l.err = &notReadyError{l.err}
+	case a.prelude != nil:
+		l.own = cc // it says whose connection it is: no other request goes there
+	default:
+		ep.AddMux(cc)
+	}
 	return l
 }
 
-// dial2 makes an HTTP/2 connection to the endpoint, which runs until it ends.
-func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byte) (*http2.ClientConn, error) {
-	began := time.Now()
-	uc, err := ep.DialFor(ctx, prelude)
-	count(&s.o.Stats.Upstream.Connects, err == nil)
-	if err != nil {
-		return nil, err
-	}
-	if t, ok := uc.Conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol != "h2" {
-		uc.Close()
-		return nil, &upstream.DialError{Addr: ep.Addr(), Failure: upstream.DialTLS, Err: errNoHTTP2}
-	}
+// run2 runs an HTTP/2 connection to the endpoint until it ends.
+func (s *Server) run2(ep *upstream.Endpoint, uc *upstream.Conn, began time.Time) *http2.ClientConn {
 	cc := s.http2Client.NewConn(uc)
 	s.mu.Lock()
 	s.muxes[cc] = struct{}{}
@@ -149,8 +119,17 @@ func (s *Server) dial2(ctx context.Context, ep *upstream.Endpoint, prelude []byt
 		delete(s.muxes, cc)
 		s.mu.Unlock()
 	})
-	return cc, nil
+	return cc
 }
+
+// notReadyError is a connection on which no request could be sent, because the
+// endpoint does not behave as HTTP/2 asks.
+type notReadyError struct{ err error }
+
+func (e *notReadyError) Error() string {
+	return "cannot begin HTTP/2 with the endpoint: " + e.err.Error()
+}
+func (e *notReadyError) Unwrap() error { return e.err }
 
 var errNoHTTP2 = errors.New("the endpoint does not agree to HTTP/2 (ALPN)")
 
@@ -163,12 +142,13 @@ func isCancelled(err error) bool {
 	return errors.As(err, &se) && se.Remote && se.Code == http2.CodeCancel
 }
 
-func (h *hop2) fresh() bool { return true }
+func (h *hop2) form() form  { return form2 }
+func (h *hop2) fresh() bool { return !h.used }
 func (h *hop2) heard() bool { return h.arrived }
 
 func (h *hop2) send(timeout time.Duration) (sent bool, err error) {
 	x := h.x
-	f := &x.first
+	f := &x.opening
 	head := http2.RequestHead{
 		Method: x.req.Method, Scheme: []byte("http"), Authority: x.req.Authority, Target: x.out[:f.target],
 		Fields: &x.req.Head, Extra: x.out[f.target:],
@@ -191,6 +171,9 @@ func (h *hop2) send(timeout time.Duration) (sent bool, err error) {
 }
 
 func (h *hop2) write(data []byte, end *http1.Head, timeout time.Duration) error {
+	if len(data) == 0 && end == nil {
+		return nil
+	}
 	h.s.SetWriteTimeout(timeout)
 	if end == nil || !end.Any() {
 		return h.s.Write(data, end != nil)
@@ -240,6 +223,9 @@ func (h *hop2) abort()               { h.s.Reset(http2.CodeCancel) }
 
 func (h *hop2) end(bool) {
 	h.s.Close()
+	if h.own != nil {
+		h.own.Drain()
+	}
 	h.x.res = http1.Response{} // its fields were the stream's, and are lent to others now
 	h.x.hop = nil
 }

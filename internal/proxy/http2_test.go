@@ -118,6 +118,10 @@ func TestFrontsAndHops(t *testing.T) {
 		b.Protocol = ir.BackendHTTP2
 		b.TLS = &ir.BackendTLS{Verify: true, CAs: roots, VerifyName: "example.com"}
 	}, secure, "HTTP/2.0")
+	f("chosen in TLS", func(b *ir.Backend) {
+		b.Protocol = ir.BackendHTTP
+		b.TLS = &ir.BackendTLS{Verify: true, CAs: roots, VerifyName: "example.com"}
+	}, secure, "HTTP/2.0")
 	f("unverified TLS", func(b *ir.Backend) { b.TLS = &ir.BackendTLS{} }, secure, "HTTP/1.1")
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +16,13 @@ import (
 // pump carries a request body that was not at hand as a whole to the endpoint,
 // while the exchange's goroutine waits for the answer. Until it has ended it
 // alone reads from the client.
+//
+// As long as no answer has begun it keeps what it has read, up to maxKept: when
+// an HTTP/2 endpoint refuses the request without having acted on it (RFC 9113,
+// section 8.7), the exchange's goroutine finds another hop, sends it what was
+// kept, and the pump goes on there (suspend, adopt, resume).
 type pump struct {
 	x    *exchange
-	hop  hop
 	done chan struct{}
 	// last: the end of the body is about to be written, so that an answer that
 	// is seen now is not an early one.
@@ -26,13 +31,34 @@ type pump struct {
 	stopped atomic.Bool // nobody wants the rest; deadlines are in the past
 	err     error       // after done
 	client  bool        // err came from the client's side
+	framed  []byte      // lent: a run in chunks, for hop1
+
+	mu      sync.Mutex
+	hop     hop
+	keeping bool
+	body    []byte        // lent: while keeping, all of the body that was read so far
+	end     *http1.Head   // not nil: all was read
+	total   int64         // bytes of the body that were read
+	sent    int64         // of these, what the hop has got
+	endSent bool          // and it has got the end
+	pause   chan struct{} // not nil: there is no hop now; closed when it goes on
 }
 
-// startPump starts the pump.
+// maxKept is how much of a request's body is kept so that it can be sent again,
+// in bytes.
+const maxKept = http1.LargeBuffer
+
+// startPump starts the pump, behind the opening that the hop has got.
 func (x *exchange) startPump(r *route) *pump {
 	x.front.hold()
 	x.bodyBusy = true
 	p := &pump{x: x, hop: x.hop, done: make(chan struct{})}
+	o := &x.opening
+	p.total = int64(len(o.body))
+	p.sent = p.total
+	if p.keeping = x.hop.form() == form2; p.keeping {
+		p.body, o.lent = o.body, false
+	}
 	x.pump = p
 	go p.run(r)
 	return p
@@ -44,17 +70,12 @@ func (x *exchange) bodyStopped() bool { return x.pump != nil && x.pump.stopped.L
 
 func (p *pump) run(r *route) {
 	defer close(p.done)
+	defer p.unframe()
 	x := p.x
 	defer x.srv.survive("pump", func() {
 		p.err = errStopped
-		p.hop.abort()
+		p.abort()
 	})
-	chunked := x.req.Chunked && !x.target.http2
-	var out []byte
-	if chunked {
-		out = http1.GetBuffer(http1.LargeBuffer)[:0]
-		defer func() { http1.PutBuffer(out) }()
-	}
 	for {
 		data, err := p.read()
 		if err != nil {
@@ -66,7 +87,7 @@ func (p *pump) run(r *route) {
 			p.broken.Store(true)
 			// The endpoint must not take a cut body for a whole one, and the
 			// other goroutine must wake.
-			p.hop.abort()
+			p.abort()
 			return
 		}
 		var end *http1.Head
@@ -74,16 +95,150 @@ func (p *pump) run(r *route) {
 			p.last.Store(true)
 			end = x.front.trailer()
 		}
-		if chunked {
-			out = appendPayload(out[:0], data, end, true)
-			data = out
-		}
-		if len(data) > 0 || end != nil && x.target.http2 {
-			p.err = p.hop.write(data, end, r.send)
-		}
-		if p.err != nil || end != nil {
+		if p.err = p.carry(data, end, r.send); p.err != nil || end != nil {
 			return
 		}
+	}
+}
+
+func (p *pump) abort() {
+	p.mu.Lock()
+	h := p.hop
+	p.mu.Unlock()
+	h.abort()
+}
+
+// frame frames a run for an HTTP/1 endpoint to which the length was not told.
+func (p *pump) frame(data []byte, end *http1.Head) []byte {
+	if p.framed == nil {
+		p.framed = http1.GetBuffer(http1.LargeBuffer)
+	}
+	p.framed = appendPayload(p.framed[:0], data, end, true)
+	return p.framed
+}
+
+func (p *pump) unframe() {
+	if p.framed != nil {
+		http1.PutBuffer(p.framed)
+		p.framed = nil
+	}
+}
+
+// carry writes a run of the body, and with end its end, to the hop, or to the
+// one that takes its place.
+func (p *pump) carry(data []byte, end *http1.Head, timeout time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keep(data, end)
+	for {
+		if pause := p.pause; pause != nil {
+			p.mu.Unlock()
+			<-pause
+			p.mu.Lock()
+			continue
+		}
+		if p.stopped.Load() {
+			return errStopped
+		}
+		rest, last := data[len(data)-int(p.total-p.sent):], end
+		if len(rest) == 0 && (last == nil || p.endSent) {
+			return nil
+		}
+		h := p.hop
+		p.mu.Unlock()
+		err := h.write(rest, last, timeout)
+		p.mu.Lock()
+		switch {
+		case p.hop != h: // another one has been given all that there is
+		case err != nil && !(isUnprocessed(err) && p.keeping):
+			return err
+		case err == nil:
+			p.sent, p.endSent = p.total, last != nil
+		case p.pause == nil && !p.stopped.Load():
+			p.pause = make(chan struct{}) // the other goroutine hears of it too
+		}
+	}
+}
+
+// keep keeps a run that was read, as long as it is of use and not too much.
+func (p *pump) keep(data []byte, end *http1.Head) {
+	p.total += int64(len(data))
+	p.end = end
+	switch {
+	case !p.keeping:
+		p.drop()
+	case p.pause != nil && len(data) > 0:
+		// The other goroutine may be sending what it has adopted: that buffer
+		// stays as it is.
+		p.body = append(p.body[:len(p.body):len(p.body)], data...)
+	case p.total > maxKept:
+		p.keeping = false
+		p.drop()
+	case len(data) > 0:
+		p.body = appendLent(p.body, data)
+	}
+}
+
+func (p *pump) drop() {
+	if p.body != nil {
+		http1.PutBuffer(p.body)
+		p.body = nil
+	}
+}
+
+// settle says that the answer has begun: nothing need be sent again.
+func (p *pump) settle() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keeping = false
+	p.goOn()
+}
+
+// suspend reports whether the request, which its endpoint has refused, can be
+// sent again. Then nothing is written until resume, or stop.
+func (p *pump) suspend() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.keeping || p.broken.Load() {
+		return false
+	}
+	if p.pause == nil {
+		p.pause = make(chan struct{})
+	}
+	return true
+}
+
+// adopt makes another hop that of a suspended pump, and what was kept the
+// opening of the request. It is false when the client's side has failed, which
+// the new hop would not hear of.
+func (p *pump) adopt(h hop) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := &p.x.opening
+	p.hop = h
+	o.body, o.end, o.lent = p.body, p.end, false
+	o.form = formNone // the body may lie in it
+	p.sent, p.endSent = p.total, p.end != nil
+	return !p.broken.Load()
+}
+
+// resume lets a suspended pump go on, behind what adopt has given.
+func (p *pump) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.goOn()
+}
+
+func (p *pump) goOn() {
+	if p.pause != nil {
+		close(p.pause)
+		p.pause = nil
 	}
 }
 
@@ -149,9 +304,13 @@ func (p *pump) stop() ir.Reason {
 	if !p.ended() {
 		p.stopped.Store(true)
 		p.x.front.stopReading()
+		p.mu.Lock()
 		p.hop.stop()
+		p.goOn()
+		p.mu.Unlock()
 	}
 	<-p.done
+	p.drop()
 	p.x.bodyBusy = false
 	if done, _ := p.x.front.ended(); !done {
 		p.x.front.last()

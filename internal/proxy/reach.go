@@ -22,6 +22,7 @@ type landing struct {
 	uc     *upstream.Conn      // HTTP/1, or bytes
 	stream *http2.ClientStream // HTTP/2
 	own    *http2.ClientConn   // under stream, and shared with nobody; or nil
+	used   bool                // other exchanges had streams there before
 	err    error
 }
 
@@ -30,7 +31,9 @@ type race struct {
 	srv     *Server
 	connect time.Duration // how long one may take
 	prelude []byte        // sent before everything else
-	http2   bool
+	// http2: HTTP/2 is spoken there; either: it or HTTP/1, as the endpoint chooses;
+	// neither of them: HTTP/1, or bytes.
+	http2, either bool
 
 	ended chan landing // nil: none was ever started
 	open  int          // started and not waited for
@@ -40,10 +43,10 @@ type race struct {
 func (a *race) run(ep *upstream.Endpoint) landing {
 	ctx, cancel := context.WithTimeout(a.srv.ctx, a.connect)
 	defer cancel()
-	if a.http2 {
-		return a.srv.land2(ctx, ep, a.prelude)
+	if a.http2 || a.either {
+		return a.land2(ctx, ep)
 	}
-	uc, err := ep.DialFor(ctx, a.prelude)
+	uc, err := ep.DialHTTP1(ctx, a.prelude)
 	count(&a.srv.o.Stats.Upstream.Connects, err == nil)
 	return landing{ep: ep, uc: uc, err: err}
 }
@@ -152,7 +155,7 @@ func (s *search) next(same *upstream.Endpoint) (*upstream.Endpoint, ir.Reason) {
 		if x.attempts++; x.attempts > 1 {
 			x.srv.o.Stats.Upstream.Retries.Add(1)
 		}
-		if ep != same && x.atHand(ep, s.t) {
+		if ep != same && s.atHand(ep) {
 			return ep, ""
 		}
 		s.note(ep)
@@ -191,7 +194,7 @@ func (s *search) take(l landing) *upstream.Endpoint {
 	if l.uc != nil {
 		s.x.useHop1(l.uc)
 	} else {
-		s.x.hop = &hop2{x: s.x, s: l.stream, own: l.own}
+		s.x.hop = &hop2{x: s.x, s: l.stream, own: l.own, used: l.used}
 	}
 	return l.ep
 }
@@ -214,14 +217,15 @@ func (s *search) last() bool {
 // atHand makes x.hop a hop on a connection that is there. An idle connection is
 // always probed: not only may it have ended, but bytes that came after its last
 // answer would be taken for the next one, which may be somebody else's.
-func (x *exchange) atHand(ep *upstream.Endpoint, t *target) bool {
-	if t.proxyProtocol != 0 {
+func (s *search) atHand(ep *upstream.Endpoint) bool {
+	if s.prelude != nil {
 		return false // each connection speaks for one client
 	}
-	if t.http2 {
-		s, ok := takeStream(ep)
+	x := s.x
+	if s.http2 || s.either && ep.Agreement() != upstream.AgreementSingle {
+		stream, ok := takeStream(ep)
 		if ok {
-			x.hop = &hop2{x: x, s: s}
+			x.hop = &hop2{x: x, s: stream, used: true}
 		}
 		return ok
 	}
@@ -236,4 +240,11 @@ func (x *exchange) atHand(ep *upstream.Endpoint, t *target) bool {
 		}
 		uc.Close()
 	}
+}
+
+// newRace says how the request reaches its endpoint. What takes over its
+// connection (an upgrade, a login that belongs to it) needs an HTTP/1 one.
+func (x *exchange) newRace(r *route, t *target) race {
+	alone := x.req.Upgrade != nil || x.req.ConnectionAuth
+	return race{srv: x.srv, connect: r.connect, prelude: x.proxyHeader(t), http2: t.http2, either: t.either && !alone}
 }

@@ -422,5 +422,6 @@ func TestProxyProtocolOut(t *testing.T) {
 		f(fmt.Sprintf("v%d, TLS", version), version, ir.BackendHTTP1, true)
 		f(fmt.Sprintf("v%d, h2c", version), version, ir.BackendHTTP2, false)
 		f(fmt.Sprintf("v%d, HTTP/2 in TLS", version), version, ir.BackendHTTP2, true)
+		f(fmt.Sprintf("v%d, chosen in TLS", version), version, ir.BackendHTTP, true)
 	}
 }

@@ -82,8 +82,9 @@ type target struct {
 	service string
 	port    uint16
 	respond *ir.Respond
-	// http2, secure: the endpoints speak HTTP/2, TLS.
-	http2, secure bool
+	// http2, secure: the endpoints speak HTTP/2, TLS. either: they choose, with
+	// each connection, between HTTP/2 and HTTP/1.1.
+	http2, either, secure bool
 	// proxyProtocol is the version of the PROXY header that connections begin
 	// with; 0: none.
 	proxyProtocol int
@@ -338,6 +339,7 @@ func (c *Compiler) backend(t *target, id ir.BackendID, backends map[ir.BackendID
 	}
 	t.service, t.port, t.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
 	t.http2, t.secure = b.Protocol == ir.BackendHTTP2, b.TLS != nil
+	t.either = b.Protocol == ir.BackendHTTP && b.TLS != nil && allowsHTTP2(b.TLS)
 	t.backend = c.upstream(b)
 	return nil
 }
@@ -355,11 +357,33 @@ func (c *Compiler) upstream(b ir.Backend) *upstream.Backend {
 			}
 		}
 		protocols := []string{"http/1.1"}
-		if b.Protocol == ir.BackendHTTP2 {
+		switch {
+		case b.Protocol == ir.BackendHTTP2:
 			protocols = []string{"h2"}
+		case b.Protocol == ir.BackendHTTP && allowsHTTP2(b.TLS):
+			protocols = []string{"h2", "http/1.1"}
 		}
 		return c.certs.ClientConfig(b.TLS, shown, protocols...)
 	})
+}
+
+// allowsHTTP2 reports whether HTTP/2 may be offered with the settings: over TLS
+// 1.2 it must not be spoken with suites that it prohibits (RFC 9113, section
+// 9.2.2), and an endpoint may choose any that the user allows.
+func allowsHTTP2(t *ir.BackendTLS) bool {
+	if t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12 {
+		return false
+	}
+	for _, id := range t.CipherSuites {
+		switch id {
+		case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // target picks a share by weight: a smooth enough sequence, and the only

@@ -459,6 +459,9 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 		if b.TLS != nil && b.TLS.Certificate != "" {
 			usedCerts[b.TLS.Certificate] = true
 		}
+		if b.TLS == nil && b.Protocol == ir.BackendHTTP {
+			t.Errorf("backend %s chooses a protocol by ALPN without TLS", b.ID)
+		}
 		if b.TLS != nil && b.Protocol == ir.BackendTCP {
 			t.Errorf("backend %s: TLS inside TLS", b.ID)
 		}

@@ -341,13 +341,16 @@ func TestBridging(t *testing.T) {
 	unverified := "Ingress default/shop: Warning UnverifiedUpstream: "
 	annotation := unverified + nginx + "backend-protocol]\n"
 	f("plain", "", nil, speaks(ir.BackendHTTP1, false), "")
-	f("HTTPS", "", []string{"backend-protocol: HTTPS"}, speaks(ir.BackendHTTP1, true), annotation)
-	f("https, in lower case", "", []string{"backend-protocol: https"}, speaks(ir.BackendHTTP1, true), annotation)
+	f("HTTPS", "", []string{"backend-protocol: HTTPS"}, speaks(ir.BackendHTTP, true), annotation)
+	f("HTTPS, HTTP/1.1 only", "", []string{"backend-protocol: HTTPS", "proxy-http-version: 1.1"}, speaks(ir.BackendHTTP1, true), annotation)
+	f("HTTPS, HTTP/1.0", "", []string{"backend-protocol: HTTPS", "proxy-http-version: 1.0"}, speaks(ir.BackendHTTP1, true), annotation)
+	f("HTTP/1.1", "", []string{"proxy-http-version: 1.1"}, speaks(ir.BackendHTTP1, false), "")
+	f("https, in lower case", "", []string{"backend-protocol: https"}, speaks(ir.BackendHTTP, true), annotation)
 	f("GRPC", "", []string{"backend-protocol: GRPC"}, speaks(ir.BackendHTTP2, false), "")
 	f("GRPCS", "", []string{"backend-protocol: GRPCS"}, speaks(ir.BackendHTTP2, true), annotation)
 	f("appProtocol h2c", "kubernetes.io/h2c", nil, speaks(ir.BackendHTTP2, false), "")
 	f("appProtocol ws", "kubernetes.io/ws", nil, speaks(ir.BackendHTTP1, false), "")
-	f("appProtocol https", "https", nil, speaks(ir.BackendHTTP1, true), unverified+"spec.rules[0].http.paths[0].backend\n")
+	f("appProtocol https", "https", nil, speaks(ir.BackendHTTP, true), unverified+"spec.rules[0].http.paths[0].backend\n")
 	f("appProtocol wss", "kubernetes.io/wss", nil, speaks(ir.BackendHTTP1, true), unverified+"spec.rules[0].http.paths[0].backend\n")
 	f("the annotation wins", "https", []string{"backend-protocol: HTTP"}, speaks(ir.BackendHTTP1, false), "")
 	f("service-upstream", "", []string{"service-upstream: true"}, func(t *testing.T, b ir.Backend) {

@@ -14,7 +14,7 @@ import (
 type ClientOptions struct {
 	Limits       http1.Limits  // of responses: 64 KiB of fields, 100 of them
 	StreamWindow int           // 256 KiB: unread payload of one response
-	ConnWindow   int           // 1 MiB: of all responses of a connection; at least 65535
+	ConnWindow   int           // MaxStreams times StreamWindow: of all responses of a connection; at least 65535
 	IdleTimeout  time.Duration // 60 s: without any stream
 	ReadTimeout  time.Duration // 60 s: for a head, between two runs of a body
 	SendTimeout  time.Duration // 60 s: between two steps of a write
@@ -23,8 +23,9 @@ type ClientOptions struct {
 	// silent before it is asked for a sign of life, which it must give within
 	// PingTimeout (15 s).
 	PingInterval, PingTimeout time.Duration
-	// MaxStreams (1000) bounds the streams of a connection whatever the peer
-	// allows.
+	// MaxStreams (100) bounds the streams of a connection whatever the peer
+	// allows. With the default of ConnWindow no stream waits for another whose
+	// reader is slow.
 	MaxStreams int
 	Logger     *slog.Logger
 }
@@ -41,14 +42,14 @@ func NewClient(o ClientOptions) *Client {
 	orDefault(&o.Limits.HeadBytes, http1.LargeBuffer)
 	orDefault(&o.Limits.Fields, 100)
 	orDefault(&o.StreamWindow, 256<<10)
-	orDefault(&o.ConnWindow, 1<<20)
 	orDefault(&o.IdleTimeout, 60*time.Second)
 	orDefault(&o.ReadTimeout, 60*time.Second)
 	orDefault(&o.SendTimeout, 60*time.Second)
 	orDefault(&o.HeadTimeout, 10*time.Second)
 	orDefault(&o.PingInterval, 15*time.Second)
 	orDefault(&o.PingTimeout, 15*time.Second)
-	orDefault(&o.MaxStreams, 1000)
+	orDefault(&o.MaxStreams, 100)
+	orDefault(&o.ConnWindow, o.MaxStreams*o.StreamWindow)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -169,6 +170,41 @@ func (c *ClientConn) Settled() bool {
 	return c.settled
 }
 
+// Ready waits until the endpoint's SETTINGS have come: before, nobody knows that
+// it speaks HTTP/2 at all, nor how many streams it takes. It fails with what
+// ended the connection, or ctx's error.
+func (c *ClientConn) Ready(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.settled {
+		if c.err != nil {
+			return c.err
+		}
+		if c.ending || c.goneBy {
+			return ErrNoStream
+		}
+		if err := c.await(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await waits until something has changed. mu is held, but not meanwhile.
+func (c *ClientConn) await(ctx context.Context) error {
+	if c.vacancy == nil {
+		c.vacancy = make(chan struct{})
+	}
+	vacancy := c.vacancy
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-vacancy:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
 // TryOpen gives a stream if the endpoint allows one more now.
 func (c *ClientConn) TryOpen() (*ClientStream, bool) {
 	c.mu.Lock()
@@ -191,17 +227,7 @@ func (c *ClientConn) Open(ctx context.Context) (*ClientStream, error) {
 		if int64(len(c.streams)+c.reserved) < c.limit() {
 			return c.reserveStream(), nil
 		}
-		if c.vacancy == nil {
-			c.vacancy = make(chan struct{})
-		}
-		vacancy := c.vacancy
-		c.mu.Unlock()
-		select {
-		case <-vacancy:
-		case <-ctx.Done():
-		}
-		c.mu.Lock()
-		if err := ctx.Err(); err != nil {
+		if err := c.await(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -239,7 +265,7 @@ func (c *ClientConn) goneAway(last uint32, code Code, why string) error {
 		}
 		delete(c.streams, id)
 		c.closed.add(id, true)
-		s.end(&StreamError{Code: CodeRefused, Remote: true, Unprocessed: true})
+		s.end(&StreamError{Code: CodeRefused, Remote: true, Unprocessed: !s.hasHead})
 	}
 	if code != CodeNo {
 		c.o.logger.Debug("endpoint ends HTTP/2 connection", "code", code.String(), "why", why)

@@ -30,7 +30,8 @@ type Endpoint struct {
 	probe bool    // the next exchange must connect, to find out
 	muxes []Mux   // connections that exchanges share
 
-	making chan struct{} // holds one token while a Mux is made
+	making    chan struct{} // holds one token while a Mux is made
+	agreement atomic.Int32  // an Agreement
 }
 
 func newEndpoint(a netip.AddrPort, s *settings, gone bool) *Endpoint {
@@ -118,6 +119,16 @@ func (e *Endpoint) Dial(ctx context.Context) (*Conn, error) { return e.DialFor(c
 // before TLS. Such a connection must not be put back when prelude names the
 // client.
 func (e *Endpoint) DialFor(ctx context.Context, prelude []byte) (*Conn, error) {
+	return e.dial(ctx, prelude, false)
+}
+
+// DialHTTP1 is DialFor for a request that HTTP/2 cannot carry: of what the
+// backend offers by ALPN, the endpoint sees nothing but http/1.1.
+func (e *Endpoint) DialHTTP1(ctx context.Context, prelude []byte) (*Conn, error) {
+	return e.dial(ctx, prelude, true)
+}
+
+func (e *Endpoint) dial(ctx context.Context, prelude []byte, http1 bool) (*Conn, error) {
 	if !e.settings.addresses.Allows(e.addr) {
 		return nil, &DialError{Addr: e.addr, Failure: DialDenied, Err: ErrAddressDenied}
 	}
@@ -138,7 +149,7 @@ func (e *Endpoint) DialFor(ctx context.Context, prelude []byte) (*Conn, error) {
 		return nil, &DialError{Addr: e.addr, Failure: f, Err: err}
 	}
 	e.health.recover()
-	secured, err := e.begin(ctx, nc, prelude)
+	secured, err := e.begin(ctx, nc, prelude, http1)
 	if err != nil {
 		e.active.Add(-1)
 		_ = nc.Close()

@@ -210,8 +210,7 @@ func (m *Manager) SecureBackend(b ir.Backend, secure func() (*tls.Config, error)
 	}
 	made := newBackend(b, m.settings, m.ledger)
 	if secure != nil {
-		cfg, err := secure()
-		made.security = &security{config: cfg, err: err}
+		made.security = newSecurity(secure())
 	}
 	m.backends[b.ID] = made
 	m.byKey[made.key] = append(m.byKey[made.key], made)

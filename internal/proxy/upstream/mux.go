@@ -10,6 +10,28 @@ type Mux interface {
 	Drain()
 }
 
+// Agreement is what an endpoint that had the choice of protocols has chosen on
+// the last connection that was made. It says what to expect of the next one, and
+// binds nobody.
+type Agreement int32
+
+// What can be agreed on.
+const (
+	AgreementUnknown Agreement = iota
+	AgreementSingle            // a connection carries one exchange after the other
+	AgreementShared            // a connection is a Mux
+)
+
+// Agreement tells what SetAgreement was told last.
+func (e *Endpoint) Agreement() Agreement { return Agreement(e.agreement.Load()) }
+
+// SetAgreement keeps what a new connection has agreed on.
+func (e *Endpoint) SetAgreement(a Agreement) {
+	if e.Agreement() != a {
+		e.agreement.Store(int32(a))
+	}
+}
+
 // UseMux offers the endpoint's connections to try, until one is taken.
 func (e *Endpoint) UseMux(try func(Mux) bool) bool {
 	e.mu.Lock()

@@ -34,7 +34,7 @@ func httpVersion() reader {
 		if value != "1.0" && value != "1.1" {
 			return bad(value, grammar)
 		}
-		s.http10 = value == "1.0"
+		s.http1, s.http10 = true, value == "1.0"
 		return finding{}
 	}}
 }
@@ -114,7 +114,7 @@ func (l *lowering) target(t resolve.Target, field string) *candidate.Backend {
 	switch s.protocol {
 	case "HTTP":
 	case "HTTPS":
-		encrypted = true
+		encrypted, b.Protocol = true, s.chosenByEndpoint()
 	case "GRPC":
 		b.Protocol = ir.BackendHTTP2
 	case "GRPCS":
@@ -123,7 +123,9 @@ func (l *lowering) target(t resolve.Target, field string) *candidate.Backend {
 		switch t.AppProtocol {
 		case "kubernetes.io/h2c":
 			b.Protocol = ir.BackendHTTP2
-		case "https", "kubernetes.io/wss":
+		case "https":
+			encrypted, b.Protocol = true, s.chosenByEndpoint()
+		case "kubernetes.io/wss": // WebSocket, which is of HTTP/1.1 (RFC 6455)
 			encrypted = true
 		}
 	}
@@ -141,6 +143,15 @@ func (l *lowering) target(t resolve.Target, field string) *candidate.Backend {
 			`set proxy-ssl-verify: "on", with proxy-ssl-secret naming a Secret whose ca.crt signs the endpoints' certificates; --verify-upstreams makes that the default`)
 	}
 	return b
+}
+
+// chosenByEndpoint is the protocol under TLS: HTTP/2 where the endpoint speaks
+// it, unless proxy-http-version says otherwise.
+func (s *settings) chosenByEndpoint() ir.BackendProtocol {
+	if s.http1 {
+		return ir.BackendHTTP1
+	}
+	return ir.BackendHTTP
 }
 
 func (l *lowering) encrypt(b *candidate.Backend, t resolve.Target) {

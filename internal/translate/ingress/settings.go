@@ -24,7 +24,7 @@ type settings struct {
 	// What is spoken with endpoints.
 	protocol        string
 	serviceUpstream choice
-	http10          bool
+	http1, http10   bool
 	bridge          bridgeSettings
 
 	// Guards.
