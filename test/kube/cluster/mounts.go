@@ -42,7 +42,10 @@ func unmount(chosen func(point string) bool) error {
 	var all error
 	for _, point := range slices.Backward(points) {
 		// Detached: what still has a file open in there is about to end.
-		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
+		err := unix.Unmount(point, unix.MNT_DETACH)
+		// Below a directory bound to itself, as /run/netns is, a mount is
+		// there twice, and goes with its twin.
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			all = errors.Join(all, fmt.Errorf("cannot unmount %s: %w", point, err))
 		}
 		_ = os.Remove(point)

@@ -1,30 +1,391 @@
 package cluster_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"gatehouse.dev/gatehouse/test/kube/cluster"
+	"gatehouse.dev/gatehouse/test/kube/image"
+	"gatehouse.dev/gatehouse/test/kube/internal/cgroup"
+	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
+	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, nil)) }
+// serverEnv is the path of the test server's image.
+const serverEnv = "TEST_SERVER_IMAGE"
 
+func TestMain(m *testing.M) {
+	os.Exit(cluster.Main(m, func(ctx context.Context) error {
+		archive, err := image.TestServerImage(ctx)
+		return errors.Join(err, os.Setenv(serverEnv, archive))
+	}))
+}
+
+// testServer runs on every node.
+const testServer = `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: echo, namespace: default}
+spec:
+  selector: {matchLabels: {app: echo}}
+  template:
+    metadata: {labels: {app: echo}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: echo
+        image: ` + image.TestServer + `
+        imagePullPolicy: Never
+        ports: [{containerPort: 8080}]
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+        env:
+        - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+        - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+        - {name: END, value: abrupt}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo, namespace: default}
+spec:
+  type: NodePort
+  clusterIP: 10.96.7.7
+  selector: {app: echo}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30007}]
+`
+
+const (
+	serviceAddr = "10.96.7.7:80"
+	nodePort    = "30007"
+)
+
+// TestNodes shows a cluster of three nodes from its start to its end, with what
+// tests do to it in between.
 func TestNodes(t *testing.T) {
-	ctx := t.Context()
-	begin := time.Now()
-	c, err := cluster.Start(ctx, cluster.Options{Nodes: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("up after %v", time.Since(begin).Round(time.Millisecond))
-	defer func() {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	timed := func(what string, f func() error) {
+		t.Helper()
 		begin := time.Now()
+		if err := f(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		t.Logf("%s: %v", what, time.Since(begin).Round(10*time.Millisecond))
+	}
+
+	var c *cluster.Cluster
+	timed("up", func() (err error) {
+		c, err = cluster.Start(ctx, cluster.Options{Name: "nodes-test", Nodes: 3, Images: []string{os.Getenv(serverEnv)}})
+		return err
+	})
+	defer func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-		t.Logf("down after %v", time.Since(begin).Round(time.Millisecond))
 	}()
-	out, err := c.Kubectl(ctx, "get", "nodes,pods,svc,events", "-A", "-o", "wide")
-	t.Log(out, err)
+	timed("pods", func() error {
+		if err := c.Apply(ctx, testServer); err != nil {
+			return err
+		}
+		_, err := c.Kubectl(ctx, "rollout", "status", "daemonset/echo", "--timeout=60s")
+		return err
+	})
+	timed("services", func() error { return reachable(ctx, c) })
+	timed("a node cut off", func() error { return cutOff(ctx, c) })
+	timed("a node mended", func() error { return mended(ctx, c) })
+	timed("API server stopped and started", func() error {
+		if err := c.StopAPIServer(ctx); err != nil {
+			return err
+		}
+		if err := reachable(ctx, c); err != nil {
+			return err
+		}
+		return c.StartAPIServer(ctx)
+	})
+	timed("containerd restarted", func() error { return restarted(ctx, c) })
+	timed("a node added", func() error {
+		if _, err := c.AddNode(ctx); err != nil {
+			return err
+		}
+		if _, err := c.Kubectl(ctx, "rollout", "status", "daemonset/echo", "--timeout=60s"); err != nil {
+			return err
+		}
+		return reachable(ctx, c)
+	})
+	timed("down", c.Close)
+	if left := leftBehind(t, "nodes-test"); len(left) > 0 {
+		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	}
+}
+
+// answer is what a test server says about itself.
+type answer struct{ Node, IP, Remote string }
+
+// ask asks a test server over a new connection.
+func ask(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), addr string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return answer{}, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	var a answer
+	if err := json.Unmarshal(text, &a); err != nil {
+		return a, fmt.Errorf("%w: %s", err, text)
+	}
+	return a, nil
+}
+
+func outside(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, addr)
+}
+
+// reachable is nil when every node's pod can be reached by its own address, the
+// ClusterIP and the NodePort of every node, within ten seconds: rules follow
+// endpoints a little later.
+func reachable(ctx context.Context, c *cluster.Cluster) error {
+	return cluster.Eventually(ctx, 10*time.Second, func(ctx context.Context) error {
+		for _, n := range c.Nodes() {
+			// From outside, and from the node.
+			if _, err := ask(ctx, outside, net.JoinHostPort(n.IP().String(), nodePort)); err != nil {
+				return err
+			}
+			seen := map[string]bool{}
+			for range 20 * len(c.Nodes()) {
+				a, err := ask(ctx, n.DialContext, serviceAddr)
+				if err != nil {
+					return fmt.Errorf("from %s: %w", n.Name(), err)
+				}
+				seen[a.Node] = true
+				if len(seen) == len(c.Nodes()) {
+					break
+				}
+			}
+			if len(seen) != len(c.Nodes()) {
+				return fmt.Errorf("from %s, %s leads to %v only", n.Name(), serviceAddr, seen)
+			}
+			// Nobody changes a pod's or the outside's address.
+			pod, err := podOf(ctx, c, n)
+			if err != nil {
+				return err
+			}
+			a, err := ask(ctx, outside, pod)
+			if err != nil {
+				return err
+			}
+			if host, _, _ := net.SplitHostPort(a.Remote); a.Node != n.Name() || host != cluster.OutsideIP {
+				return fmt.Errorf("%s on %s says %+v", pod, n.Name(), a)
+			}
+		}
+		return nil
+	})
+}
+
+// pods remembers the addresses of pods, for when the API server is away.
+var pods = map[string]string{}
+
+func podOf(ctx context.Context, c *cluster.Cluster, n *cluster.Node) (string, error) {
+	if pods[n.Name()] == "" {
+		ip, err := c.Kubectl(ctx, "get", "pods", "--selector=app=echo", "--field-selector=spec.nodeName="+n.Name(), "--output=jsonpath={.items[*].status.podIP}")
+		if err != nil || ip == "" {
+			return "", fmt.Errorf("there is no pod on %s: %w", n.Name(), err)
+		}
+		pods[n.Name()] = net.JoinHostPort(ip, "8080")
+	}
+	return pods[n.Name()], nil
+}
+
+// cutOff cuts the last of three nodes off. Who talks to it or from it is told
+// nothing; the others are as before.
+func cutOff(ctx context.Context, c *cluster.Cluster) error {
+	cut, other := c.Nodes()[2], c.Nodes()[0]
+	cutPod, err := podOf(ctx, c, cut)
+	if err != nil {
+		return err
+	}
+	otherPod, err := podOf(ctx, c, other)
+	if err != nil {
+		return err
+	}
+	open, err := outside(ctx, "tcp", cutPod)
+	if err != nil {
+		return err
+	}
+	defer open.Close()
+	if err := errors.Join(cut.Cut(ctx), cut.Cut(ctx)); err != nil {
+		return err
+	}
+	for what, f := range map[string]func(context.Context) error{
+		"from outside to the node":  func(ctx context.Context) error { return drop(outside(ctx, "tcp", cut.IP().String()+":10250")) },
+		"from outside to its pod":   func(ctx context.Context) error { return drop(outside(ctx, "tcp", cutPod)) },
+		"from a node to its pod":    func(ctx context.Context) error { return drop(other.DialContext(ctx, "tcp", cutPod)) },
+		"from the node outside":     func(ctx context.Context) error { return drop(cut.DialContext(ctx, "tcp", cluster.OutsideIP+":6443")) },
+		"from the node to a pod":    func(ctx context.Context) error { return drop(cut.DialContext(ctx, "tcp", otherPod)) },
+		"on a connection from then": func(ctx context.Context) error { return exchange(ctx, open) },
+	} {
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		err := f(brief)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("%s: %v, want silence", what, err)
+		}
+	}
+	if _, err := ask(ctx, outside, otherPod); err != nil {
+		return err
+	}
+	if _, err := ask(ctx, cut.DialContext, cutPod); err != nil {
+		return fmt.Errorf("on the node itself: %w", err)
+	}
+	return nil
+}
+
+func mended(ctx context.Context, c *cluster.Cluster) error {
+	cut := c.Nodes()[2]
+	if err := errors.Join(cut.Mend(ctx), cut.Mend(ctx)); err != nil {
+		return err
+	}
+	if _, err := c.Kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=60s", "node/"+cut.Name()); err != nil {
+		return err
+	}
+	return reachable(ctx, c)
+}
+
+func drop(conn net.Conn, err error) error {
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+// exchange sends a request on an open connection and waits for an answer.
+func exchange(ctx context.Context, conn net.Conn) error {
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return err
+	}
+	_, err := conn.Read(make([]byte, 1))
+	return err
+}
+
+// restarted stops containerd on a node, which stops nothing else, and starts it.
+// After that, pods can be made there.
+func restarted(ctx context.Context, c *cluster.Cluster) error {
+	n := c.Nodes()[1]
+	if err := n.StopContainerd(ctx); err != nil {
+		return err
+	}
+	pod, err := podOf(ctx, c, n)
+	if err != nil {
+		return err
+	}
+	if _, err := ask(ctx, outside, pod); err != nil {
+		return err
+	}
+	if err := n.StartContainerd(ctx); err != nil {
+		return err
+	}
+	if err := n.RestartContainerd(ctx); err != nil {
+		return err
+	}
+	if _, err := ask(ctx, outside, pod); err != nil {
+		return err
+	}
+	if _, err := c.Kubectl(ctx, "delete", "pod", "--selector=app=echo", "--field-selector=spec.nodeName="+n.Name()); err != nil {
+		return err
+	}
+	delete(pods, n.Name())
+	if _, err := c.Kubectl(ctx, "rollout", "status", "daemonset/echo", "--timeout=60s"); err != nil {
+		return err
+	}
+	return reachable(ctx, c)
+}
+
+// leftBehind lists what a closed cluster should have taken with it.
+func leftBehind(t *testing.T, name string) (left []string) {
+	t.Helper()
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range processes {
+		text, err := os.ReadFile(file)
+		// PID 1 and the test, both the test binary; what just ended has no text.
+		if err != nil || len(text) == 0 || strings.HasPrefix(string(text), os.Args[0]+"\x00") {
+			continue
+		}
+		left = append(left, "process "+file+": "+strings.ReplaceAll(string(text), "\x00", " "))
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		for _, part := range []string{"/run/disk-", "/run/netns/", "overlay", name} {
+			if strings.Contains(line, part) {
+				left = append(left, "mount "+line)
+				break
+			}
+		}
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if l.Flags&net.FlagLoopback == 0 {
+			left = append(left, "interface "+l.Name)
+		}
+	}
+	if there, err := cgroup.Exists("gatehouse-" + name); there || err != nil {
+		left = append(left, fmt.Sprintf("a control group: %v", err))
+	}
+	cache, err := gobuild.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(cache, "clusters", name)); !os.IsNotExist(err) {
+		left = append(left, fmt.Sprintf("a directory: %v", err))
+	}
+	return left
+}
+
+// TestMachine shows that the machine's settings are not what kubelet wants them
+// to be: nothing changed them.
+func TestMachine(t *testing.T) {
+	var fs unix.Statfs_t
+	for _, setting := range []string{"vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"} {
+		if err := unix.Statfs(filepath.Join("/proc/sys", setting), &fs); err != nil {
+			t.Fatal(err)
+		}
+		if fs.Type == unix.PROC_SUPER_MAGIC {
+			t.Errorf("%s is the machine's own", setting)
+		}
+	}
+	if !slices.Contains(os.Environ(), "GATEHOUSE_TEST_SANDBOX=inner") {
+		t.Error("the test is not in a sandbox")
+	}
 }
