@@ -27,7 +27,7 @@ func main() {
 	err := app.Command(versionString(), app.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}).ExecuteContext(ctx)
 	switch {
 	case err == nil:
-	case errors.Is(err, app.ErrRejected):
+	case errors.Is(err, app.ErrRejected), errors.Is(err, app.ErrIncomplete):
 		os.Exit(1)
 	default:
 		fmt.Fprintln(os.Stderr, "gatehouse:", err)

@@ -19,7 +19,7 @@ func newRegistry(o Options) *prometheus.Registry {
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{stats: o.Stats, log: o.Log, version: o.Version, d: newDescriptions()},
+		&collector{ejections: o.Ejections, stats: o.Stats, log: o.Log, version: o.Version, d: newDescriptions()},
 	)
 	return r
 }
@@ -30,7 +30,7 @@ func newRegistry(o Options) *prometheus.Registry {
 type descriptions struct {
 	buildInfo, requests, duration, upstreamLatency, requestSize, responseSize, answers,
 	connectionsActive, connectionsAccepted, connectionsRefused, tlsHandshakes, upstreamConnects, upstreamRetries,
-	configGeneration, configLastSuccess, objectsRejected, logWritten, logDropped *prometheus.Desc
+	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, logWritten, logDropped *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -58,6 +58,9 @@ func newDescriptions() descriptions {
 		tlsHandshakes:    d("tls_handshakes_total", "TLS handshakes with clients, by how they ended.", "result"),
 		upstreamConnects: d("upstream_connects_total", "Attempts to connect to an endpoint, by how they ended.", "result"),
 		upstreamRetries:  d("upstream_retries_total", "Attempts beyond the first of a request."),
+		upstreamEjections: d("upstream_ejections_total",
+			"How often an endpoint was ejected because a connect failed or its host vanished."),
+		upstreamEjected:  d("upstream_endpoints_ejected", "Addresses of endpoints that are avoided now."),
 		configGeneration: d("config_generation", "Generation of the configuration that serves."),
 		configLastSuccess: d("config_last_success_timestamp_seconds",
 			"When the configuration that serves was built, in Unix time; 0 before the first."),
@@ -72,16 +75,17 @@ func (d *descriptions) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		d.buildInfo, d.requests, d.duration, d.upstreamLatency, d.requestSize, d.responseSize, d.answers,
 		d.connectionsActive, d.connectionsAccepted, d.connectionsRefused, d.tlsHandshakes, d.upstreamConnects,
-		d.upstreamRetries, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.logWritten, d.logDropped,
+		d.upstreamRetries, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.logWritten, d.logDropped,
 	}
 }
 
 // collector reads the counts when asked; it keeps none.
 type collector struct {
-	stats   *stats.Registry
-	log     *accesslog.Logger
-	version string
-	d       descriptions
+	ejections func() (uint64, int)
+	stats     *stats.Registry
+	log       *accesslog.Logger
+	version   string
+	d         descriptions
 }
 
 // Describe implements prometheus.Collector.
@@ -108,6 +112,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	outcomes(out, c.d.tlsHandshakes, &c.stats.TLSHandshakes)
 	outcomes(out, c.d.upstreamConnects, &c.stats.Upstream.Connects)
 	out.counter(c.d.upstreamRetries, c.stats.Upstream.Retries.Load())
+	var ejections uint64
+	var ejected int
+	if c.ejections != nil {
+		ejections, ejected = c.ejections()
+	}
+	out.counter(c.d.upstreamEjections, ejections)
+	out.gauge(c.d.upstreamEjected, float64(ejected))
 	out.gauge(c.d.configGeneration, float64(c.stats.Config.Generation.Load()))
 	out.gauge(c.d.configLastSuccess, float64(c.stats.Config.LastSuccess.Load())/float64(time.Second))
 	out.gauge(c.d.objectsRejected, float64(c.stats.Config.Rejected.Load()))

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -40,6 +41,11 @@ type Options struct {
 	Report   func() any               // what translation says, to be shown as JSON
 	Verdicts func() []verdict.Verdict // about all objects
 
+	Upstreams func() any                         // backends and their endpoints, to be shown as JSON
+	Ejections func() (total uint64, ejected int) // of endpoints; nil: none
+	Recent    *Recent                            // the last lines of the log; nil: none
+	Flags     func() map[string]string           // by name, what the program runs with; nil: not shown
+
 	PProf   bool     // serve /debug/pprof/
 	Hosts   []string // names besides IP addresses and localhost by which /debug may be asked for
 	Version string   // of this build
@@ -49,6 +55,7 @@ type Options struct {
 // Server holds the handlers.
 type Server struct {
 	o       Options
+	started time.Time
 	metrics http.Handler
 }
 
@@ -56,6 +63,9 @@ type Server struct {
 func New(o Options) *Server {
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
+	}
+	if o.Upstreams == nil {
+		o.Upstreams = func() any { return nil }
 	}
 	if o.Degraded == nil {
 		o.Degraded = func() error { return nil }
@@ -72,7 +82,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, metrics: promhttp.HandlerFor(newRegistry(o), promhttp.HandlerOpts{
+	return &Server{o: o, started: time.Now(), metrics: promhttp.HandlerFor(newRegistry(o), promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
 		// One bad series must not hide all the others.
 		ErrorHandling:       promhttp.ContinueOnError,
@@ -107,6 +117,11 @@ func (s *Server) debug() []endpoint {
 		{"/debug/verdicts", "what is wrong with which object", s.dump(func() any {
 			return append([]verdict.Verdict{}, s.o.Verdicts()...) // [] rather than null
 		})},
+		{"/debug/upstreams", "backends with their endpoints: connections, and who is ejected and why", s.dump(s.o.Upstreams)},
+		{"/debug/process", "version, flags, environment without secrets, memory", s.dump(s.process)},
+		{"/debug/log", "the last warnings and errors, and lines of level info", text(s.recent)},
+		{"/debug/failures", "the last requests that failed", text(s.failures)},
+		{"/debug/goroutines", "what all goroutines do, the same ones counted", http.HandlerFunc(goroutines)},
 	}
 	if s.o.PProf {
 		all = append(all,

@@ -36,8 +36,9 @@ import (
 
 // Gateway is a running `gatehouse serve`.
 type Gateway struct {
-	s   *settings
-	log *slog.Logger
+	s      *settings
+	log    *slog.Logger
+	recent *admin.Recent // the last lines of log
 
 	store    *view.Store
 	source   source
@@ -70,7 +71,9 @@ func New(o Options, version string, log *slog.Logger, access io.Writer) (*Gatewa
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{s: s, log: log, store: view.NewStore(), stats: stats.New()}
+	recent := &admin.Recent{}
+	log = slog.New(recent.Handler(log.Handler()))
+	g := &Gateway{s: s, log: log, recent: recent, store: view.NewStore(), stats: stats.New()}
 	if g.adminListener, err = listen("admin", s.admin); err != nil {
 		return nil, err
 	}
@@ -115,9 +118,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	g.upstream = upstream.New(upstream.Options{
 		Addresses: policy, MaxIdlePerEndpoint: s.UpstreamMaxIdle, IdleTimeout: s.UpstreamIdleTimeout, Log: g.log,
 	})
-	if s.format != accesslog.Off {
-		g.access = accesslog.New(access, s.format, 0)
-	}
+	g.access = accesslog.New(access, s.format, 0) // off too: it keeps what failed
 	g.tickets = certs.NewTickets()
 	o := proxy.Options{
 		Upstream: g.upstream, Stats: g.stats, Log: g.access, Logger: g.log, TrustedProxies: s.trusted,
@@ -254,10 +255,8 @@ func (g *Gateway) Run(ctx context.Context, version string) error {
 		})
 	}
 	start(after, "upstream", g.upstream.Run)
-	if g.access != nil {
-		// The last lines come with the last connections: it ends after them.
-		start(after, "access log", g.access.Run)
-	}
+	// The last lines come with the last connections: it ends after them.
+	start(after, "access log", g.access.Run)
 	start(after, "source", g.source.Run)
 	start(after, "control loop", g.loop.Run)
 	if g.writer != nil {
@@ -292,6 +291,10 @@ func (g *Gateway) adminOptions(version string) admin.Options {
 		Config:   func() *ir.Config { return g.loop.state().config },
 		Report:   func() any { return g.loop.state().report },
 		Verdicts: func() []verdict.Verdict { return g.loop.state().verdicts },
+
+		Recent: g.recent, Flags: func() map[string]string { return g.s.Flags }, Logger: g.log,
+		Upstreams: func() any { return g.upstream.Describe(time.Now()) },
+		Ejections: func() (uint64, int) { return g.upstream.Ejections(), len(g.upstream.Ejected(time.Now())) },
 	}
 }
 

@@ -36,6 +36,7 @@ Kubernetes API server or from a directory of the same manifests.
   gatehouse serve --manifests DIR       serve a directory, without a cluster
   gatehouse serve                       serve the cluster this runs in
   gatehouse check DIR                   what would be accepted, what not, and why
+  gatehouse bundle                      an archive of what explains a running one
 
 Every flag can also be given in the environment: --http-addr is
 GATEHOUSE_HTTP_ADDR; lists are separated by commas. A flag wins.`,
@@ -45,7 +46,7 @@ GATEHOUSE_HTTP_ADDR; lists are separated by commas. A flag wins.`,
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
-	root.AddCommand(serveCommand(version, std), demoCommand(version, std), checkCommand(std), versionCommand(version, std))
+	root.AddCommand(serveCommand(version, std), demoCommand(version, std), checkCommand(std), bundleCommand(version, std), versionCommand(version, std))
 	return root
 }
 
@@ -106,6 +107,8 @@ func (o *Options) complete(f *pflag.FlagSet) error {
 	if !f.Changed("allow-local-endpoints") {
 		o.AllowLocalEndpoints = o.Manifests != ""
 	}
+	o.Flags = map[string]string{}
+	f.VisitAll(func(fl *pflag.Flag) { o.Flags[fl.Name] = fl.Value.String() })
 	return err
 }
 

@@ -16,7 +16,7 @@ func TestFlagsDocumented(t *testing.T) {
 	b.WriteString("# Flags\n\n<!-- Written by \"go test ./internal/app -run FlagsDocumented -update\" from the flags: do not edit. -->\n\n" +
 		"Each can also be given in the environment, lists with commas; a flag wins. `demo` takes those of `serve` but\n" +
 		"`--kubeconfig`; with it `--access-log` is off and `--log-level` is warn unless they are given.\n")
-	for _, name := range []string{"serve", "check"} {
+	for _, name := range []string{"serve", "check", "bundle"} {
 		fmt.Fprintf(&b, "\n## gatehouse %s\n\n| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n", name)
 		find(t, name).Flags().VisitAll(func(fl *pflag.Flag) {
 			def := fl.DefValue

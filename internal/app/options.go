@@ -20,6 +20,8 @@ import (
 
 // Options are the settings of `gatehouse serve`, as given by flags.
 type Options struct {
+	Flags map[string]string // all of them as they were given, for diagnostics
+
 	Manifests  string // directory or file; empty: an API server
 	Kubeconfig string // empty: in-cluster
 

@@ -45,6 +45,8 @@ type Logger struct {
 	active []byte // being filled
 	closed bool
 
+	failures failures
+
 	pending chan struct{} // the active buffer is no longer empty
 	urgent  chan struct{} // the active buffer is half full
 
@@ -73,8 +75,11 @@ func New(w io.Writer, f Format, maxBuffer int) *Logger {
 
 // Log takes one request. It keeps nothing of e, allocates nothing and never
 // waits for the writer. Calls before Run are kept for it as far as the buffer
-// goes, calls after it are dropped and counted. With Off it does nothing.
+// goes, calls after it are dropped and counted. With Off it only keeps failures.
 func (l *Logger) Log(e *Entry) {
+	if e.failed() {
+		l.failures.add(e)
+	}
 	if l.format == Off {
 		return
 	}
@@ -127,6 +132,11 @@ func (l *Logger) swap(empty []byte, last bool) []byte {
 func (l *Logger) Counts() (written, dropped uint64) {
 	return l.written.Load(), l.dropped.Load()
 }
+
+// Failures gives the last 100 requests that failed as lines of JSON, the oldest
+// first, without the client's address, user, query and other fields. When many
+// fail in the same instant some are passed over.
+func (l *Logger) Failures() []byte { return l.failures.text() }
 
 // Run writes lines until ctx ends, then what is left, and closes nothing. It
 // returns an error only if the writer still stalls two seconds after ctx

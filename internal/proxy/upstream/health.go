@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync"
@@ -211,6 +212,52 @@ func (n *node) heard(h *health) {
 // doubtful reports whether endpoints here come second.
 func (n *node) doubtful(t time.Duration) bool { return n != nil && int64(t) < n.avoided.Load() }
 
+// Described is a Backend as it is at one moment, for people.
+type Described struct {
+	Backend   string              `json:"backend"`
+	Endpoints []DescribedEndpoint `json:"endpoints"` // sorted by address
+}
+
+// DescribedEndpoint is an Endpoint as it is at one moment.
+type DescribedEndpoint struct {
+	Address string `json:"address"`
+	Node    string `json:"node,omitempty"`
+	Active  int    `json:"active"` // connections in use or being made; HTTP/2 ones all the time
+	Idle    int    `json:"idle"`   // connections kept for later
+	// NodeDoubtful: nobody answers at two Pods of the node or more, so that all
+	// its endpoints come second.
+	NodeDoubtful bool     `json:"nodeDoubtful,omitempty"`
+	Ejected      *Ejected `json:"ejected,omitempty"`
+}
+
+// Describe tells of all Backends, sorted.
+func (m *Manager) Describe(now time.Time) []Described {
+	t := m.settings.at(now)
+	out := []Described{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range m.backends {
+		d := Described{Backend: string(b.id), Endpoints: []DescribedEndpoint{}}
+		for _, e := range b.endpoints() {
+			e.mu.Lock()
+			idle := len(e.idle)
+			e.mu.Unlock()
+			de := DescribedEndpoint{
+				Address: e.text, Node: e.Node(), Active: e.Active(), Idle: idle, NodeDoubtful: e.health.node.doubtful(t),
+			}
+			if e.ejected(t) {
+				ejected := e.health.describe(m.settings, t)
+				ejected.Backends = nil
+				de.Ejected = &ejected
+			}
+			d.Endpoints = append(d.Endpoints, de)
+		}
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b Described) int { return cmp.Compare(a.Backend, b.Backend) })
+	return out
+}
+
 // Ejected is an address that gets no new requests while another does.
 type Ejected struct {
 	Address  string    `json:"address"`
@@ -219,7 +266,7 @@ type Ejected struct {
 	Failures int       `json:"failures"`
 	Since    time.Time `json:"since,omitzero"` // of the first of these failures
 	Until    time.Time `json:"until"`          // then one request finds out
-	Backends []string  `json:"backends"`
+	Backends []string  `json:"backends,omitempty"`
 	// NodeDoubtful: nobody answers at two addresses of the node or more, and its
 	// other endpoints come second too.
 	NodeDoubtful bool `json:"nodeDoubtful,omitempty"`

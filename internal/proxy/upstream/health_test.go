@@ -220,3 +220,30 @@ func TestGone(t *testing.T) {
 		t.Error("not gone although its backend has it no more")
 	}
 }
+
+func TestDescribe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{}
+		m := New(Options{Dialer: f.dial})
+		defer m.close()
+		m.Update(stateOf(on("cart"), on("shop", addrA, "one", addrB, "two")))
+		shop := m.Backend(backendOf("shop"))
+		m.Backend(backendOf("cart"))
+		idle := dialOK(t, endpointAt(t, shop, addrA))
+		endpointAt(t, shop, addrA).Put(idle, time.Now())
+		defer dialOK(t, endpointAt(t, shop, addrA)).Close()
+		f.set(addrB, errRefused)
+		_, _ = endpointAt(t, shop, addrB).Dial(t.Context())
+		got := m.Describe(time.Now())
+		if len(got) != 2 || got[0].Backend != "default/cart:80" || got[0].Endpoints == nil || len(got[1].Endpoints) != 2 {
+			t.Fatalf("%+v", got)
+		}
+		a, b := got[1].Endpoints[0], got[1].Endpoints[1]
+		if a.Address != addrA || a.Node != "one" || a.Active != 1 || a.Idle != 1 || a.Ejected != nil {
+			t.Errorf("A: %+v", a)
+		}
+		if b.Address != addrB || b.Active != 0 || b.Idle != 0 || b.Ejected == nil || b.Ejected.Why != "Refused" {
+			t.Errorf("B: %+v", b)
+		}
+	})
+}
