@@ -5,7 +5,7 @@ LDFLAGS   := -s -w -X main.version=$(VERSION)
 LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/...
 
-.PHONY: help build demo test tools lint unit integration kube conformance bench bench-tls fuzz docs clean
+.PHONY: help build demo test tools lint unit integration kube cluster-up cluster-down kubectl conformance bench bench-tls fuzz docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -33,6 +33,17 @@ integration: kube conformance ## Against a real API server, and against real cli
 
 kube: ## Against a real etcd and kube-apiserver
 	cd test/kube && $(GO) run ./cmd/prebuild && $(GO) vet ./... && $(GO) test -race -count=1 -timeout 30m ./...
+
+NODES ?= 3
+
+cluster-up: ## Start a real cluster of NODES=3 nodes on this machine (root), and say how to get in
+	cd test/kube && $(GO) run ./cmd/cluster up -nodes $(NODES)
+
+cluster-down: ## Take it down, or away what is left of it
+	cd test/kube && $(GO) run ./cmd/cluster down
+
+kubectl: ## In that cluster: make kubectl ARGS="get pods -A"
+	@cd test/kube && $(GO) run ./cmd/cluster kubectl $(ARGS)
 
 conformance: ## h2spec, gRPC, WebSocket, TLS clients
 	cd test/conformance && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m ./...

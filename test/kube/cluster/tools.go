@@ -34,6 +34,9 @@ const cniPackage = "containernetworking-plugins"
 // and packages that are unpacked for the rest. It changes this program's
 // environment, which everything it starts inherits.
 func findTools(ctx context.Context) error {
+	if os.Getenv(cniEnv) != "" {
+		return nil // found by the program that started this one
+	}
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
 		return err
 	}
