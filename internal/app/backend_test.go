@@ -81,20 +81,23 @@ func parseBackendForm(line string) (name string, f *backendForm, err error) {
 // backends are small real servers, started when first asked for.
 type backends struct {
 	t     testing.TB
+	ip    string // where they listen
 	ca    *authority
 	forms map[string]*backendForm
 	mu    sync.Mutex
 	addr  map[string]netip.AddrPort
 }
 
-func newBackends(t testing.TB) *backends { return &backends{t: t, addr: map[string]netip.AddrPort{}} }
+func newBackends(t testing.TB) *backends {
+	return &backends{t: t, ip: "127.0.0.1", addr: map[string]netip.AddrPort{}}
+}
 
-// at gives the address of the backend with the name, on 127.0.0.1 or ::1.
+// at gives the address of the backend with the name, on b.ip or ::1.
 func (b *backends) at(name string, ipv6 bool) netip.AddrPort {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key, listen := name, "127.0.0.1:0"
+	key, listen := name, b.ip+":0"
 	if ipv6 {
 		key, listen = name+" over IPv6", "[::1]:0"
 	}

@@ -205,15 +205,38 @@ func (r *result) reason() string {
 	return last
 }
 
-// client sends requests to a Gateway.
+// client sends requests to a Gateway of this process, or elsewhere.
 type client struct {
-	g  *Gateway
-	ca *authority
+	g         *Gateway
+	ca        *authority
+	elsewhere *front // if not nil, there is no g
+}
+
+// front is where a Gatehouse outside of this process serves, as HOST:PORT.
+type front struct{ http, https, admin string }
+
+// addr is where to connect to.
+func (c *client) addr(tls bool) string {
+	switch {
+	case c.elsewhere == nil:
+		return c.g.Addr(tls).String()
+	case tls:
+		return c.elsewhere.https
+	}
+	return c.elsewhere.http
+}
+
+// admin is where the Gateway serves what is not for clients.
+func (c *client) admin() string {
+	if c.elsewhere != nil {
+		return c.elsewhere.admin
+	}
+	return c.g.adminListener.Addr().String()
 }
 
 // send makes the request on a connection of its own.
 func (c *client) send(r *request) (*result, error) {
-	conn, err := net.Dial("tcp", c.g.Addr(r.scheme == "https").String())
+	conn, err := net.Dial("tcp", c.addr(r.scheme == "https"))
 	if err != nil {
 		return nil, err
 	}

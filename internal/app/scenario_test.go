@@ -52,6 +52,10 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(archives) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}
+	if c := installationFromEnv(t); c != nil {
+		c.scenarios(t, archives)
+		return
+	}
 	for _, path := range archives {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
 			t.Parallel()
@@ -145,8 +149,30 @@ func runScenario(t *testing.T, path string) {
 			t.Fatal(err)
 		}
 	}
+	s := newScenario(t, a, all)
+	s.m = newManifests(t, dir)
+	for i := range steps {
+		s.write(&steps[i])
+		if i == 0 {
+			s.client = &client{g: startGateway(t, o), ca: s.ca}
+		}
+		s.m.wait(s.client.g)
+		s.expect(i+1, &steps[i])
+		if t.Failed() && !*update {
+			break
+		}
+	}
+	if *update {
+		if err := os.WriteFile(path, txtar.Format(a), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func newScenario(t testing.TB, a *txtar.Archive, all setting) *scenario {
+	t.Helper()
 	s := &scenario{
-		t: t, archive: a, m: newManifests(t, dir), backends: newBackends(t), ca: newAuthority(t),
+		t: t, archive: a, backends: newBackends(t), ca: newAuthority(t),
 		text: map[string]string{}, slices: map[string]string{}, explicit: map[string]bool{},
 	}
 	s.backends.ca, s.backends.forms = s.ca, map[string]*backendForm{}
@@ -160,22 +186,7 @@ func runScenario(t *testing.T, path string) {
 	for _, line := range all.clients {
 		s.ca.addClient(line)
 	}
-	for i := range steps {
-		s.write(&steps[i])
-		if i == 0 {
-			s.client = &client{startGateway(t, o), s.ca}
-		}
-		s.m.wait(s.client.g)
-		s.expect(i+1, &steps[i])
-		if t.Failed() && !*update {
-			break
-		}
-	}
-	if *update {
-		if err := os.WriteFile(path, txtar.Format(a), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return s
 }
 
 // write brings the directory to the step's state.
@@ -210,11 +221,11 @@ func (s *scenario) fill(text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(p string) string {
 		m := placeholder.FindStringSubmatch(p)
 		if m[1] == "admin" {
-			a := s.client.g.adminListener.Addr().String()
+			ip, port, _ := strings.Cut(s.client.admin(), ":")
 			if m[2] == "ip" {
-				return strings.Split(a, ":")[0]
+				return ip
 			}
-			return strings.Split(a, ":")[1]
+			return port
 		}
 		a := s.backends.at(m[1], strings.HasSuffix(m[2], "6"))
 		if strings.HasPrefix(m[2], "ip") {
