@@ -3,12 +3,14 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
@@ -94,6 +96,51 @@ func benchRequest(c net.Conn, request, buf []byte, size int) error {
 	return nil
 }
 
+// BenchmarkBridge is BenchmarkForward with TLS to an endpoint that chose HTTP/1.1.
+func BenchmarkBridge(b *testing.B) {
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+	pair, err := certs.SelfSigned(time.Now(), "example.com")
+	if err != nil {
+		b.Fatal(err)
+	}
+	cert, err := tls.X509KeyPair(pair.Chain, pair.Key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answerAll(c, answer)
+		}
+	}()
+	srv, stop := benchServer(b, l.Addr().(*net.TCPAddr), func(c *ir.Config) {
+		another(c, func(b *ir.Backend) {
+			b.Protocol, b.TLS = ir.BackendHTTP, &ir.BackendTLS{}
+		})
+	})
+	defer stop()
+	c, err := net.Dial("tcp", srv.Addr("http").String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	request, buf := []byte("POST /a/b?c=d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\nhello"), make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := benchRequest(c, request, buf, 5); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func answerAll(c net.Conn, answer []byte) {
 	defer c.Close()
 	buf := make([]byte, 4096)
@@ -107,7 +154,7 @@ func answerAll(c net.Conn, answer []byte) {
 	}
 }
 
-func benchServer(b *testing.B, backend *net.TCPAddr) (*Server, func()) {
+func benchServer(b *testing.B, backend *net.TCPAddr, edits ...func(*ir.Config)) (*Server, func()) {
 	o := Options{
 		Upstream: upstream.New(upstream.Options{Addresses: service.AddressPolicy{AllowLocal: true}}),
 		Stats:    stats.New(), DrainTimeout: time.Second,
@@ -118,7 +165,11 @@ func benchServer(b *testing.B, backend *net.TCPAddr) (*Server, func()) {
 	}
 	e := &edge{o: o, cert: cert}
 	e.endpoints(backend.AddrPort())
-	snap, err := NewCompiler(o).Compile(e.config(), 1)
+	cfg := e.config()
+	for _, edit := range edits {
+		edit(cfg)
+	}
+	snap, err := NewCompiler(o).Compile(cfg, 1)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type chooser struct {
 	agrees  atomic.Pointer[[]string]
 	offered atomic.Pointer[[]string] // by the last client
 	conns   atomic.Int64
+	meet    func() // in the middle of each handshake
 }
 
 func newChooser(t *testing.T, h http.HandlerFunc, protocols ...string) *chooser {
@@ -43,6 +44,9 @@ func newChooser(t *testing.T, h http.HandlerFunc, protocols ...string) *chooser 
 	c.TLS = &tls.Config{}
 	c.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		c.offered.Store(&hello.SupportedProtos)
+		if c.meet != nil {
+			c.meet()
+		}
 		cfg := c.Server.TLS.Clone()
 		cfg.NextProtos, cfg.GetConfigForClient = *c.agrees.Load(), nil
 		return cfg, nil
@@ -155,6 +159,24 @@ func TestEndpointChoosesUnderLoad(t *testing.T) {
 					t.Error("the others did not come")
 				}
 			}, agrees...)
+			if conns > 1 {
+				// All but the first, who finds out, shake hands at the same time.
+				var met atomic.Int64
+				others := make(chan struct{})
+				s.meet = func() {
+					switch met.Add(1) {
+					case 1:
+						return
+					case n:
+						close(others)
+					}
+					select {
+					case <-others:
+					case <-time.After(10 * time.Second):
+						t.Error("handshakes wait for each other")
+					}
+				}
+			}
 			e := newEdge(t, nil, addrOf(s.Server))
 			e.choosing(pemOf(s.Certificate()), nil)
 			var wg sync.WaitGroup

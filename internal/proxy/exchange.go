@@ -13,6 +13,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/match"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
 // exchange is one request with its answer, whoever the client is. It is reused
@@ -67,6 +68,7 @@ type progress struct {
 	bytesIn    int64 // through a tunnel
 	bytesOut   int64
 	attempts   int
+	tried      [maxTries]*upstream.Endpoint // space for a search, which would allocate it
 	endpoint   netip.AddrPort
 	upStatus   int
 	upStart    time.Time

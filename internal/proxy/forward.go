@@ -95,8 +95,7 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 		x.front.last()
 		return nil, reason
 	}
-	var triedBuf [maxTries]*upstream.Endpoint
-	s := search{x: x, r: r, t: t, tried: triedBuf[:0], reason: ir.ReasonNoEndpoints}
+	s := search{x: x, r: r, t: t, tried: x.tried[:0], reason: ir.ReasonNoEndpoints}
 	s.race = x.newRace(r, t)
 	defer s.leave()
 	var p *pump
