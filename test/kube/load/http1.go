@@ -69,21 +69,21 @@ func (w *worker1) close() {
 // idle waits for the next beat and watches the connection meanwhile, on which
 // nothing may come. It is false when ctx ended.
 func (w *worker1) idle(ctx context.Context) bool {
-	for w.conn != nil {
-		now := time.Now()
+	for looked := false; w.conn != nil; looked = true {
+		left := time.Until(w.next)
 		if ctx.Err() != nil {
 			return false
 		}
-		if !now.Before(w.next) {
+		if looked && left <= 0 {
 			break
 		}
-		// In small steps, since ctx does not end a read.
-		w.conn.SetReadDeadline(now.Add(min(w.next.Sub(now), 50*time.Millisecond)))
+		// In small steps, since ctx does not end a read; and at least once, also
+		// when the beat is over.
+		w.conn.SetReadDeadline(time.Now().Add(min(max(left, time.Millisecond), 50*time.Millisecond)))
 		_, err := w.br.Peek(1)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			w.unexpected(err)
 		}
-		w.unexpected(err)
 	}
 	return w.wait(ctx)
 }

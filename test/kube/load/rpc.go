@@ -192,12 +192,24 @@ func (c *channel) open() (*stream, *Failure) {
 	c.succeed(number, s.pod, begun)
 	go s.read()
 	go func() {
-		// A GOAWAY makes the channel leave this state, while the stream lives.
-		if c.WaitForStateChange(ctx, connectivity.Ready) {
+		if c.leftReady(ctx) {
 			close(s.leaving)
 		}
 	}()
 	return s, nil
+}
+
+// leftReady waits until the channel gives up its connection, as it does at a
+// GOAWAY while the streams live on; false when ctx ended.
+func (c *channel) leftReady(ctx context.Context) bool {
+	state := c.GetState()
+	for state == connectivity.Connecting { // the news of the connection is on its way
+		c.WaitForStateChange(ctx, state)
+		if state = c.GetState(); ctx.Err() != nil {
+			return false
+		}
+	}
+	return state != connectivity.Ready || c.WaitForStateChange(ctx, connectivity.Ready)
 }
 
 // within cancels when f takes longer than d.
