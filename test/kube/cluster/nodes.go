@@ -230,11 +230,3 @@ func (c *Cluster) kubectl(ctx context.Context, args []string) *exec.Cmd {
 // began. Requests of the cluster itself (nodes, controllers, kube-system, all
 // system:masters) are left out.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.dir, "audit.log") }
-
-// Dump writes what explains a failure into dir, which it makes: every object as
-// YAML by kind (but no Secret's data), events, the logs of all components and
-// pods, addresses, routes and rules of all nodes. It goes on after an error;
-// the first one is returned. What it takes depends on what hangs: bound ctx.
-func (c *Cluster) Dump(ctx context.Context, dir string) error {
-	return errors.New("cannot dump: not yet")
-}

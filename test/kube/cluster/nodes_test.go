@@ -20,6 +20,9 @@ import (
 	"gatehouse.dev/gatehouse/test/kube/internal/cgroup"
 	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
 	"golang.org/x/sys/unix"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 // serverEnv is the path of the test server's image.
@@ -101,6 +104,8 @@ func TestNodes(t *testing.T) {
 		return err
 	})
 	timed("services", func() error { return reachable(ctx, c) })
+	timed("audit", func() error { return audited(ctx, c) })
+	timed("dump", func() error { return dumped(ctx, c, t.TempDir()) })
 	timed("a node cut off", func() error { return cutOff(ctx, c) })
 	timed("a node mended", func() error { return mended(ctx, c) })
 	timed("API server stopped and started", func() error {
@@ -322,6 +327,81 @@ func restarted(ctx context.Context, c *cluster.Cluster) error {
 		return err
 	}
 	return reachable(ctx, c)
+}
+
+// audited is nil when the audit log tells of a user's request and of no
+// administrator's.
+func audited(ctx context.Context, c *cluster.Cluster) error {
+	user, err := c.User("somebody")
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(user.Config())
+	if err != nil {
+		return err
+	}
+	if _, err := client.CoreV1().Secrets("default").List(ctx, metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		return fmt.Errorf("list secrets: %v, want forbidden", err)
+	}
+	return cluster.Eventually(ctx, 5*time.Second, func(context.Context) error {
+		text, err := os.ReadFile(c.AuditLog())
+		if err != nil {
+			return err
+		}
+		users, found := map[string]bool{}, false
+		for line := range strings.Lines(string(text)) {
+			var event struct {
+				Verb      string
+				User      struct{ Username string }
+				ObjectRef struct{ Resource, Namespace string }
+			}
+			if err := json.Unmarshal([]byte(line), &event); err != nil {
+				return err
+			}
+			users[event.User.Username] = true
+			o := event.ObjectRef
+			found = found || event.User.Username == "somebody" && event.Verb == "list" && o.Resource == "secrets" && o.Namespace == "default"
+		}
+		if !found || len(users) > 1 {
+			return fmt.Errorf("want somebody's request and no other: %v; it has those of %v", found, users)
+		}
+		return nil
+	})
+}
+
+// dumped is nil when a dump has what one looks for.
+func dumped(ctx context.Context, c *cluster.Cluster, dir string) error {
+	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: hush, namespace: default}\nstringData: {word: friend-and-enter}\n"
+	if err := c.Apply(ctx, secret); err != nil {
+		return err
+	}
+	if err := c.Dump(ctx, dir); err != nil {
+		return err
+	}
+	f := func(pattern, want string) error {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(files) == 0 {
+			return fmt.Errorf("no %s in the dump: %v", pattern, err)
+		}
+		text, err := os.ReadFile(files[0])
+		if err == nil && !strings.Contains(string(text), want) {
+			err = fmt.Errorf("no %q in %s of the dump:\n%s", want, pattern, text)
+		}
+		return err
+	}
+	if f("objects/secrets.yaml", "ZnJpZW5kLWFuZC1lbnRlcg") == nil {
+		return errors.New("the dump has a Secret's data")
+	}
+	return errors.Join(
+		f("objects/secrets.yaml", "word: (24 bytes in base64)"),
+		f("objects/daemonsets.apps.yaml", "name: echo"),
+		f("overview.txt", "node-3"),
+		f("events.txt", "Started"),
+		f("logs/kube-scheduler.log", "Starting Kubernetes Scheduler"),
+		f("logs/audit.log", "somebody"),
+		f("node-1/pod-logs/default_echo*/echo/0.log", "serving"),
+		f("node-2/rules.txt", "10.96.7.7"),
+		f("node-3/containers.txt", image.TestServer))
 }
 
 // leftBehind lists what a closed cluster should have taken with it.
