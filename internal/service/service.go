@@ -116,7 +116,8 @@ func Select(all []Endpoint) []Endpoint {
 	if chosen := filter(all, func(e Endpoint) bool { return e.Ready && !e.Terminating }); len(chosen) > 0 {
 		return chosen
 	}
-	return filter(all, func(e Endpoint) bool { return e.Serving && e.Terminating })
+	// With publishNotReadyAddresses those that terminate stay ready.
+	return filter(all, func(e Endpoint) bool { return e.Terminating && (e.Serving || e.Ready) })
 }
 
 func filter(all []Endpoint, keep func(Endpoint) bool) []Endpoint {

@@ -52,6 +52,13 @@ func TestSelect(t *testing.T) {
 	f([]Endpoint{ready}, ready, leaving, dead)
 	f([]Endpoint{leaving}, leaving, dead)
 	f(nil, dead)
+	// publishNotReadyAddresses: ready whatever happens.
+	published := Endpoint{Addr: netip.MustParseAddrPort("10.0.0.4:1"), Ready: true, Terminating: true}
+	f([]Endpoint{published}, published, dead)
+	f([]Endpoint{ready}, published, ready)
+	unready := Endpoint{Addr: netip.MustParseAddrPort("10.0.0.5:1"), Serving: true}
+	f(nil, unready)
+	f([]Endpoint{leaving}, unready, leaving)
 	f(nil)
 }
 

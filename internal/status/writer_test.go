@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/leaderelection"
 
 	"go.uber.org/goleak"
 
@@ -419,7 +420,7 @@ func TestHandOver(t *testing.T) {
 		// B reconciles everything it has been told: the class was taken away
 		// while nobody led, and the Event exists.
 		w.update("b", append(vs, complaint("b", "f", "two")), b)
-		<-time.After(2 * RetryPeriod * 12 / 10)
+		<-time.After(RetryPeriod * 22 / 10)
 		if synctest.Wait(); !b.Leading() {
 			t.Fatal("B does not lead")
 		}
@@ -429,6 +430,20 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("events: %q", got)
 		}
 	})
+}
+
+// Status goes on within 20 s after the leader was killed, with time left for
+// the requests themselves. The Lease holds whole seconds.
+func TestTakeOver(t *testing.T) {
+	if TakeOver > 16*time.Second {
+		t.Errorf("nobody leads for up to %v", TakeOver)
+	}
+	if late := float64(RetryPeriod) * (1 + leaderelection.JitterFactor); float64(TakeOver) < float64(LeaseDuration)+2*late {
+		t.Errorf("TakeOver forgets how late a candidate may look: %v", time.Duration(late))
+	}
+	if LeaseDuration%time.Second != 0 || RenewDeadline >= LeaseDuration {
+		t.Errorf("a Lease of %v with %v to renew it", LeaseDuration, RenewDeadline)
+	}
 }
 
 // A leader that loses the API server stops before another starts.
@@ -463,7 +478,7 @@ func TestLeaderCutOff(t *testing.T) {
 		if stopped == 0 || stopped > RenewDeadline+RetryPeriod+time.Second {
 			t.Errorf("A stopped after %v", stopped)
 		}
-		if taken < LeaseDuration-RetryPeriod || taken > LeaseDuration+2*RetryPeriod*12/10 {
+		if taken < LeaseDuration-RetryPeriod || taken > TakeOver {
 			t.Errorf("B took over after %v", taken)
 		}
 		w.has("a=192.0.2.1")
