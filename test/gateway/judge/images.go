@@ -15,16 +15,14 @@ import (
 // the imagePullPolicy of such names to be IfNotPresent.
 type Image struct {
 	Names   []string `json:"names"`
-	Package string   `json:"package,omitempty"` // of the program, in this Go module
-	Program string   `json:"program"`           // its path in the image, which is the entry point
+	Package string   `json:"package"` // of the program, as go build takes it in this Go module
+	Program string   `json:"program"` // its path in the image, which is the entry point
 }
 
 // programs are what the images of the manifests have in them, by repository.
 var programs = map[string]Image{
 	"registry.k8s.io/gateway-api/echo-basic": {Package: "sigs.k8s.io/gateway-api/conformance/echo-basic", Program: "/echo-basic"},
-	// Any CoreDNS with the plugins forward, log, errors and whoami will do: it
-	// echoes for UDPRoutes.
-	"registry.k8s.io/coredns/coredns": {Program: "/coredns"},
+	"registry.k8s.io/coredns/coredns":        {Package: "./cmd/coredns", Program: "/coredns"},
 }
 
 var imageLine = regexp.MustCompile(`(?m)^\s*(?:- )?image:\s*"?([^\s"#]+)`)

@@ -3,6 +3,7 @@ package judge
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -90,7 +91,17 @@ func TestImages(t *testing.T) {
 	if len(images) != len(programs) {
 		t.Errorf("%+v", images)
 	}
+	gomod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, i := range images {
+		if i.Program == "/coredns" {
+			_, tag, _ := strings.Cut(i.Names[0], ":")
+			if !strings.Contains(string(gomod), "github.com/coredns/coredns "+tag+"\n") || len(i.Names) != 1 {
+				t.Errorf("go.mod does not require what the manifests name: %q", i.Names)
+			}
+		}
 		for _, name := range i.Names {
 			if _, tag, _ := strings.Cut(name, ":"); tag == "" || tag == "latest" {
 				t.Errorf("%s would be pulled", name)

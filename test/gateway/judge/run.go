@@ -21,6 +21,7 @@ type Options struct {
 	Kubeconfig string // of an administrator
 	Class      string // the GatewayClass that Gatehouse serves; it must be there
 	Debug      bool   // every request in the output
+	Keep       bool   // leave the objects of the suite's base manifests in the cluster
 	// Output is a file that all that the suite says is written to.
 	Output string
 }
@@ -46,7 +47,7 @@ func run(ctx context.Context, opts Options, expected []Expectation) (ended map[s
 		return nil, nil, fmt.Errorf("cannot run the suite: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	o := order{Class: opts.Class, Expected: expected, Debug: opts.Debug, Report: filepath.Join(dir, "report.json")}
+	o := order{Class: opts.Class, Expected: expected, Debug: opts.Debug, Keep: opts.Keep, Report: filepath.Join(dir, "report.json")}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot run the suite: %w", err)

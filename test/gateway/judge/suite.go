@@ -24,6 +24,7 @@ type order struct {
 	Class    string        // GatewayClass
 	Expected []Expectation // which tests, and how long to wait
 	Debug    bool          // every request in the output
+	Keep     bool          // the base manifests' objects
 	Report   string        // file to write a report into
 }
 
@@ -106,7 +107,7 @@ func (o order) options() suite.ConfigurableOptions {
 	opts := suite.ConfigurableOptions{
 		GatewayClassName:     o.Class,
 		Debug:                o.Debug,
-		CleanupBaseResources: true,
+		CleanupBaseResources: !o.Keep,
 		CleanupTestResources: true,
 		SupportedFeatures:    supported(),
 		TimeoutConfig:        config.DefaultTimeoutConfig(),

@@ -1,75 +1,88 @@
-// Package gatewayapi lets the Gateway API's conformance suite (test/gateway, a
-// Go module of its own: its dependencies are older than these) judge Gatehouse.
-//
-// Nothing of the Gateway API is served yet, and the suite stops at that before
-// it needs a node: one API server is enough.
 package gatewayapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"gatehouse.dev/gatehouse/test/kube/cluster"
 	"gatehouse.dev/gatehouse/test/kube/gatehouse"
-	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
 )
 
 var update = flag.Bool("update", false, "keep what the suite says in test/judges/results, for docs/CONFORMANCE.md")
 
-// suiteDir is the module test/gateway, resultsDir that of the judges' results.
-var suiteDir, resultsDir string
+// What prepare made, for the copy of the program inside of the cluster's network.
+const (
+	suiteEnv  = "GATEHOUSE_GATEWAYAPI_SUITE"
+	imagesEnv = "GATEHOUSE_GATEWAYAPI_IMAGES"
+)
 
-// suiteBinary is its command.
-var suiteBinary string
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m, prepare)) }
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
+func prepare(ctx context.Context) error {
+	s, err := Build(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "gatewayapi:", err)
-		code = 1
+		return err
 	}
-	os.Exit(code)
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	images, err := s.Images(ctx)
+	if err != nil {
+		return err
+	}
+	binary, err := gatehouse.BuildBinary(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Setenv(suiteEnv, string(text)), os.Setenv("GATEHOUSE_TEST_BINARY", binary),
+		os.Setenv(imagesEnv, strings.Join(images, string(filepath.ListSeparator))))
 }
 
-func run(m *testing.M) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+// started is the cluster of all tests, which run one after the other. It ends
+// with the program. One node is enough for the suite's backends.
+var started = sync.OnceValues(func() (*cluster.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	module, err := gobuild.ModuleDir(ctx)
+	return cluster.Start(ctx, cluster.Options{Nodes: 1, Images: filepath.SplitList(os.Getenv(imagesEnv))})
+})
+
+func shared(t *testing.T) *cluster.Cluster {
+	t.Helper()
+	c, err := started()
 	if err != nil {
-		return 0, err
+		t.Fatal(err)
 	}
-	suiteDir = filepath.Join(module, "..", "gateway")
-	resultsDir = filepath.Join(module, "..", "judges", "results")
-	suiteBinary, err = gobuild.Current(ctx, gobuild.Target{
-		Name: "gateway", Dir: suiteDir, Package: "./cmd/gateway", Flags: []string{"-buildvcs=false"},
-	})
-	if err != nil {
-		return 0, err
+	return c
+}
+
+func builtSuite(t *testing.T) Suite {
+	t.Helper()
+	var s Suite
+	if err := json.Unmarshal([]byte(os.Getenv(suiteEnv)), &s); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := gatehouse.BuildBinary(ctx); err != nil {
-		return 0, err
-	}
-	if _, err := cluster.Build(ctx); err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
+	return s
 }
 
 // suite runs the command, and gives all that it says.
 func suite(t *testing.T, args ...string) (string, error) {
 	t.Helper()
+	s := builtSuite(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, suiteBinary, args...)
-	cmd.Dir = suiteDir
+	cmd := exec.CommandContext(ctx, s.Binary, args...)
+	cmd.Dir = s.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()

@@ -1,11 +1,11 @@
 package gatewayapi
 
 import (
+	"context"
 	"encoding/json"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,6 +47,14 @@ func client(t *testing.T, c *cluster.Cluster) dynamic.Interface {
 	return d
 }
 
+// in is where an object belongs.
+func in(d dynamic.Interface, o *unstructured.Unstructured) dynamic.ResourceInterface {
+	if ns := o.GetNamespace(); ns != "" {
+		return d.Resource(resource(o)).Namespace(ns)
+	}
+	return d.Resource(resource(o))
+}
+
 // create makes objects, and returns them as the server has them.
 func create(t *testing.T, d dynamic.Interface, texts ...string) []*unstructured.Unstructured {
 	t.Helper()
@@ -56,11 +64,7 @@ func create(t *testing.T, d dynamic.Interface, texts ...string) []*unstructured.
 		if err := json.Unmarshal([]byte(text), o); err != nil {
 			t.Fatal(err)
 		}
-		var r dynamic.ResourceInterface = d.Resource(resource(o))
-		if ns := o.GetNamespace(); ns != "" {
-			r = d.Resource(resource(o)).Namespace(ns)
-		}
-		o, err := r.Create(t.Context(), o, metav1.CreateOptions{})
+		o, err := in(d, o).Create(t.Context(), o, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,18 +73,28 @@ func create(t *testing.T, d dynamic.Interface, texts ...string) []*unstructured.
 	return made
 }
 
+func remove(t *testing.T, d dynamic.Interface, objects ...*unstructured.Unstructured) {
+	t.Helper()
+	for _, o := range objects {
+		if err := in(d, o).Delete(context.Background(), o.GetName(), metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestNotServed: nothing of the Gateway API is served yet. The suite stops at
 // the GatewayClass, as docs/CONFORMANCE.md says, and Gatehouse neither writes to
 // such objects nor has anything to say about them.
 func TestNotServed(t *testing.T) {
-	c := cluster.New(t)
+	c := shared(t)
 	install(t, c, "standard")
 	d := client(t, c)
 	made := create(t, d, objects...)
+	defer remove(t, d, made...)
 	gw := gatehouse.Start(t, "serve", "--kubeconfig", c.Admin().Kubeconfig, "--lease-namespace", "default",
 		"--drain-delay", "0s", "--drain-timeout", "5s", "--log-level", "debug")
 
-	args := []string{"judge", "-kubeconfig", c.Admin().Kubeconfig, "-results", resultsDir, "-output", filepath.Join(t.TempDir(), "suite.log")}
+	args := []string{"judge", "-kubeconfig", c.Admin().Kubeconfig, "-results", builtSuite(t).Results}
 	if *update {
 		args = append(args, "-update")
 	}
@@ -89,7 +103,7 @@ func TestNotServed(t *testing.T) {
 	}
 
 	for _, was := range made {
-		is, err := d.Resource(resource(was)).Namespace(was.GetNamespace()).Get(t.Context(), was.GetName(), metav1.GetOptions{})
+		is, err := in(d, was).Get(t.Context(), was.GetName(), metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,12 +131,15 @@ func TestNotServed(t *testing.T) {
 	}
 }
 
-// TestUnexpected shows that TestNotServed can fail: somebody accepts the class.
-func TestUnexpected(t *testing.T) {
-	c := cluster.New(t)
+// TestBackends shows that the suite could go on, were the class accepted, and
+// that it is noticed: here the test accepts it. All Deployments of the base
+// manifests get available, out of images that were built here.
+func TestBackends(t *testing.T) {
+	c := shared(t)
 	install(t, c, "standard")
 	d := client(t, c)
 	class := create(t, d, objects[0])[0]
+	defer remove(t, d, class)
 	condition := map[string]any{
 		"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "observedGeneration": class.GetGeneration(),
 		"lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -130,10 +147,17 @@ func TestUnexpected(t *testing.T) {
 	if err := unstructured.SetNestedSlice(class.Object, []any{condition}, "status", "conditions"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Resource(resource(class)).UpdateStatus(t.Context(), class, metav1.UpdateOptions{}); err != nil {
+	if _, err := in(d, class).UpdateStatus(t.Context(), class, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	out, err := suite(t, "judge", "-kubeconfig", c.Admin().Kubeconfig)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		if _, err := c.Kubectl(ctx, append([]string{"delete", "namespace", "--ignore-not-found"}, suiteNamespaces...)...); err != nil {
+			t.Error(err)
+		}
+	}()
+	out, err := suite(t, "judge", "-keep", "-kubeconfig", c.Admin().Kubeconfig)
 	for _, want := range []string{
 		"HTTPRouteSimpleSameNamespace: base manifests not ready, want: GatewayClass not Accepted",
 		"Ensuring Gateways and Pods from base manifests are ready", // in the suite's own output
@@ -142,17 +166,26 @@ func TestUnexpected(t *testing.T) {
 			t.Errorf("%v: no %q in\n%s", err, want, out)
 		}
 	}
+	for _, ns := range suiteNamespaces {
+		if out, err := c.Kubectl(t.Context(), "wait", "deployments", "--all", "--for=condition=Available", "--timeout=120s", "--namespace="+ns); err != nil {
+			pods, _ := c.Kubectl(t.Context(), "get", "pods,events", "--output=wide", "--namespace="+ns)
+			t.Errorf("%v\n%s\n%s", err, out, pods)
+		}
+	}
 }
+
+// suiteNamespaces are those of the base manifests.
+var suiteNamespaces = []string{"gateway-conformance-infra", "gateway-conformance-app-backend", "gateway-conformance-web-backend"}
 
 // TestDefinitions goes from one channel to the other and back.
 func TestDefinitions(t *testing.T) {
-	c := cluster.New(t)
-	served := func() map[string]bool {
-		t.Helper()
-		disco, err := discovery.NewDiscoveryClientForConfig(c.Admin().Config())
-		if err != nil {
-			t.Fatal(err)
-		}
+	c := shared(t)
+	disco, err := discovery.NewDiscoveryClientForConfig(c.Admin().Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, channel := range []string{"experimental", "experimental", "standard"} {
+		install(t, c, channel)
 		lists, err := disco.ServerPreferredResources()
 		if err != nil {
 			t.Fatal(err)
@@ -165,11 +198,6 @@ func TestDefinitions(t *testing.T) {
 				}
 			}
 		}
-		return kinds
-	}
-	for _, channel := range []string{"standard", "standard", "experimental", "experimental", "standard"} {
-		install(t, c, channel)
-		kinds := served()
 		for _, kind := range []string{"GatewayClass", "Gateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "BackendTLSPolicy"} {
 			if !kinds[kind] {
 				t.Errorf("%s channel: no %s", channel, kind)
@@ -181,24 +209,5 @@ func TestDefinitions(t *testing.T) {
 	}
 	if out, err := suite(t, "crds", "-kubeconfig", c.Admin().Kubeconfig, "-channel", "stable"); err == nil || !strings.Contains(out, "no channel") {
 		t.Errorf("channel stable: %v\n%s", err, out)
-	}
-}
-
-// TestImages: the suite's manifests name images that can be built here.
-func TestImages(t *testing.T) {
-	out, err := suite(t, "images")
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	var images []struct{ Names []string }
-	if err := json.Unmarshal([]byte(out), &images); err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, i := range images {
-		names = append(names, i.Names...)
-	}
-	if !slices.Contains(names, "registry.k8s.io/gateway-api/echo-basic:v1.5.1") {
-		t.Errorf("%q", names)
 	}
 }

@@ -3,7 +3,7 @@
 //
 //	gateway crds -kubeconfig FILE [-channel standard|experimental]
 //	gateway images
-//	gateway judge -kubeconfig FILE [-class NAME] [-results DIR] [-update]
+//	gateway judge -kubeconfig FILE [-class NAME] [-results DIR] [-update] [-keep] [-debug] [-output FILE]
 //
 // crds installs the custom resource definitions, in the place of those of
 // another channel or version; it runs in a directory of this Go module. images
@@ -68,6 +68,7 @@ func run(ctx context.Context, args []string) error {
 		flags.StringVar(&opts.Class, "class", "gatehouse", "`name` of the GatewayClass; it must be there")
 		flags.StringVar(&opts.Output, "output", "", "`file` for all that the suite says")
 		flags.BoolVar(&opts.Debug, "debug", false, "have the suite say every request")
+		flags.BoolVar(&opts.Keep, "keep", false, "leave the objects of the suite's base manifests in the cluster")
 		results := flags.String("results", "", "`directory` of the results to compare with: test/judges/results")
 		update := flags.Bool("update", false, "replace the result in -results instead")
 		if err := flags.Parse(args[1:]); err != nil {
