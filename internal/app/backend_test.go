@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type echo struct {
 	SNI     string      `json:"sni,omitempty"` // server name that was asked for
 	Cipher  string      `json:"cipher,omitempty"`
 	Client  string      `json:"client,omitempty"` // common name of the certificate that was shown
+	From    string      `json:"from,omitempty"`   // address and port in the PROXY header, with which version
 }
 
 // backendForm is how a backend serves when the section "backends" of a scenario
@@ -39,7 +41,8 @@ type echo struct {
 // Words: tls (it serves TLS only, with a certificate for the hosts), from=CA,
 // expired and via=N (of that certificate, see authority.addClient), asks (for a
 // client certificate), version=1.2 or 1.3 (that one only), http=2 (HTTP/2, without
-// TLS nothing else), http=any (HTTP/2 and HTTP/1.1).
+// TLS nothing else), http=any (HTTP/2 and HTTP/1.1), proxy=1 or 2 (each connection
+// must begin with a PROXY header of that version).
 type backendForm struct {
 	tls, asks, expired bool
 	http1, http2       bool
@@ -47,6 +50,7 @@ type backendForm struct {
 	from               string
 	via                int
 	version            uint16
+	proxy              int
 }
 
 func parseBackendForm(line string) (name string, f *backendForm, err error) {
@@ -69,6 +73,8 @@ func parseBackendForm(line string) (name string, f *backendForm, err error) {
 			f.via, err = strconv.Atoi(value)
 		case "version":
 			f.version = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[value]
+		case "proxy":
+			f.proxy, err = strconv.Atoi(value)
 		case "http":
 			f.http1, f.http2 = value != "2", value != "1"
 		default:
@@ -118,6 +124,9 @@ func (b *backends) at(name string, ipv6 bool) netip.AddrPort {
 		srv.Protocols.SetHTTP1(f.http1)
 		srv.Protocols.SetHTTP2(f.http2)
 		srv.Protocols.SetUnencryptedHTTP2(f.http2)
+		if f.proxy != 0 {
+			l = &proxyListener{Listener: l, version: f.proxy}
+		}
 		if f.tls {
 			srv.TLSConfig = b.tlsConfig(name, f)
 			serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
@@ -146,6 +155,83 @@ func (b *backends) tlsConfig(name string, f *backendForm) *tls.Config {
 	return cfg
 }
 
+// proxyListener reads the PROXY header of each connection, and makes of it the
+// address from which it comes: "v1 192.0.2.1:4000".
+type proxyListener struct {
+	net.Listener
+	version int
+}
+
+func (l *proxyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	p := &proxiedConn{Conn: c}
+	p.from = sync.OnceValues(func() (string, error) { return readProxyHeader(c, l.version) })
+	return p, nil
+}
+
+type proxiedConn struct {
+	net.Conn
+	from func() (string, error)
+}
+
+func (c *proxiedConn) Read(p []byte) (int, error) {
+	if _, err := c.from(); err != nil {
+		c.Conn.Close()
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *proxiedConn) RemoteAddr() net.Addr {
+	from, _ := c.from()
+	return textAddr(from)
+}
+
+type textAddr string
+
+func (a textAddr) Network() string { return "proxied" }
+func (a textAddr) String() string  { return string(a) }
+
+// readProxyHeader reads what the specification says and nothing else
+// (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt).
+func readProxyHeader(r io.Reader, version int) (string, error) {
+	if version == 1 {
+		var line []byte
+		for len(line) < 107 && !strings.HasSuffix(string(line), "\r\n") {
+			var b [1]byte
+			if _, err := io.ReadFull(r, b[:]); err != nil {
+				return "", err
+			}
+			line = append(line, b[0])
+		}
+		words := strings.Fields(string(line))
+		if len(words) != 6 || words[0] != "PROXY" || words[1] != "TCP4" && words[1] != "TCP6" {
+			return "", fmt.Errorf("no PROXY header: %q", line)
+		}
+		return "v1 " + net.JoinHostPort(words[2], words[4]), nil
+	}
+	head := make([]byte, 16)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return "", err
+	}
+	if string(head[:12]) != "\r\n\r\n\x00\r\nQUIT\n" || head[12] != 0x21 {
+		return "", fmt.Errorf("no PROXY header: %q", head)
+	}
+	rest := make([]byte, binary.BigEndian.Uint16(head[14:]))
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return "", err
+	}
+	size := map[byte]int{0x11: 4, 0x21: 16}[head[13]]
+	if size == 0 || len(rest) < 2*size+4 {
+		return "", fmt.Errorf("family %x with %d bytes", head[13], len(rest))
+	}
+	a, _ := netip.AddrFromSlice(rest[:size])
+	return "v2 " + netip.AddrPortFrom(a, binary.BigEndian.Uint16(rest[2*size:])).String(), nil
+}
+
 // echoHandler answers with an echo. Fields of the request change how:
 // Echo-Status, or else X-Code as the usual servers of error pages do, and
 // Echo-Wait, with which it waits until nobody wants the answer.
@@ -160,6 +246,9 @@ func echoHandler(name string) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Date", time.Unix(0, 0).UTC().Format(http.TimeFormat))
 		e := echo{Backend: name, Method: r.Method, Target: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header, Body: n}
+		if strings.HasPrefix(r.RemoteAddr, "v") {
+			e.From = r.RemoteAddr
+		}
 		if r.TLS != nil {
 			e.TLS, e.SNI, e.Cipher = true, r.TLS.ServerName, tls.CipherSuiteName(r.TLS.CipherSuite)
 			if len(r.TLS.PeerCertificates) > 0 {

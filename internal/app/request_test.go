@@ -48,7 +48,8 @@ import (
 // "certs", a backend's, or default), h="Name: value" of the answer, no-h=Name,
 // body=TEXT that it contains; what the backend got: got="Name: value",
 // no-got=Name, got-target=TEXT, got-host=TEXT, got-body=BYTES, got-proto=TEXT,
-// got-tls=BOOL, got-cipher=NAME, got-sni=NAME, got-client=NAME (of the certificate it was shown).
+// got-tls=BOOL, got-cipher=NAME, got-sni=NAME, got-client=NAME (of the certificate it was shown),
+// got-from="VERSION ADDRESS:PORT" (of the PROXY header).
 type request struct {
 	line                                       string
 	method, scheme, authority, target, version string
@@ -475,6 +476,8 @@ func (r *request) check(res *result) (wrong []string) {
 			equal(key, got.Cipher, value)
 		case key == "got-client":
 			equal(key, got.Client, value)
+		case key == "got-from":
+			equal(key, got.From, value)
 		case key == "got-body":
 			equal(key, strconv.FormatInt(got.Body, 10), value)
 		default:

@@ -81,6 +81,13 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	for _, a := range []string{`backend-protocol: FCGI`, `backend-protocol: auto_http`} {
 		f("unsupported, "+a, nginx+a, "503 AnnotationInvalid", "Rejected AnnotationUnsupported: metadata.annotations["+nginx+"backend-protocol]")
 	}
+	for _, v := range []string{`"1"`, `"true"`, `V1`, `v3`, `"v1 v2"`} {
+		f("unreadable send-proxy-protocol "+v, own+`send-proxy-protocol: `+v, "503 AnnotationInvalid", "Rejected AnnotationInvalid: metadata.annotations["+own+"send-proxy-protocol]")
+	}
+	for _, v := range []string{"v2-ssl", "v2-ssl-cn"} {
+		f("send-proxy-protocol "+v, own+`send-proxy-protocol: `+v, "503 AnnotationInvalid", "Rejected AnnotationUnsupported: metadata.annotations["+own+"send-proxy-protocol]")
+	}
+	f("blank send-proxy-protocol", own+`send-proxy-protocol: ""`, open, "")
 	f("digest", nginx+`auth-type: digest`, closed, guard(nginx+"auth-type"))
 	// Tuning with a value that cannot be read: as without it.
 	for _, a := range []string{

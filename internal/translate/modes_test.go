@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -301,6 +303,39 @@ func TestPassthrough(t *testing.T) {
 		`)
 }
 
+// Ingresses that ask for different PROXY headers towards one Service never share
+// a Backend, and with it its connections.
+func TestProxyProtocolBackends(t *testing.T) {
+	var manifests strings.Builder
+	manifests.WriteString(svc("a"))
+	for i, value := range []string{"", "v1", "v2", "v1", "off"} {
+		var annotations []string
+		if value != "" {
+			annotations = []string{"gatehouse.dev/send-proxy-protocol: " + value}
+		}
+		manifests.WriteString(annotated(fmt.Sprintf("i%d", i), one(fmt.Sprintf("Prefix /%d a", i)), annotations...))
+	}
+	cfg, report := Build(viewOf(t, manifests.String()), testOptions(t))
+	checkConfig(t, cfg)
+	wantText(t, "verdicts", showVerdicts(report.Verdicts), "")
+	got := map[int]int{}
+	for _, b := range cfg.Backends {
+		got[b.ProxyProtocol]++
+	}
+	if want := map[int]int{0: 1, 1: 1, 2: 1}; !maps.Equal(got, want) {
+		t.Errorf("backends by version %v, want %v", got, want)
+	}
+	used := map[string]ir.BackendID{}
+	for _, h := range cfg.Listeners[0].Hosts {
+		for _, r := range h.Routes {
+			used[r.Match.Path.Value] = r.Action.Forward.Targets[0].Backend
+		}
+	}
+	if used["/1"] != used["/3"] || used["/0"] != used["/4"] || used["/0"] == used["/1"] || used["/1"] == used["/2"] || used["/0"] == used["/2"] {
+		t.Errorf("%v", used)
+	}
+}
+
 func TestBridging(t *testing.T) {
 	build := func(t *testing.T, manifests string, o Options) (*ir.Config, string) {
 		t.Helper()
@@ -322,7 +357,7 @@ func TestBridging(t *testing.T) {
 				t.Fatalf("%d backends: %s", len(cfg.Backends), show(cfg))
 			}
 			b := cfg.Backends[0]
-			plain := b.Protocol == ir.BackendHTTP1 && b.TLS == nil && !b.ClusterIP
+			plain := b.Protocol == ir.BackendHTTP1 && b.TLS == nil && !b.ClusterIP && b.ProxyProtocol == 0
 			if (string(b.ID) == "default/a:80") != plain || !strings.HasPrefix(string(b.ID), "default/a:80") {
 				t.Errorf("ID %s of %+v", b.ID, b)
 			}
@@ -353,6 +388,22 @@ func TestBridging(t *testing.T) {
 	f("appProtocol https", "https", nil, speaks(ir.BackendHTTP, true), unverified+"spec.rules[0].http.paths[0].backend\n")
 	f("appProtocol wss", "kubernetes.io/wss", nil, speaks(ir.BackendHTTP1, true), unverified+"spec.rules[0].http.paths[0].backend\n")
 	f("the annotation wins", "https", []string{"backend-protocol: HTTP"}, speaks(ir.BackendHTTP1, false), "")
+	sends := func(version int, p ir.BackendProtocol, encrypted bool) func(*testing.T, ir.Backend) {
+		return func(t *testing.T, b ir.Backend) {
+			t.Helper()
+			if speaks(p, encrypted)(t, b); b.ProxyProtocol != version {
+				t.Errorf("PROXY protocol version %d, want %d", b.ProxyProtocol, version)
+			}
+		}
+	}
+	f("PROXY v1", "", []string{"gatehouse.dev/send-proxy-protocol: v1"}, sends(1, ir.BackendHTTP1, false), "")
+	f("PROXY v2", "", []string{"gatehouse.dev/send-proxy-protocol: v2", "backend-protocol: HTTPS"}, sends(2, ir.BackendHTTP, true), annotation)
+	f("PROXY v2 to gRPC", "", []string{"gatehouse.dev/send-proxy-protocol: v2", "backend-protocol: GRPC"}, sends(2, ir.BackendHTTP2, false), "")
+	f("no PROXY", "", []string{"gatehouse.dev/send-proxy-protocol: off"}, sends(0, ir.BackendHTTP1, false), "")
+	f("PROXY under ingress-nginx's prefix", "", []string{"send-proxy-protocol: v1"}, sends(0, ir.BackendHTTP1, false),
+		"Ingress default/shop: Ignored AnnotationUnknown: "+nginx+"send-proxy-protocol]\n")
+	f("haproxy-ingress's name", "", []string{"proxy-protocol: v1"}, sends(0, ir.BackendHTTP1, false),
+		"Ingress default/shop: Ignored AnnotationUnknown: "+nginx+"proxy-protocol]\n")
 	f("service-upstream", "", []string{"service-upstream: true"}, func(t *testing.T, b ir.Backend) {
 		if !b.ClusterIP {
 			t.Errorf("%+v", b)

@@ -97,7 +97,7 @@ func (a *Annotation) Supported() bool { return a.value.read != nil }
 // Value is the form of the value in words; empty for those not supported.
 func (a *Annotation) Value() string { return a.value.grammar }
 
-// Annotations gives the whole table, sorted by name.
+// Annotations gives ingress-nginx's whole table, sorted by name.
 func Annotations() []Annotation { return slices.Clone(table) }
 
 // lookup finds the row of a name or alias.
@@ -134,8 +134,10 @@ var misnomers = [][2]string{
 	{"client-max-body-size", "proxy-body-size"},
 	{"ip-whitelist", "allowlist-source-range"},
 	{"max-body-size", "proxy-body-size"},
+	{"proxy-protocol", PrefixOwn + "send-proxy-protocol"},
 	{"rate-limit", "limit-rps"},
 	{"rate-limit-burst", "limit-burst-multiplier"},
 	{"redirect-to-https", "ssl-redirect"},
+	{"send-proxy-protocol", PrefixOwn + "send-proxy-protocol"},
 	{"session-affinity", "affinity"},
 }

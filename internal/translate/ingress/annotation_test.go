@@ -12,6 +12,8 @@ import (
 
 var update = flag.Bool("update", false, "write docs/annotations.md")
 
+const ownGroup = "Gatehouse's own"
+
 const annotationsDoc = "../../../docs/annotations.md"
 
 // TestTable: the table is what ingress-nginx 1.15 lists in annotations-risk.md,
@@ -51,7 +53,8 @@ func TestTable(t *testing.T) {
 		}
 	}
 	for _, m := range misnomers {
-		if lookup(m[0]) != nil || lookup(m[1]) == nil {
+		meant, isOwn := strings.CutPrefix(m[1], PrefixOwn)
+		if lookup(m[0]) != nil || !isOwn && lookup(meant) == nil || isOwn && lookupOwn(meant) == nil {
 			t.Errorf("misnomer %v", m)
 		}
 	}
@@ -132,6 +135,31 @@ func TestDistance(t *testing.T) {
 	f("auth-ulr", "auth-url", 1)
 }
 
+// What is our own is under our prefix only, and never hides a name of
+// ingress-nginx.
+func TestOwn(t *testing.T) {
+	for i, a := range own {
+		if i > 0 && own[i-1].Name >= a.Name {
+			t.Errorf("%s is out of order", a.Name)
+		}
+		if a.Doc == "" || !a.Supported() || a.Group != ownGroup || len(a.Name) >= maxNearest || lookup(a.Name) != nil {
+			t.Errorf("%+v", a)
+		}
+		if got, name, ok := findRow(PrefixOwn + a.Name); got != &own[i] || name != a.Name || !ok {
+			t.Errorf("findRow(%s) = %v %q %v", a.Name, got, name, ok)
+		}
+		if got, _, ok := findRow(PrefixNginx + a.Name); got != nil || !ok {
+			t.Errorf("%s is taken from the other prefix", a.Name)
+		}
+		if n := nearest(a.Name + "x"); n != PrefixOwn+a.Name {
+			t.Errorf("nearest gives %q", n)
+		}
+	}
+	if _, _, ok := findRow("example.com/send-proxy-protocol"); ok {
+		t.Error("a prefix of somebody else is taken")
+	}
+}
+
 // TestAnnotationsDoc keeps docs/annotations.md equal to the table. Run with
 // -update to write it.
 func TestAnnotationsDoc(t *testing.T) {
@@ -154,7 +182,7 @@ func annotationsMarkdown() string {
 	var b strings.Builder
 	b.WriteString(`# Annotations
 
-<!-- Written by "go test ./internal/translate/ingress -update" from the table in internal/translate/ingress/table.go: do not edit. -->
+<!-- Written by "go test ./internal/translate/ingress -update" from the tables in internal/translate/ingress/table.go and own.go: do not edit. -->
 
 Gatehouse knows every annotation of ingress-nginx 1.15, under two prefixes:
 ` + "`" + PrefixNginx + "` and `" + PrefixOwn + "`" + `. Where both set the same one,
@@ -176,15 +204,18 @@ What is in the column "value" is supported; [ingress.md](ingress.md#annotations)
 Scope and risk are those of ingress-nginx: whether its own paths or the whole host are governed, and how much harm a
 value can do there.
 `)
-	groups := map[string][]Annotation{}
+	groups := map[string][]Annotation{ownGroup: own}
 	for _, a := range table {
 		groups[a.Group] = append(groups[a.Group], a)
 	}
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(groups)), func(g string) bool { return g == "Removed" })
-	for _, g := range append(names, "Removed") {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(groups)), func(g string) bool { return g == "Removed" || g == ownGroup })
+	for _, g := range append(names, ownGroup, "Removed") {
 		fmt.Fprintf(&b, "\n## %s\n\n", g)
 		if g == "Removed" {
 			b.WriteString("No longer in ingress-nginx 1.15, but still in manifests.\n\n")
+		}
+		if g == ownGroup {
+			b.WriteString("Not of ingress-nginx: read under `" + PrefixOwn + "` only.\n\n")
 		}
 		b.WriteString("| Annotation | Scope | Risk | Closes | No effect | Value | Meaning |\n|---|---|---|---|---|---|---|\n")
 		for _, a := range groups[g] {

@@ -104,6 +104,7 @@ func (l *lowering) makeBridge() *bridge {
 func (l *lowering) target(t resolve.Target, field string) *candidate.Backend {
 	s := &l.settings
 	b := &candidate.Backend{Backend: t.Backend}
+	b.ProxyProtocol = s.sendProxy
 	if s.serviceUpstream == yes {
 		if b.ClusterIP = t.HasAddress; !t.HasAddress {
 			l.ignore(s.field("service-upstream"), verdict.AnnotationUnsupported,
@@ -186,9 +187,9 @@ func settingsID(b ir.Backend) ir.BackendID {
 }
 
 // through gives the Backend that gets the bytes of a Passthrough.
-func through(t resolve.Target, clusterIP bool) *candidate.Backend {
+func (s *settings) through(t resolve.Target) *candidate.Backend {
 	b := &candidate.Backend{Backend: t.Backend}
-	b.Protocol, b.ClusterIP = ir.BackendTCP, clusterIP && t.HasAddress
+	b.Protocol, b.ClusterIP, b.ProxyProtocol = ir.BackendTCP, s.serviceUpstream == yes && t.HasAddress, s.sendProxy
 	b.ID = settingsID(b.Backend)
 	return b
 }

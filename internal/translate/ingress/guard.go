@@ -25,14 +25,11 @@ func (l *lowering) annotations() bool {
 	known := map[string]given{}
 	var unknown []given
 	for _, key := range slices.Sorted(maps.Keys(l.ing.Annotations)) {
-		name, ok := strings.CutPrefix(key, PrefixOwn)
-		if !ok {
-			if name, ok = strings.CutPrefix(key, PrefixNginx); !ok {
-				continue
-			}
+		row, name, ours := findRow(key)
+		if !ours {
+			continue
 		}
 		g := given{key, name, l.ing.Annotations[key]}
-		row := lookup(name)
 		if row == nil {
 			unknown = append(unknown, g)
 			continue
@@ -44,7 +41,8 @@ func (l *lowering) annotations() bool {
 	l.settings = settings{given: map[string]given{}, bad: map[string]bool{}}
 	canary := false
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		row, g := lookup(name), known[name]
+		g := known[name]
+		row, _, _ := findRow(g.key)
 		switch {
 		case row.Supported():
 			l.supported(row, g)

@@ -33,6 +33,9 @@ func nearest(name string) string {
 	for _, a := range aliases {
 		consider(a[0], a[1])
 	}
+	for i := range own {
+		consider(own[i].Name, PrefixOwn+own[i].Name)
+	}
 	return best
 }
 

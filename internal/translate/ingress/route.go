@@ -209,7 +209,7 @@ func (l *lowering) act(r *candidate.Route, b *networkingv1.IngressBackend, field
 	}
 	forward := l.common.forward
 	if l.settings.passthrough == yes && !candidate.IsChallenge(r.Route.Match.Path) {
-		target := through(t, l.settings.serviceUpstream == yes)
+		target := l.settings.through(t)
 		forward.Targets = []ir.Target{{Weight: 1, Backend: target.ID}}
 		forward.Fallback = ""
 		r.Route.Action = ir.Action{Forward: &forward}

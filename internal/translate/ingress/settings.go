@@ -25,6 +25,7 @@ type settings struct {
 	protocol        string
 	serviceUpstream choice
 	http1, http10   bool
+	sendProxy       int // version; 0: none
 	bridge          bridgeSettings
 
 	// Guards.

@@ -1,0 +1,59 @@
+package ingress
+
+import "strings"
+
+// own is what ingress-nginx has no annotation for: read under PrefixOwn only, so
+// that a name which ingress-nginx may give a meaning one day is never taken from
+// its prefix. Sorted by name, with the columns of table; docs/annotations.md is
+// written from it.
+var own = []Annotation{
+	// The term is HAProxy's (send-proxy): "proxy-protocol" alone means to accept it
+	// in ingress-nginx and Traefik, and to send it in haproxy-ingress.
+	{Name: "send-proxy-protocol", Group: "Gatehouse's own", Scope: Location, Risk: Medium, Closes: true, Doc: "begin each connection to an endpoint with a PROXY header that tells the client's address; also with passthrough and before TLS",
+		value: sendProxy()},
+}
+
+func lookupOwn(name string) *Annotation {
+	for i := range own {
+		if own[i].Name == name {
+			return &own[i]
+		}
+	}
+	return nil
+}
+
+// findRow finds what a key of an object's annotations means: the row, nil for a name
+// that does not exist, and the name; ok is false for keys that are not ours.
+func findRow(key string) (a *Annotation, name string, ok bool) {
+	if name, ok = strings.CutPrefix(key, PrefixOwn); ok {
+		if a = lookupOwn(name); a == nil {
+			a = lookup(name)
+		}
+		return a, name, true
+	}
+	if name, ok = strings.CutPrefix(key, PrefixNginx); ok {
+		return lookup(name), name, true
+	}
+	return nil, "", false
+}
+
+// sendProxy reads a version as haproxy-ingress spells it.
+func sendProxy() reader {
+	const grammar = `"v1", "v2" or "off"`
+	return reader{grammar, func(s *settings, value string) finding {
+		switch value {
+		case "v1":
+			s.sendProxy = 1
+		case "v2":
+			s.sendProxy = 2
+		case "off":
+			s.sendProxy = 0
+		case "v2-ssl", "v2-ssl-cn":
+			return finding{wrong: "asks for " + value + ", which is not supported", unsupported: true,
+				remedy: `use "v2": what the client's certificate says reaches endpoints in ssl-client-* (auth-tls-pass-certificate-to-upstream)`}
+		default:
+			return bad(value, grammar)
+		}
+		return finding{}
+	}}
+}
