@@ -137,7 +137,7 @@ func dialGRPC(t testing.TB, addr, host string, ca *authority) (testpb.TestServic
 }
 
 func TestGRPC(t *testing.T) {
-	judge(t, "grpc", "Unary calls and streams of all kinds, metadata, status, deadlines, in h2c and TLS")
+	judge(t, "grpc", "Answers that Gatehouse makes itself have the status that gRPC clients expect")
 	ca := newAuthority(t, "judge")
 	front := ca.issue(time.Hour, "*.grpc.test")
 	plain := startGRPC(t, nil)
@@ -167,6 +167,7 @@ func TestGRPC(t *testing.T) {
 	f := func(name string, backend *grpcBackend, addr, host string, ca *authority) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
+			judge(t, "grpc", name+": unary, streams of the client, the server and both, status, deadline and cancellation, 200 streams", 7)
 			client, _ := dialGRPC(t, addr, host, ca)
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()

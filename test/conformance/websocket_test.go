@@ -75,10 +75,10 @@ func clientTo(addr string, tc *tls.Config) *http.Client {
 }
 
 func TestWebSocket(t *testing.T) {
-	judge(t, "websocket", "Messages of all sizes both ways, in cleartext and TLS")
 	e, ca := webSocketEdge(t)
 	f := func(name, url string, client *http.Client) {
 		t.Run(name, func(t *testing.T) {
+			judge(t, "websocket", name+": messages of 0 bytes to 3 MiB, compressed and not, ping, close from either side")
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			dial := func(mode websocket.CompressionMode) *websocket.Conn {
