@@ -34,6 +34,8 @@ type Server struct {
 	conns     map[*conn]struct{}
 	stopped   bool
 
+	webSockets webSockets
+
 	accepting sync.WaitGroup
 	serving   sync.WaitGroup
 
@@ -162,6 +164,15 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-deadline.C:
+			if n := s.webSockets.goAway(); n > 0 {
+				s.o.Logger.Info("drain timeout: WebSockets are told to end", "webSockets", n)
+				select {
+				case <-done:
+					return nil
+				case <-time.After(farewell):
+					s.webSockets.end()
+				}
+			}
 			n := s.closeAll()
 			<-done
 			s.o.Logger.Warn("drain timeout: open connections were closed", "connections", n)

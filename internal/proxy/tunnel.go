@@ -44,35 +44,47 @@ func (x *exchange) upgrade(r *route) {
 		return
 	}
 	x.bytesOut = int64(len(early))
-	t := tunnel{idle: max(r.read, r.send), start: time.Now()}
-	x.bytesIn, x.bytesOut = t.run(down, up, x.bytesOut)
-}
-
-// run carries both directions to their ends.
-func (t *tunnel) run(down, up tunnelConn, out int64) (int64, int64) {
+	t := &tunnel{down: down, up: up, idle: max(r.read, r.send), start: time.Now()}
+	if isWebSocket(x.req.Upgrade) {
+		t.framesIn, t.framesOut = &frames{}, &frames{}
+		t.framesOut.pass(early)
+		x.srv.webSockets.add(t)
+		defer x.srv.webSockets.remove(t)
+	}
 	in := make(chan int64)
-	go func() { in <- t.copy(up, down) }()
-	out += t.copy(down, up)
-	return <-in, out
+	go func() { in <- t.copy(up, down, t.framesIn) }()
+	x.bytesOut += t.copy(down, up, t.framesOut)
+	x.bytesIn = <-in
 }
 
 // tunnel is what the two directions know of each other.
 type tunnel struct {
+	down, up tunnelConn // the client, the endpoint
+	// framesIn and framesOut follow a WebSocket's directions, from the client
+	// and to it; nil when it is none.
+	framesIn, framesOut *frames
+
 	idle  time.Duration
 	start time.Time
 	// moved is when a byte last moved in either direction, since start.
 	moved atomic.Int64
 	// broken: one direction has failed, so the other must end as well.
 	broken atomic.Bool
+	// leaving: the Server ends, and a WebSocket is told.
+	leaving atomic.Bool
 }
 
-// copy carries one direction to its end and passes the end on.
-func (t *tunnel) copy(dst, src tunnelConn) (total int64) {
+// copy carries one direction to its end and passes the end on. f follows the
+// direction, if it has frames.
+func (t *tunnel) copy(dst, src tunnelConn, f *frames) (total int64) {
 	buf := http1.GetBuffer(http1.MediumBuffer)
 	defer http1.PutBuffer(buf)
 	for {
 		src.SetReadDeadline(t.start.Add(time.Duration(t.moved.Load()) + t.idle))
 		if t.broken.Load() { // before the deadline was set; later it is overridden
+			return total
+		}
+		if t.leaving.Load() && t.sayGoodbye(dst, src, f, dst == t.up) {
 			return total
 		}
 		n, err := src.Read(buf)
@@ -87,12 +99,15 @@ func (t *tunnel) copy(dst, src tunnelConn) (total int64) {
 				return total
 			}
 			total += int64(n)
+			if f != nil {
+				f.pass(buf[:n])
+			}
 		}
 		if err == nil {
 			continue
 		}
 		if http1.IsTimeout(err) && !t.broken.Load() && time.Since(t.start)-time.Duration(t.moved.Load()) < t.idle {
-			continue // the other direction is alive
+			continue // the other direction is alive, or the Server ends
 		}
 		if isEOF(err) && dst.CloseWrite() == nil {
 			return total // half-closed: the other direction goes on

@@ -163,7 +163,7 @@ func TestTunnelEndsBothDirections(t *testing.T) {
 	a, b := pipeTunnel{left}, pipeTunnel{right}
 	tn := tunnel{idle: time.Hour, start: time.Now()}
 	tn.end(a, b)
-	if n := tn.copy(a, b); n != 0 {
+	if n := tn.copy(a, b, nil); n != 0 {
 		t.Errorf("%d bytes", n)
 	}
 }
