@@ -63,7 +63,7 @@ func prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return prepareScenarios(ctx, root)
 }
 
 // started is the cluster of all tests. It ends with the program.

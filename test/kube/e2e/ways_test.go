@@ -88,10 +88,14 @@ func (w *world) routes(r *release) []route {
 	w.apply(`
 apiVersion: networking.k8s.io/v1
 kind: Ingress
+metadata: {name: default}
+spec: {ingressClassName: %[1]s, defaultBackend: {service: {name: two, port: {number: 80}}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
 metadata: {name: routes}
 spec:
   ingressClassName: %[1]s
-  defaultBackend: {service: {name: two, port: {number: 80}}}
   rules:
   - host: a.%[2]s.test
     http:
