@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -79,6 +80,9 @@ name what is missing, and the exit status is 1; without an archive it is 2.`,
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("admin-addr") {
+				addr = adminAddrOf(firstProcess, addr)
+			}
 			from, err := adminURL(addr)
 			if err != nil {
 				return fmt.Errorf("--admin-addr %q: %w", addr, err)
@@ -94,8 +98,34 @@ name what is missing, and the exit status is 1; without an archive it is 2.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVarP(&output, "output", "o", "", "file to write, - for standard output; default gatehouse-bundle-TIME.tar.gz here")
-	f.StringVar(&addr, "admin-addr", addr, "admin address of the running process, as given to serve")
+	f.StringVar(&addr, "admin-addr", addr, "admin address of the running process; default that of process 1")
 	return cmd
+}
+
+// firstProcess is the command line of the container's program, when that is seen
+// from here: a bundle is mostly asked for by kubectl exec.
+const firstProcess = "/proc/1/cmdline"
+
+// adminAddrOf gives the --admin-addr of the gatehouse whose command line the file
+// holds, or the address given.
+func adminAddrOf(file, otherwise string) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return otherwise
+	}
+	args := strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+	if filepath.Base(args[0]) != "gatehouse" {
+		return otherwise
+	}
+	for i, a := range args {
+		if v, ok := strings.CutPrefix(a, "--admin-addr="); ok {
+			return v
+		}
+		if a == "--admin-addr" && i+1 < len(args) {
+			return args[i+1]
+		}
+	}
+	return otherwise
 }
 
 // adminURL is where the address can be reached from here.

@@ -288,3 +288,25 @@ func TestBundleFile(t *testing.T) {
 		t.Errorf("%q %v", got, err)
 	}
 }
+
+func TestAdminAddrOf(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cmdline")
+	f := func(want string, args ...string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(strings.Join(args, "\x00")+"\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := adminAddrOf(file, "otherwise"); got != want {
+			t.Errorf("%q: %q, want %q", args, got, want)
+		}
+	}
+	f("127.0.0.1:1", "/gatehouse", "serve", "--admin-addr=127.0.0.1:1", "--pprof")
+	f("127.0.0.1:2", "gatehouse", "serve", "--admin-addr", "127.0.0.1:2")
+	f("otherwise", "/gatehouse", "serve")
+	f("otherwise", "/gatehouse", "serve", "--admin-addr")
+	f("otherwise", "/pause", "--admin-addr=127.0.0.1:1")
+	f("otherwise", "")
+	if got := adminAddrOf(file+"x", "otherwise"); got != "otherwise" {
+		t.Errorf("without a file: %q", got)
+	}
+}
