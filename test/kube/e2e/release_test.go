@@ -119,13 +119,16 @@ func (r *release) https(c *cluster.Cluster, n int) string {
 	return fmt.Sprintf("%s:%d", c.Nodes()[n].IP(), r.httpsPort)
 }
 
-// workload is what kubectl calls the release's Pods' owner.
-func (r *release) workload() string {
+// fullName is the name of the release's objects.
+func (r *release) fullName() string {
 	if strings.Contains(r.name, "gatehouse") {
-		return "deployment/" + r.name
+		return r.name
 	}
-	return "deployment/" + r.name + "-gatehouse"
+	return r.name + "-gatehouse"
 }
+
+// workload is what kubectl calls the release's Pods' owner.
+func (r *release) workload() string { return "deployment/" + r.fullName() }
 
 // selector matches the release's Pods.
 func (r *release) selector() string {

@@ -48,7 +48,7 @@ controller:
 	w.way("load balancer", f, routes, loadBalancerIP+":80", loadBalancerIP+":443", nil)
 
 	dial := w.fromPod()
-	service := fmt.Sprintf("%s-gatehouse.%s.svc.cluster.local", r.name, r.namespace)
+	service := fmt.Sprintf("%s.%s.svc.cluster.local", r.fullName(), r.namespace)
 	w.way("Service, from a pod", f, routes, service+":80", service+":443", dial)
 	w.way("load balancer, from a pod", f, routes, loadBalancerIP+":80", loadBalancerIP+":443", dial)
 	pod := w.must(w.c.Kubectl(w.ctx, "--namespace", r.namespace, "get", "pods", "-l", r.selector(), "-o", "jsonpath={.items[0].status.podIP}"))
@@ -158,7 +158,7 @@ func (r route) check(ctx context.Context, addr string, dial dialFunc) error {
 // controller does, and routes it to the first node.
 func (w *world) loadBalancer(r *release) {
 	w.Helper()
-	w.must(w.c.Kubectl(w.ctx, "--namespace", r.namespace, "patch", "service", r.name+"-gatehouse", "--subresource=status", "--type=merge",
+	w.must(w.c.Kubectl(w.ctx, "--namespace", r.namespace, "patch", "service", r.fullName(), "--subresource=status", "--type=merge",
 		"--patch", fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`, loadBalancerIP)))
 	out, err := exec.CommandContext(w.ctx, "ip", "route", "replace", loadBalancerIP+"/32", "via", w.c.Nodes()[0].IP().String()).CombinedOutput()
 	if err != nil {
