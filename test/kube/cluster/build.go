@@ -41,7 +41,7 @@ func Build(ctx context.Context) (string, error) {
 		Flags:   []string{"-tags=kubebin", "-trimpath", "-buildvcs=false", "-ldflags", ldflags(version)},
 		Env:     []string{"CGO_ENABLED=0"},
 	}
-	key, err := kubebinKey(ctx, target)
+	key, err := contentKey(ctx, target)
 	if err != nil {
 		return "", err
 	}
@@ -57,9 +57,10 @@ func Build(ctx context.Context) (string, error) {
 // requires it.
 func ModuleDir(ctx context.Context) (string, error) { return gobuild.ModuleDir(ctx) }
 
-// kubebinKey is made of everything that decides what kubebin is: its own
-// sources, the versions and hashes of all others, the Go toolchain, the flags.
-func kubebinKey(ctx context.Context, target gobuild.Target) (string, error) {
+// contentKey is made of everything that decides what a target is that needs no
+// other package of its module: its own sources, the versions and hashes of all
+// others, the Go toolchain, the flags.
+func contentKey(ctx context.Context, target gobuild.Target) (string, error) {
 	toolchain, err := gobuild.Go(ctx, target.Dir, nil, "env", "GOVERSION", "GOOS", "GOARCH")
 	if err != nil {
 		return "", err

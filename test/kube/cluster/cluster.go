@@ -83,9 +83,10 @@ type Cluster struct {
 	apiPort  *port.Reservation
 
 	// With nodes only; without, name is empty.
-	name  string
-	state string   // directory, see state.go
-	lock  *os.File // nil before it is claimed
+	name      string
+	state     string   // directory, see state.go
+	lock      *os.File // nil before it is claimed
+	connected bool     // the network of the sandbox is this cluster's
 
 	nodesMu sync.Mutex
 	nodes   []*Node

@@ -92,7 +92,11 @@ func Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Setenv(kubebinEnv, binary), os.Setenv(imagesEnv, pause))
+	dns, err := buildDNS(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Setenv(kubebinEnv, binary), os.Setenv(imagesEnv, pause+string(filepath.ListSeparator)+dns))
 }
 
 // ownImages are the archives that Prepare made.

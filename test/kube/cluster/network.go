@@ -40,8 +40,12 @@ func nodePodRange(index int) netip.Prefix {
 // nodeLink is the bridge's port to a node. At the node it is eth0.
 func nodeLink(index int) string { return fmt.Sprintf("node-%d", index) }
 
-// addBridge gives the sandbox's network its place outside of the cluster.
+// addBridge gives the sandbox's network its place outside of the cluster. There
+// is one only.
 func addBridge(ctx context.Context) error {
+	if _, err := net.InterfaceByName(bridge); err == nil {
+		return errors.New("cannot start a cluster with nodes: this program runs one already")
+	}
 	return errors.Join(
 		ip(ctx, "",
 			"link add "+bridge+" type bridge",
@@ -51,13 +55,7 @@ func addBridge(ctx context.Context) error {
 	)
 }
 
-// removeBridge removes the bridge, if it is there.
-func removeBridge(ctx context.Context) error {
-	if _, err := net.InterfaceByName(bridge); err != nil {
-		return nil
-	}
-	return ip(ctx, "", "link del "+bridge)
-}
+func removeBridge(ctx context.Context) error { return ip(ctx, "", "link del "+bridge) }
 
 // addNetwork makes the node's network namespace and connects it with the
 // outside and with others, the nodes that are there.

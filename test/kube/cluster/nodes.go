@@ -47,20 +47,24 @@ func (c *Cluster) startWithNodes(ctx context.Context, opts Options) error {
 	if err := addBridge(ctx); err != nil {
 		return err
 	}
+	c.connected = true
 	c.images = append(slices.Clone(opts.Images), ownImages()...)
 
 	ready := make(chan struct{})
-	group, ctx := errgroup.WithContext(ctx)
+	group, starting := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(ready)
-		if err := c.StartAPIServer(ctx); err != nil {
+		if err := c.StartAPIServer(starting); err != nil {
 			return err
 		}
 		return c.startControllers()
 	})
 	group.Go(func() error {
 		<-ready
-		return c.waitDefaultAccount(ctx)
+		if err := c.waitDefaultAccount(starting); err != nil {
+			return err
+		}
+		return c.Apply(starting, dns)
 	})
 	for range opts.Nodes {
 		n, err := c.newNode(ctx)
@@ -68,17 +72,20 @@ func (c *Cluster) startWithNodes(ctx context.Context, opts Options) error {
 			return errors.Join(err, group.Wait())
 		}
 		group.Go(func() error {
-			if err := n.boot(ctx); err != nil {
+			if err := n.boot(starting); err != nil {
 				return err
 			}
-			if err := n.loadImages(ctx, c.images); err != nil {
+			if err := n.loadImages(starting, c.images); err != nil {
 				return err
 			}
 			<-ready
-			return n.join(ctx)
+			return n.join(starting)
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.waitDNS(ctx)
 }
 
 // startControllers starts what turns objects into other objects. The API server
@@ -188,8 +195,8 @@ func (n *Node) loadImages(ctx context.Context, archives []string) error {
 
 // shutDownNodes ends all nodes and the network between them.
 func (c *Cluster) shutDownNodes() error {
-	if c.lock == nil {
-		return nil
+	if !c.connected {
+		return nil // nothing there, or another cluster's
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), shutDownTimeout)
 	defer cancel()

@@ -104,6 +104,13 @@ func TestNodes(t *testing.T) {
 		return err
 	})
 	timed("services", func() error { return reachable(ctx, c) })
+	timed("names", func() error { return resolved(ctx, c) })
+	if _, err := cluster.Start(ctx, cluster.Options{Nodes: 1}); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a second cluster in this process: %v", err)
+	}
+	if _, err := cluster.Start(ctx, cluster.Options{Name: "nodes-test", Nodes: 1}); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a second cluster of this name: %v", err)
+	}
 	timed("audit", func() error { return audited(ctx, c) })
 	timed("dump", func() error { return dumped(ctx, c, t.TempDir()) })
 	timed("a node cut off", func() error { return cutOff(ctx, c) })
@@ -205,6 +212,23 @@ func reachable(ctx context.Context, c *cluster.Cluster) error {
 		}
 		return nil
 	})
+}
+
+// resolved is nil when DNS knows a Service, on every node.
+func resolved(ctx context.Context, c *cluster.Cluster) error {
+	for _, n := range c.Nodes() {
+		r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return n.DialContext(ctx, network, cluster.DNSIP+":53")
+		}}
+		ips, err := r.LookupHost(ctx, "echo.default.svc.cluster.local.")
+		if err != nil {
+			return fmt.Errorf("on %s: %w", n.Name(), err)
+		}
+		if len(ips) != 1 || net.JoinHostPort(ips[0], "80") != serviceAddr {
+			return fmt.Errorf("on %s, the Service has the addresses %v", n.Name(), ips)
+		}
+	}
+	return nil
 }
 
 // pods remembers the addresses of pods, for when the API server is away.
@@ -451,6 +475,20 @@ func leftBehind(t *testing.T, name string) (left []string) {
 		left = append(left, fmt.Sprintf("a directory: %v", err))
 	}
 	return left
+}
+
+// TestFailedNodes shows that a start that cannot work ends soon, with the reason,
+// and leaves nothing.
+func TestFailedNodes(t *testing.T) {
+	_, err := cluster.Start(t.Context(), cluster.Options{
+		Name: "failed-test", Nodes: 2, APIServerArgs: []string{"--no-such-flag"},
+	})
+	if err == nil || !strings.Contains(err.Error(), "no-such-flag") {
+		t.Fatalf("error is %v, want one that tells of the flag", err)
+	}
+	if left := leftBehind(t, "failed-test"); len(left) > 0 {
+		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	}
 }
 
 // TestMachine shows that the machine's settings are not what kubelet wants them
