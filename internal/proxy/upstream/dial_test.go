@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,26 +96,38 @@ func TestDialTimeout(t *testing.T) {
 }
 
 func TestDialSetsSocketOptions(t *testing.T) {
-	c := dialOK(t, toSocket(t, listen(t).Addr().String()))
-	defer func() { _ = c.Close() }()
-	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
+	e := toSocket(t, listen(t).Addr().String())
+	f := func(ctx context.Context, lowest, highest int) {
+		t.Helper()
+		c, err := e.Dial(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		raw, err := c.Conn.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var noDelay, keepAlive, idle, every, patience int
+		_ = raw.Control(func(fd uintptr) {
+			noDelay, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+			keepAlive, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+			idle, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+			every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+			patience, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		})
+		if noDelay == 0 || keepAlive == 0 {
+			t.Errorf("TCP_NODELAY %d, SO_KEEPALIVE %d; want both on", noDelay, keepAlive)
+		}
+		if idle != 5 || every != 1 || patience < lowest || patience > highest {
+			t.Errorf("TCP_KEEPIDLE %d s, TCP_KEEPINTVL %d s, TCP_USER_TIMEOUT %d ms; want 5, 1 and %d", idle, every, patience, highest)
+		}
 	}
-	var noDelay, keepAlive, idle, every, patience int
-	_ = raw.Control(func(fd uintptr) {
-		noDelay, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
-		keepAlive, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
-		idle, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
-		every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
-		patience, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-	})
-	if noDelay == 0 || keepAlive == 0 {
-		t.Errorf("TCP_NODELAY %d, SO_KEEPALIVE %d; want both on", noDelay, keepAlive)
-	}
-	if idle != 5 || every != 1 || patience != 10000 {
-		t.Errorf("TCP_KEEPIDLE %d s, TCP_KEEPINTVL %d s, TCP_USER_TIMEOUT %d ms; want 5, 1 and 10000", idle, every, patience)
-	}
+	f(t.Context(), 10000, 10000)
+	// It must not end a connect before its time.
+	long, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	f(long, 58000, 61000)
 }
 
 func TestDialDenied(t *testing.T) {
