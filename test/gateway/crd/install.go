@@ -99,11 +99,12 @@ func Remove(ctx context.Context, config *rest.Config) error {
 	})
 }
 
-// newClient makes one without client-side rate limit: five requests a second
-// would be most of the time this takes.
+// newClient makes one without client-side rate limit, since five requests a
+// second would be most of the time this takes, and without the server's warnings
+// of old versions, which served lists too.
 func newClient(config *rest.Config) (dynamic.Interface, error) {
 	config = rest.CopyConfig(config)
-	config.QPS = -1
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client: %w", err)

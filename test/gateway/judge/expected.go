@@ -34,6 +34,8 @@ const (
 	// NotAccepted is that the suite waited in vain for the condition Accepted of
 	// the GatewayClass, before any test.
 	NotAccepted Outcome = "GatewayClass not Accepted"
+	// NoClass is that the GatewayClass is not there.
+	NoClass Outcome = "no such GatewayClass"
 	// NotSetUp is that the suite's base manifests, which come next, could not be
 	// applied or their Pods and Gateways did not get ready.
 	NotSetUp Outcome = "base manifests not ready"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -30,7 +31,7 @@ type order struct {
 
 // report is what the child process says.
 type report struct {
-	Setup Outcome            // Passed, NotAccepted, NotSetUp or NotStarted
+	Setup Outcome            // why no test was begun, or Passed
 	Tests map[string]Outcome // of those that were begun
 }
 
@@ -86,13 +87,9 @@ func (o order) run(t *testing.T) {
 	}
 	func() {
 		defer func() { // Setup ends the goroutine when it fails
-			switch {
-			case !t.Failed():
-				r.Setup = Passed
-			case o.notAccepted(t, s):
-				r.Setup = NotAccepted
-			default:
-				r.Setup = NotSetUp
+			r.Setup = Passed
+			if t.Failed() {
+				r.Setup = o.stoppedAt(t, s)
 			}
 		}()
 		s.Setup(t, tests)
@@ -130,28 +127,25 @@ func (o order) options() suite.ConfigurableOptions {
 	return opts
 }
 
-// notAccepted says whether it was the GatewayClass that Setup failed at: it is
-// there and not Accepted, and what comes next, the base manifests, is not there.
-func (o order) notAccepted(t *testing.T, s *suite.ConformanceTestSuite) bool {
+// stoppedAt says what Setup failed at, by what it left: it waits for the
+// GatewayClass, and applies the base manifests then.
+func (o order) stoppedAt(t *testing.T, s *suite.ConformanceTestSuite) Outcome {
 	var class gatewayv1.GatewayClass
-	if err := s.Client.Get(t.Context(), types.NamespacedName{Name: o.Class}, &class); err != nil {
+	err := s.Client.Get(t.Context(), types.NamespacedName{Name: o.Class}, &class)
+	if apierrors.IsNotFound(err) {
+		return NoClass
+	}
+	if err != nil {
 		t.Logf("cannot get the GatewayClass: %v", err)
-		return false
+		return NotStarted
 	}
-	if meta.IsStatusConditionTrue(class.Status.Conditions, string(gatewayv1.GatewayClassConditionStatusAccepted)) {
-		return false
+	var namespace corev1.Namespace
+	err = s.Client.Get(t.Context(), types.NamespacedName{Name: suite.InfrastructureNamespace}, &namespace)
+	accepted := meta.IsStatusConditionTrue(class.Status.Conditions, string(gatewayv1.GatewayClassConditionStatusAccepted))
+	if apierrors.IsNotFound(err) && !accepted {
+		return NotAccepted
 	}
-	var namespaces corev1.NamespaceList
-	if err := s.Client.List(t.Context(), &namespaces); err != nil {
-		t.Logf("cannot list the Namespaces: %v", err)
-		return false
-	}
-	for _, n := range namespaces.Items {
-		if n.Name == suite.InfrastructureNamespace {
-			return false
-		}
-	}
-	return true
+	return NotSetUp
 }
 
 func (r report) write(path string) error {

@@ -1,15 +1,15 @@
 // Gateway lets the Gateway API's conformance suite judge the Gatehouse of a
 // cluster:
 //
-//	gateway crds -kubeconfig FILE [-channel standard|experimental]
+//	gateway crds -kubeconfig FILE [-channel standard|experimental] [-module DIR]
 //	gateway images
 //	gateway judge -kubeconfig FILE [-class NAME] [-results DIR] [-update] [-keep] [-debug] [-output FILE]
 //
 // crds installs the custom resource definitions, in the place of those of
-// another channel or version; it runs in a directory of this Go module. images
-// tells, as JSON, which images the suite needs. judge runs the tests of
-// judge.Expected and fails when one ends otherwise than expected there, or, with
-// -results, when docs/CONFORMANCE.md says something else.
+// another channel or version. images tells, as JSON, which images the suite
+// needs. judge runs the tests of judge.Expected and fails when one ends otherwise
+// than expected there, or, with -results, when docs/CONFORMANCE.md says something
+// else.
 package main
 
 import (
@@ -50,10 +50,11 @@ func run(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "crds":
 		channel := flags.String("channel", string(crd.Standard), "of the definitions: standard or experimental")
+		module := flags.String("module", ".", "`directory` of this Go module, which says what version")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return install(ctx, *kubeconfig, crd.Channel(*channel))
+		return install(ctx, *kubeconfig, *module, crd.Channel(*channel))
 	case "images":
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
@@ -85,12 +86,12 @@ func run(ctx context.Context, args []string) error {
 	}
 }
 
-func install(ctx context.Context, kubeconfig string, c crd.Channel) error {
+func install(ctx context.Context, kubeconfig, module string, c crd.Channel) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return fmt.Errorf("cannot read the kubeconfig: %w", err)
 	}
-	objects, err := crd.Manifests(ctx, ".", c)
+	objects, err := crd.Manifests(ctx, module, c)
 	if err != nil {
 		return err
 	}
