@@ -55,7 +55,8 @@ func TestFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve, _, _ := strings.Cut(string(doc), "## gatehouse check")
+	_, serve, _ := strings.Cut(string(doc), "## gatehouse serve\n")
+	serve, _, _ = strings.Cut(serve, "\n## ")
 	var flags []string
 	for _, m := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)`").FindAllStringSubmatch(serve, -1) {
 		flags = append(flags, m[1])
