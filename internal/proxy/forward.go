@@ -107,7 +107,6 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 		if reason != "" {
 			return nil, x.abandon(p, reason)
 		}
-		began := time.Now()
 		sent, err := x.begin(r, p)
 		if err == nil {
 			if p == nil && !x.opening.whole() {
@@ -124,7 +123,7 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 		refused := isUnprocessed(err)
 		lost := upstream.IsLost(err)
 		if lost {
-			ep.Lost(began)
+			ep.Lost(x.upStart)
 		}
 		fresh, silent := x.hop.fresh(), !x.hop.heard()
 		moving := silent && refused && p.suspend()
