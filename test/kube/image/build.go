@@ -79,13 +79,19 @@ func loaded(spec Spec) (Spec, string, error) {
 // deploy/Dockerfile makes, one static binary and a user without privileges. It
 // returns the archive's path.
 func GatehouseImage(ctx context.Context) (string, error) {
-	return program(ctx, "gatehouse", filepath.Join("..", ".."), Spec{
+	return program(ctx, "gatehouse", filepath.Join("..", ".."), gatehouse())
+}
+
+// gatehouse is the last stage of deploy/Dockerfile, without the certificate
+// authorities: tests bring their own.
+func gatehouse() Spec {
+	return Spec{
 		Names:        []string{Gatehouse},
 		User:         nobody,
 		Entrypoint:   []string{"/gatehouse"},
 		Cmd:          []string{"serve"},
-		ExposedPorts: []string{"80/tcp", "443/tcp"},
-	})
+		ExposedPorts: []string{"8080/tcp", "8443/tcp", "10254/tcp"},
+	}
 }
 
 // TestServerImage builds the image TestServer, the backend of the tests (see
