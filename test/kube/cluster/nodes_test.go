@@ -19,6 +19,7 @@ import (
 	"gatehouse.dev/gatehouse/test/kube/image"
 	"gatehouse.dev/gatehouse/test/kube/internal/cgroup"
 	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
+	"gatehouse.dev/gatehouse/test/kube/internal/netns"
 	"golang.org/x/sys/unix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -262,6 +263,23 @@ func cutOff(ctx context.Context, c *cluster.Cluster) error {
 		return err
 	}
 	defer open.Close()
+	outer, err := net.ListenPacket("udp", cluster.OutsideIP+":0")
+	if err != nil {
+		return err
+	}
+	defer outer.Close()
+	var inside net.PacketConn
+	err = netns.Do("/run/netns/"+cut.Name(), func() (err error) {
+		inside, err = net.ListenPacket("udp", cut.IP().String()+":0")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	if err := errors.Join(packet(ctx, outside, inside), packet(ctx, cut.DialContext, outer)); err != nil {
+		return fmt.Errorf("before: %w", err)
+	}
 	if err := errors.Join(cut.Cut(ctx), cut.Cut(ctx)); err != nil {
 		return err
 	}
@@ -272,6 +290,8 @@ func cutOff(ctx context.Context, c *cluster.Cluster) error {
 		"from the node outside":     func(ctx context.Context) error { return drop(cut.DialContext(ctx, "tcp", cluster.OutsideIP+":6443")) },
 		"from the node to a pod":    func(ctx context.Context) error { return drop(cut.DialContext(ctx, "tcp", otherPod)) },
 		"on a connection from then": func(ctx context.Context) error { return exchange(ctx, open) },
+		"a packet to the node":      func(ctx context.Context) error { return packet(ctx, outside, inside) },
+		"a packet from the node":    func(ctx context.Context) error { return packet(ctx, cut.DialContext, outer) },
 	} {
 		brief, cancel := context.WithTimeout(ctx, time.Second)
 		err := f(brief)
@@ -317,6 +337,24 @@ func exchange(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	_, err := conn.Read(make([]byte, 1))
+	return err
+}
+
+// packet sends one to a listener, and is nil when it arrives.
+func packet(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), to net.PacketConn) error {
+	conn, err := dial(ctx, "udp", to.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "hello"); err != nil {
+		return err
+	}
+	deadline, _ := ctx.Deadline()
+	if err := to.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	_, _, err = to.ReadFrom(make([]byte, 10))
 	return err
 }
 
