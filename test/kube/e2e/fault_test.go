@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -118,19 +117,21 @@ func TestLeaderKilled(t *testing.T) {
 	r := install(t, "led", 30120, "")
 	w.backend("backend", 1)
 	lease := w.must(w.c.Kubectl(w.ctx, "--namespace", r.namespace, "get", "leases", "-o", "jsonpath={.items[0].spec.holderIdentity}"))
-	leader := ""
-	for _, pod := range r.pods(w) {
-		if strings.Contains(lease, pod.name) {
-			leader = pod.uid
+	var leader pod
+	for _, p := range r.pods(w) {
+		if strings.Contains(lease, p.name) {
+			leader = p
 		}
 	}
-	if leader == "" {
+	if leader.uid == "" {
 		t.Fatalf("no pod is the leader %q", lease)
 	}
 	// Something in front of Gatehouse gives it addresses to publish.
 	w.must(w.c.Kubectl(w.ctx, "--namespace", r.namespace, "patch", "service", r.fullName(), "--type=merge", "--patch", `{"spec":{"externalIPs":["192.0.2.20"]}}`))
-	w.kill(leader)
+	// With its Pod, so that no container begins again under its name.
 	killed := time.Now()
+	w.kill(leader.uid)
+	w.must(w.c.Kubectl(w.ctx, "--namespace", r.namespace, "delete", "pod", leader.name, "--grace-period=0", "--force"))
 	w.apply(`
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -157,8 +158,8 @@ func TestGatehouseKilled(t *testing.T) {
 	w.moreOf(l, 30)
 	victim := r.pods(w)[0]
 	left := w.unready(r, victim.ip)
-	w.kill(victim.uid)
 	killed := time.Now()
+	w.kill(victim.uid)
 	gone := <-left
 	if gone.IsZero() {
 		t.Fatal("the pod never left its EndpointSlice")
@@ -241,11 +242,15 @@ func (w *world) unready(r *release, ip string) <-chan time.Time {
 	go func() {
 		defer cancel()
 		defer watch.Stop()
+		was := false
 		for e := range watch.ResultChan() {
-			if s, ok := e.Object.(*discoveryv1.EndpointSlice); ok && !hasReady(s, ip) {
+			s, ok := e.Object.(*discoveryv1.EndpointSlice)
+			is := ok && hasReady(s, ip)
+			if was && !is {
 				left <- time.Now()
 				return
 			}
+			was = is
 		}
 		left <- time.Time{}
 	}()
@@ -261,32 +266,35 @@ func hasReady(s *discoveryv1.EndpointSlice, ip string) bool {
 	return false
 }
 
-// kill ends the gatehouse of the Pod with uid by SIGKILL. The nodes' processes
-// are in this test's own PID namespace.
+// kill ends the gatehouse of the Pod with uid by SIGKILL.
 func (w *world) kill(uid string) {
+	w.Helper()
+	if err := syscall.Kill(w.process(uid), syscall.SIGKILL); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// process is the id of the gatehouse in the Pod with uid: the nodes' processes
+// are in this test's own PID namespace.
+func (w *world) process(uid string) int {
 	w.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		w.Fatal(err)
 	}
-	mark := "pod" + uid
 	for _, dir := range found {
 		groups, err := os.ReadFile(filepath.Join(dir, "cgroup"))
-		if err != nil || !strings.Contains(string(groups), mark) {
+		if err != nil || !strings.Contains(string(groups), "pod"+uid) {
 			continue
 		}
 		program, err := os.ReadFile(filepath.Join(dir, "comm"))
 		if err != nil || strings.TrimSpace(string(program)) != "gatehouse" {
 			continue
 		}
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err == nil {
-			err = syscall.Kill(pid, syscall.SIGKILL)
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			return pid
 		}
-		if err != nil && !errors.Is(err, syscall.ESRCH) {
-			w.Fatal(err)
-		}
-		return
 	}
 	w.Fatalf("no gatehouse runs in the pod %s", uid)
+	return 0
 }

@@ -55,41 +55,59 @@ const fewestScenarios = 55
 // other options against a Pod that has them.
 func TestScenarios(t *testing.T) {
 	c := shared(t)
-	r := install(t, "scenarios", 30180, "controller: {replicaCount: 1, service: {externalTrafficPolicy: Local}}")
+	r := install(t, "scenarios", 30180, `
+controller:
+  replicaCount: 1
+  service: {externalTrafficPolicy: Local} # it sees clients' addresses
+  extraArgs: {admin-addr: ":9090"}        # its verdicts are compared
+`)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	// Where the policy is Local only the Pod's node serves.
-	name, err := c.Kubectl(ctx, "get", "pods", "--namespace", r.namespace, "--selector", r.selector(), "--output", "jsonpath={.items[0].spec.nodeName}")
+	out, err := c.Kubectl(ctx, "get", "pods", "--namespace", r.namespace, "--selector", r.selector(),
+		"--output", "jsonpath={.items[0].spec.nodeName} {.items[0].status.podIP}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := slices.IndexFunc(c.Nodes(), func(n *cluster.Node) bool { return n.Name() == strings.TrimSpace(name) })
+	name, ip, _ := strings.Cut(strings.TrimSpace(out), " ")
+	node := slices.IndexFunc(c.Nodes(), func(n *cluster.Node) bool { return n.Name() == name })
 	if node < 0 {
 		t.Fatalf("the Pod is on node %q, which is none", name)
 	}
-	var refusing []string
-	for _, n := range c.Nodes() {
-		refusing = append(refusing, n.IP().String())
-	}
+	refuse(t)
 	cmd := exec.CommandContext(ctx, os.Getenv(scenariosEnv), "-test.run=^TestScenarios$", "-test.v", "-test.timeout=8m")
 	cmd.Dir = filepath.Join(os.Getenv(rootEnv), "internal", "app")
 	for name, value := range map[string]string{
 		"KUBECONFIG": c.Admin().Kubeconfig, "HTTP": r.http(c, node), "HTTPS": r.https(c, node), "CLASS": r.class,
 		"DEPLOYMENT": r.namespace + "/" + strings.TrimPrefix(r.workload(), "deployment/"),
-		"IP":         cluster.OutsideIP, "REFUSING": strings.Join(refusing, ","),
+		"ADMIN":      ip + ":9090", "IP": cluster.OutsideIP, "REFUSING": refusing,
 	} {
 		cmd.Env = append(cmd.Environ(), "GATEHOUSE_SCENARIO_"+name+"="+value)
 	}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	var printed bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &printed, &printed
 	if err := cmd.Run(); err != nil {
-		t.Errorf("%v\n%s", err, out.Bytes())
+		t.Errorf("%v\n%s", err, printed.Bytes())
 	}
-	passed := len(regexp.MustCompile(`(?m)^ +--- PASS: TestScenarios/`).FindAll(out.Bytes(), -1))
+	passed := len(regexp.MustCompile(`(?m)^ +--- PASS: TestScenarios/`).FindAll(printed.Bytes(), -1))
 	if passed < fewestScenarios {
 		t.Errorf("%d scenarios passed, want at least %d", passed, fewestScenarios)
 	}
-	for _, line := range regexp.MustCompile(`(?m)^.* (not for clusters|ran in the cluster).*$`).FindAllString(out.String(), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^.* (not for clusters|ran in the cluster).*$`).FindAllString(printed.String(), -1) {
 		t.Log(strings.TrimSpace(line))
 	}
+}
+
+// refusing is a network (of RFC 5737) at which the outside refuses connections.
+const refusing = "198.51.100.0/24"
+
+func refuse(t testing.TB) {
+	t.Helper()
+	route := func(verb string) {
+		if out, err := exec.Command("ip", "route", verb, "local", refusing, "dev", "lo").CombinedOutput(); err != nil {
+			t.Errorf("cannot %s a route: %v\n%s", verb, err, out)
+		}
+	}
+	route("add")
+	t.Cleanup(func() { route("del") })
 }
