@@ -354,7 +354,7 @@ func TestDuplicate(t *testing.T) {
 	go proxy.Serve(l)
 	t.Cleanup(func() { proxy.Close() })
 	r := blame(t, HTTP1, l.Addr().String(), "")
-	err = r.Compare(collector.Seen(r.Run, true))
+	err = r.CompareWith(t.Context(), collector)
 	if want := "1 requests were executed more than once: " + r.Run + "-3"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
 	}

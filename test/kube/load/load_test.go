@@ -159,26 +159,12 @@ func TestRollingUpdate(t *testing.T) {
 	executedOnce(t, collector, r)
 }
 
-// executedOnce compares a report with what the collector knows, once all has
-// reached it.
+// executedOnce compares a report with what the collector knows.
 func executedOnce(t *testing.T, collector *testserver.Collector, r Report) {
 	t.Helper()
-	numbered := 0
-	for _, f := range r.Flows {
-		numbered += len(f.succeeded)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	err := poll.Until(ctx, 5*time.Millisecond, func(context.Context) error {
-		if n := collector.Seen(r.Run, false).Distinct; n < numbered {
-			return fmt.Errorf("%d of %d requests are known", n, numbered)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	if err := r.Compare(collector.Seen(r.Run, true)); err != nil {
+	if err := r.CompareWith(ctx, collector); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"gatehouse.dev/gatehouse/test/kube/internal/poll"
 	"gatehouse.dev/gatehouse/test/kube/testserver"
 )
 
@@ -112,7 +114,7 @@ func (r Report) String() string {
 func short(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
 
 // Compare compares what the clients saw with what the backends executed, of
-// which all numbers must be there (Collector.Seen(run, true)): nothing twice,
+// which all numbers must be there (Counter.Seen(run, true)): nothing twice,
 // all that succeeded, nothing of what was said to be unprocessed.
 func (r Report) Compare(seen testserver.Seen) error {
 	const most = 10
@@ -141,6 +143,24 @@ func (r Report) Compare(seen testserver.Seen) error {
 	complain("were answered but never executed", missing)
 	complain("were executed though a GOAWAY said otherwise", executed)
 	return errors.Join(errs...)
+}
+
+// CompareWith is Compare with what collector knows, once all that succeeded has
+// reached it, which takes a moment; when ctx ends before, what is missing is in
+// the error.
+func (r Report) CompareWith(ctx context.Context, collector *testserver.Collector) error {
+	_ = poll.Until(ctx, 50*time.Millisecond, func(context.Context) error {
+		seen := collector.Seen(r.Run, true).Numbers
+		for _, f := range r.Flows {
+			for _, number := range f.succeeded {
+				if seen[number] == 0 {
+					return fmt.Errorf("%s is missing", number)
+				}
+			}
+		}
+		return nil
+	})
+	return r.Compare(collector.Seen(r.Run, true))
 }
 
 // recorder takes what the workers of a flow see.
