@@ -87,6 +87,11 @@ func remove(t *testing.T, d dynamic.Interface, objects ...*unstructured.Unstruct
 // such objects nor has anything to say about them.
 func TestNotServed(t *testing.T) {
 	c := shared(t)
+	// What TestBackends left, with -count.
+	gone := append([]string{"wait", "--for=delete", "--timeout=2m", "namespace"}, suiteNamespaces...)
+	if _, err := c.Kubectl(t.Context(), gone...); err != nil {
+		t.Fatal(err)
+	}
 	install(t, c, "standard")
 	d := client(t, c)
 	made := create(t, d, objects...)
@@ -151,9 +156,9 @@ func TestBackends(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if _, err := c.Kubectl(ctx, append([]string{"delete", "namespace", "--ignore-not-found"}, suiteNamespaces...)...); err != nil {
+		if _, err := c.Kubectl(ctx, append([]string{"delete", "namespace", "--wait=false"}, suiteNamespaces...)...); err != nil {
 			t.Error(err)
 		}
 	}()
