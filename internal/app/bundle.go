@@ -25,9 +25,10 @@ import (
 var ErrIncomplete = errors.New("incomplete bundle")
 
 const (
-	// partTimeout bounds the wait for one part; all of them together get as
-	// long as the admin address answers at all.
+	// partTimeout bounds the wait for one part; after one that took as long
+	// the others get hungTimeout: the program hangs.
 	partTimeout = 15 * time.Second
+	hungTimeout = 2 * time.Second
 	// maxPart bounds one part, in bytes: a configuration of 10,000 Ingresses
 	// has about a fifth of it.
 	maxPart = 128 << 20
@@ -87,7 +88,7 @@ name what is missing, and the exit status is 1; without an archive it is 2.`,
 			if err != nil {
 				return fmt.Errorf("--admin-addr %q: %w", addr, err)
 			}
-			b := &bundle{version: version, from: from, made: time.Now().UTC(), client: &http.Client{Transport: &http.Transport{Proxy: nil}}}
+			b := &bundle{version: version, from: from, made: time.Now().UTC(), timeout: partTimeout, client: &http.Client{Transport: &http.Transport{Proxy: nil}}}
 			defer b.client.CloseIdleConnections()
 			if output == "-" {
 				return b.toStream(cmd.Context(), std)
@@ -148,6 +149,7 @@ type bundle struct {
 	from    string
 	made    time.Time
 	client  *http.Client
+	timeout time.Duration
 	missing []string
 }
 
@@ -244,8 +246,13 @@ func (b *bundle) add(tw *tar.Writer, name string, data []byte) error {
 
 // fetch asks the running program for a part.
 func (b *bundle) fetch(ctx context.Context, p part) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, partTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
+	defer func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			b.timeout = min(b.timeout, hungTimeout)
+		}
+	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.from+p.path, nil)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
@@ -309,4 +310,26 @@ func TestAdminAddrOf(t *testing.T) {
 	if got := adminAddrOf(file+"x", "otherwise"); got != "otherwise" {
 		t.Errorf("without a file: %q", got)
 	}
+}
+
+// A program that hangs costs its first part's time once.
+func TestBundleOfHungProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bundle{from: "http://127.0.0.1:9090", timeout: partTimeout, client: &http.Client{Transport: hung{}}}
+		began := time.Now()
+		if err := b.write(t.Context(), io.Discard); err != nil || len(b.missing) != len(parts)-1 {
+			t.Errorf("%v, missing %q", err, b.missing)
+		}
+		if took, want := time.Since(began), partTimeout+time.Duration(len(parts)-1)*hungTimeout; took != want {
+			t.Errorf("took %v, want %v", took, want)
+		}
+	})
+}
+
+// hung never answers.
+type hung struct{}
+
+func (hung) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
 }
