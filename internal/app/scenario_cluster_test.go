@@ -1,13 +1,17 @@
 package app
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +24,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
 // settling is how long after a step's objects are taken in an answer may still
@@ -33,18 +39,19 @@ const settling = 10 * time.Second
 //	GATEHOUSE_SCENARIO_KUBECONFIG  the cluster, as its administrator
 //	GATEHOUSE_SCENARIO_HTTP        where the Gatehouse serves HTTP, HOST:PORT
 //	GATEHOUSE_SCENARIO_HTTPS       and HTTPS; both must let it see clients' addresses
+//	GATEHOUSE_SCENARIO_ADMIN       where its --admin-addr is
 //	GATEHOUSE_SCENARIO_CLASS       its IngressClass; nothing else may use it
 //	GATEHOUSE_SCENARIO_DEPLOYMENT  its Deployment, NAMESPACE/NAME, of one replica
 //	GATEHOUSE_SCENARIO_IP          of this process, as Pods see it: clients come from it, backends listen at it
-//	GATEHOUSE_SCENARIO_REFUSING    three other addresses, "," between them, that refuse connections
+//	GATEHOUSE_SCENARIO_REFUSING    a network A.B.C.0/24, all of whose addresses refuse connections
 //
 // Scenarios with options get a Pod of their own, like those of the Deployment
 // but with these options, and speak to it directly.
 //
 // The addresses that scenarios name are of this machine; in a cluster
-// GATEHOUSE_SCENARIO_IP stands for 127.0.0.1, and those that refuse for
-// 127.0.0.2 to 4. Ingresses without a class get the installation's, unless the
-// scenario has IngressClasses. Verdicts are not compared.
+// GATEHOUSE_SCENARIO_IP stands for 127.0.0.1 and 127.0.0.0/8, and addresses that
+// refuse for others of 127.0.0.0/16. Ingresses without a class get the
+// installation's, unless the scenario has IngressClasses.
 type installation struct {
 	t                 *testing.T
 	objects           dynamic.Interface
@@ -53,7 +60,7 @@ type installation struct {
 	class, controller string
 	deployment        types.NamespacedName
 	ip                string
-	addresses         *strings.Replacer
+	refusing          netip.Prefix
 	marker            *backends
 	markers           int
 	namespaces        map[string]bool // made here
@@ -77,17 +84,15 @@ func installationFromEnv(t *testing.T) *installation {
 		return value
 	}
 	c := &installation{
-		t: t, front: &front{http: env("HTTP"), https: env("HTTPS")}, class: env("CLASS"), ip: env("IP"),
+		t: t, front: &front{http: env("HTTP"), https: env("HTTPS"), admin: env("ADMIN")}, class: env("CLASS"), ip: env("IP"),
 		marker: newBackends(t), namespaces: map[string]bool{},
 	}
 	c.marker.ip = c.ip
 	c.deployment.Namespace, c.deployment.Name, _ = strings.Cut(env("DEPLOYMENT"), "/")
-	refusing := strings.Split(env("REFUSING"), ",")
-	if len(refusing) != 3 {
-		t.Fatalf("GATEHOUSE_SCENARIO_REFUSING: %q are not three addresses", refusing)
+	var err error
+	if c.refusing, err = netip.ParsePrefix(env("REFUSING")); err != nil {
+		t.Fatal(err)
 	}
-	c.addresses = strings.NewReplacer("127.0.0.0/8", c.ip+"/32", "127.0.0.1", c.ip,
-		"127.0.0.2", refusing[0], "127.0.0.3", refusing[1], "127.0.0.4", refusing[2])
 	c.connect(kubeconfig)
 	class, err := c.api.NetworkingV1().IngressClasses().Get(t.Context(), c.class, metav1.GetOptions{})
 	if err != nil {
@@ -96,6 +101,26 @@ func installationFromEnv(t *testing.T) *installation {
 	c.controller = class.Spec.Controller
 	t.Cleanup(c.clear)
 	return c
+}
+
+var loopback = regexp.MustCompile(`127\.0\.(\d+)\.(\d+)(/8)?`)
+
+// here puts the cluster's addresses in place of this machine's.
+func (c *installation) here(text string) string {
+	return loopback.ReplaceAllStringFunc(text, func(a string) string {
+		switch a {
+		case "127.0.0.0/8":
+			return c.ip + "/32"
+		case "127.0.0.1":
+			return c.ip
+		}
+		m := loopback.FindStringSubmatch(a)
+		net, _ := strconv.Atoi(m[1])
+		host, _ := strconv.Atoi(m[2])
+		refusing := c.refusing.Addr().As4()
+		refusing[3] = byte(net<<4 | host&15)
+		return netip.AddrFrom4(refusing).String()
+	})
 }
 
 func (c *installation) connect(kubeconfig string) {
@@ -109,6 +134,7 @@ func (c *installation) connect(kubeconfig string) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	fail(err)
 	cfg.QPS = -1 // no limit: nobody else waits
+	cfg.WarningHandler = rest.NoWarnings{}
 	client, err := rest.HTTPClientFor(cfg)
 	fail(err)
 	c.t.Cleanup(client.CloseIdleConnections)
@@ -166,7 +192,7 @@ func (c *installation) scenario(t *testing.T, path string, refused bool) {
 	}
 	r := &clusterRun{installation: c, t: t, class: c.class, certs: map[string]string{}, made: map[objectName]*madeObject{}}
 	for i := range a.Files {
-		text := c.addresses.Replace(string(a.Files[i].Data))
+		text := c.here(string(a.Files[i].Data))
 		a.Files[i].Data = []byte(text)
 		r.classes = r.classes || strings.Contains(text, "kind: IngressClass")
 	}
@@ -198,19 +224,19 @@ func (c *installation) scenario(t *testing.T, path string, refused bool) {
 	}
 }
 
-// expect waits until the step's objects are taken in, and sends its requests.
+// expect waits until the step's objects are taken in, sends its requests, and
+// compares its verdicts.
 func (r *clusterRun) expect(n int, st *step) {
 	r.t.Helper()
-	if st.requests < 0 {
-		return
-	}
 	var requests []*request
-	for _, line := range lines(string(r.s.archive.Files[st.requests].Data)) {
-		req, err := parseRequest(r.s.fill(line))
-		if err != nil {
-			r.t.Fatal(err)
+	if st.requests >= 0 {
+		for _, line := range lines(string(r.s.archive.Files[st.requests].Data)) {
+			req, err := parseRequest(r.s.fill(line))
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			requests = append(requests, req)
 		}
-		requests = append(requests, req)
 	}
 	// Where nothing is answered, the marker is not either.
 	if slices.ContainsFunc(requests, func(r *request) bool { return r.want[0] != "closed" }) {
@@ -228,23 +254,55 @@ func (r *clusterRun) expect(n int, st *step) {
 			r.t.Errorf("step %d: %s\n\t%v", n, req.line, err)
 		}
 	}
+	want := r.s.expected(st)
+	err := r.until(time.Until(settled), func() error {
+		got, err := r.verdicts()
+		if err != nil {
+			return err
+		}
+		if wrong := compareVerdicts(got, want); len(wrong) > 0 {
+			return errors.New(strings.Join(wrong, "\n\t"))
+		}
+		return nil
+	})
+	if err != nil {
+		r.t.Errorf("step %d: verdicts:\n\t%v", n, err)
+	}
+}
+
+// verdicts are those of all objects but markers.
+func (r *clusterRun) verdicts() (text []string, err error) {
+	body, err := fetch("http://" + r.s.client.admin() + "/debug/verdicts")
+	if err != nil {
+		return nil, err
+	}
+	var all []verdict.Verdict
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, err
+	}
+	for _, v := range all {
+		if v.Object.Namespace != markerNamespace {
+			text = append(text, verdictLine(v))
+		}
+	}
+	return text, nil
 }
 
 const markerManifests = `apiVersion: v1
 kind: Service
-metadata: {namespace: gatehouse-scenario-marker, name: %[1]s}
+metadata: {namespace: gatehouse-test-marker, name: %[1]s}
 spec: {ports: [{port: 80}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {namespace: gatehouse-scenario-marker, name: %[1]s, labels: {kubernetes.io/service-name: %[1]s}}
+metadata: {namespace: gatehouse-test-marker, name: %[1]s, labels: {kubernetes.io/service-name: %[1]s}}
 addressType: IPv4
 ports: [{name: "", port: %[2]d}]
 endpoints: [{addresses: [%[3]s]}]
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {namespace: gatehouse-scenario-marker, name: %[1]s}
+metadata: {namespace: gatehouse-test-marker, name: %[1]s}
 spec:
   ingressClassName: %[4]s
   rules: [{host: %[1]s.marker.test, http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: %[1]s, port: {number: 80}}}}]}}]
@@ -310,21 +368,17 @@ func (c *installation) until(d time.Duration, f func() error) error {
 	}
 }
 
-// ready is nil when a Gatehouse whose health is served at the address serves.
-func ready(addr string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+// fetch gets what an admin address says.
+func fetch(url string) ([]byte, error) {
+	c := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := c.Get(url)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	if err != nil {
-		return err
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
 	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	return nil
+	return body, err
 }

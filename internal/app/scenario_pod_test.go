@@ -67,7 +67,7 @@ func (r *clusterRun) ownPod() {
 	}
 	c.Args = append(c.Args, "--controller-name="+r.ownController, "--ingress-class="+r.class)
 	for _, o := range r.options {
-		if !strings.HasPrefix(o, "admin-addr=") { // the health address is the admin address that others see
+		if !strings.HasPrefix(o, "admin-addr=") { // it has one that the test can ask
 			c.Args = append(c.Args, "--"+o)
 		}
 	}
@@ -93,8 +93,9 @@ func (r *clusterRun) ownPod() {
 		if now.Status.PodIP == "" {
 			return errors.New("it has no address")
 		}
-		r.s.client.elsewhere = &front{http: at("--http"), https: at("--https"), admin: at("--health")}
-		return ready(at("--health"))
+		r.s.client.elsewhere = &front{http: at("--http"), https: at("--https"), admin: at("--admin")}
+		_, err = fetch("http://" + r.s.client.admin() + "/readyz")
+		return err
 	})
 	if err != nil {
 		r.t.Fatal(fmt.Errorf("pod %s is not ready: %w", pod.Name, err))

@@ -20,6 +20,7 @@ func notInCluster() map[string]notForClusters {
 		"files-forms":             {reason: "it is about files"},
 		"files-malformed-object":  {reason: "the API server refuses such objects; it is about files"},
 		"host-invalid":            {reason: "the API server refuses such hosts and paths", refused: true},
+		"host-case":               {reason: "the API server refuses capital letters in hosts", refused: true},
 		"service-upstream":        {reason: "it needs a backend at the Service's own address"},
 	}
 }

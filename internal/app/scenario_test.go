@@ -17,6 +17,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"gatehouse.dev/gatehouse/internal/source/files"
+	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
 // update writes what came into the scenarios. It is for people who then read
@@ -305,16 +306,9 @@ func (s *scenario) expect(n int, st *step) {
 	}
 	var got []string
 	for _, v := range s.client.g.Verdicts() {
-		text := v.Object.String() + ": " + string(v.Severity) + " " + string(v.Reason)
-		if v.Field != "" {
-			text += ": " + v.Field
-		}
-		got = append(got, strings.ReplaceAll(text, s.m.dir+"/", "")+" ~ "+v.Message)
+		got = append(got, strings.ReplaceAll(verdictLine(v), s.m.dir+"/", ""))
 	}
-	if st.verdicts >= 0 {
-		s.verdicts = lines(string(s.archive.Files[st.verdicts].Data))
-	}
-	wrong := compareVerdicts(got, s.verdicts)
+	wrong := compareVerdicts(got, s.expected(st))
 	for _, w := range wrong {
 		s.t.Errorf("step %d: %s", n, w)
 	}
@@ -324,6 +318,23 @@ func (s *scenario) expect(n int, st *step) {
 		}
 		s.archive.Files[st.verdicts].Data = []byte(strings.Join(got, "\n") + "\n")
 	}
+}
+
+// verdictLine is a verdict as scenarios have it, with all of the message.
+func verdictLine(v verdict.Verdict) string {
+	text := v.Object.String() + ": " + string(v.Severity) + " " + string(v.Reason)
+	if v.Field != "" {
+		text += ": " + v.Field
+	}
+	return text + " ~ " + v.Message
+}
+
+// expected are the verdicts of the step: its own, or those of the one before.
+func (s *scenario) expected(st *step) []string {
+	if st.verdicts >= 0 {
+		s.verdicts = lines(string(s.archive.Files[st.verdicts].Data))
+	}
+	return s.verdicts
 }
 
 // request runs one line and returns it as it should be.
