@@ -98,7 +98,11 @@ func useUnpacked(root string) error {
 	if err := os.Setenv("LD_LIBRARY_PATH", strings.Join(libs, ":")); err != nil {
 		return err
 	}
-	return os.Setenv("XTABLES_LIBDIR", filepath.Join(libs[0], "xtables"))
+	extensions := filepath.Join(libs[0], "xtables")
+	if _, err := os.Stat(extensions); err != nil {
+		return nil // the machine's own iptables has its own
+	}
+	return os.Setenv("XTABLES_LIBDIR", extensions)
 }
 
 func unique(names []string) []string {

@@ -187,7 +187,7 @@ func TestGatehouseKilled(t *testing.T) {
 	if failed == 0 {
 		t.Error("nothing failed: the pod was not killed under load")
 	}
-	if err := report.Compare(w.collector.Seen(report.Run, true)); err != nil {
+	if err := report.CompareWith(w.ctx, w.collector); err != nil {
 		t.Error(err)
 	}
 }

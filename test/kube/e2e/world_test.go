@@ -207,7 +207,7 @@ func (w *world) flawless(l *load.Load) load.Report {
 	if err := r.Err(); err != nil {
 		w.Error(err)
 	}
-	if err := r.Compare(w.collector.Seen(r.Run, true)); err != nil {
+	if err := r.CompareWith(w.ctx, w.collector); err != nil {
 		w.Error(err)
 	}
 	return r
