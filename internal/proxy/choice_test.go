@@ -240,6 +240,36 @@ func TestEndpointsChooseDifferently(t *testing.T) {
 	}
 }
 
+// Sessions are resumed with endpoints, also where one connection offered HTTP/2
+// and the other may not.
+func TestEndpointSessionsResumed(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		var resumed atomic.Int64
+		s := newChooser(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.TLS.DidResume {
+				resumed.Add(1)
+			}
+			tells(w, r)
+		}, both...)
+		s.TLS.MaxVersion = version
+		e := newEdge(t, nil, addrOf(s.Server))
+		e.choosing(pemOf(s.Certificate()), nil)
+		for i, alone := range []bool{false, false, true, false} {
+			req := get
+			if alone {
+				req = strings.Replace(get, "\r\n\r\n", "\r\nAuthorization: Negotiate abc\r\n\r\n", 1)
+			}
+			if res, _ := e.ask(req); res.StatusCode != 200 {
+				t.Errorf("%v", res)
+			}
+			if n := resumed.Load(); n != int64(i) {
+				t.Errorf("TLS %x: %d of %d connections resumed a session", version, n, i+1)
+			}
+			s.CloseClientConnections()
+		}
+	}
+}
+
 // What takes over a connection gets an HTTP/1.1 one, for which nothing else is
 // offered; everything else stays with HTTP/2.
 func TestUpgradeWhereEndpointChooses(t *testing.T) {

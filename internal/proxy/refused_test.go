@@ -536,3 +536,39 @@ func (e *edge) talk(c *http.Client, text string) error {
 	}
 	return nil
 }
+
+// A shared connection that ends under a request without a word: what may be
+// repeated is sent to the same endpoint again, since only the connection is known
+// to be gone.
+func TestSharedConnectionDies(t *testing.T) {
+	f := func(request string, want int) {
+		var asked atomic.Int64
+		b := newBackend(t, func(n int, c net.Conn, r *bufio.Reader) {
+			p, err := serve2(t, c, r)
+			for i := 1; err == nil; {
+				var f xhttp2.Frame
+				f, err = p.next()
+				if h, ok := f.(*xhttp2.MetaHeadersFrame); ok {
+					asked.Add(1)
+					if n == 1 && i == 2 {
+						return
+					}
+					p.head(h.StreamID, true, ":status", "200")
+					i++
+				}
+			}
+		})
+		e := newEdge(t, nil, b.addr())
+		e.to2(nil)
+		c := e.dial()
+		c.roundTrip(get)
+		if res, body := c.roundTrip(request); res.StatusCode != want {
+			t.Errorf("%.4s: %v %q", request, res, body)
+		}
+		if n, wanted := asked.Load(), map[int]int64{200: 3, 502: 2}[want]; n != wanted {
+			t.Errorf("%.4s: the endpoint was asked %d times, want %d", request, n, wanted)
+		}
+	}
+	f(get, 200)
+	f(post+"\r\n", 502)
+}

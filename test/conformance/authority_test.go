@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -64,6 +65,12 @@ type keyPair struct {
 // common name. A lifetime that has passed makes an expired one.
 func (a *authority) issue(life time.Duration, names ...string) keyPair {
 	a.t.Helper()
+	return a.issueFor(newKey(a.t), life, names...)
+}
+
+// issueFor is issue with a key of any kind.
+func (a *authority) issueFor(key crypto.Signer, life time.Duration, names ...string) keyPair {
+	a.t.Helper()
 	tmpl := &x509.Certificate{
 		SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: names[0], Organization: []string{"Judges"}},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(life),
@@ -77,7 +84,6 @@ func (a *authority) issue(life time.Duration, names ...string) keyPair {
 			tmpl.DNSNames = append(tmpl.DNSNames, n)
 		}
 	}
-	key := newKey(a.t)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -27,7 +28,7 @@ func clientCertEdge(t *testing.T) (*edge, *authority, clients) {
 		return ingress(name, name+".test", "mirror", "front", append([]string{"auth-tls-secret", namespace + "/clients"}, more...)...)
 	}
 	return startEdge(t, documents(
-		tlsSecret("front", ca.issue(time.Hour, "*.test", "must.test", "maybe.test", "named.test", "told.test", "sent.test", "open.test", "broken.test")),
+		tlsSecret("front", ca.issue(time.Hour, "*.test", "must.test", "maybe.test", "named.test", "told.test", "sent.test", "any.test", "open.test", "broken.test")),
 		secret("clients", "Opaque", "ca.crt", theirs.pem(), "ca.crl", theirs.revoke(c.revoked)),
 		service("mirror", "", mirror),
 		guarded("must"),
@@ -35,6 +36,7 @@ func clientCertEdge(t *testing.T) (*edge, *authority, clients) {
 		guarded("named", "auth-tls-match-cn", "CN=(alice|carol)"),
 		guarded("told", "auth-tls-pass-certificate-to-upstream", "true"),
 		guarded("sent", "auth-tls-error-page", "https://login.test/please"),
+		guarded("any", "auth-tls-verify-client", "optional_no_ca", "auth-tls-pass-certificate-to-upstream", "true"),
 		ingress("broken", "broken.test", "mirror", "front", "auth-tls-secret", namespace+"/nothing"),
 		ingress("open", "open.test", "mirror", "front"),
 	)), ca, c
@@ -127,6 +129,65 @@ func TestClientCertificates(t *testing.T) {
 	if line := e.logged("/why-not"); s.Status != 400 || !strings.Contains(line["detail"].(string), "expired") {
 		t.Errorf("%d, and the log says %v", s.Status, line["detail"])
 	}
+}
+
+// TestClientCertificatesOfAnybody: with optional_no_ca whoever comes is let in,
+// and the backend is told with what, and that nobody has verified it.
+func TestClientCertificatesOfAnybody(t *testing.T) {
+	judge(t, "tls-clients", "curl, OpenSSL: client certificates of any authority (optional_no_ca)")
+	e, ca, c := clientCertEdge(t)
+	curl, openssl, cafile := tool(t, "curl", "curl"), tool(t, "openssl", "openssl"), file(t, ca.pem())
+	at := "any.test:" + port(e.https)
+	f := func(name string, p *keyPair) {
+		t.Helper()
+		check := func(by string, s seen) {
+			t.Helper()
+			verify, subject, cert := s.Header.Get("Ssl-Client-Verify"), s.Header.Get("Ssl-Client-Subject-Dn"), s.Header.Get("Ssl-Client-Cert")
+			if p == nil {
+				if verify != "NONE" || subject != "" || cert != "" {
+					t.Errorf("%s, %s: %q %q %q", by, name, verify, subject, cert)
+				}
+				return
+			}
+			plain, err := url.PathUnescape(cert)
+			if !strings.HasPrefix(verify, "FAILED:") || subject != "CN="+p.tls.Leaf.Subject.CommonName+",O=Judges" || plain != p.cert || err != nil {
+				t.Errorf("%s, %s: %q %q %q", by, name, verify, subject, cert)
+			}
+		}
+		for _, version := range []string{"1.2", "1.3"} {
+			args := []string{"-sS", "--cacert", cafile, "--resolve", at + ":127.0.0.1", "--tlsv" + version, "--tls-max", version,
+				"-H", "ssl-client-verify: SUCCESS", "-H", "ssl-client-cert: forged", "-w", "%{stderr}%{http_code}"}
+			if p != nil {
+				args = append(args, "--cert", file(t, p.cert), "--key", file(t, p.key))
+			}
+			out, err := output(t, "", curl, append(args, "https://"+at+"/")...)
+			var s seen
+			body, status := out, ""
+			if i := strings.LastIndexByte(out, '}'); i >= 0 {
+				body, status = out[:i+1], strings.TrimSpace(out[i+1:])
+			}
+			if jsonErr := json.Unmarshal([]byte(body), &s); err != nil || status != "200" || jsonErr != nil {
+				t.Errorf("curl, TLS %s, %s: %q %v %v", version, name, out, err, jsonErr)
+			} else {
+				check("curl", s)
+			}
+			args = []string{"s_client", "-quiet", "-ign_eof", "-connect", e.https, "-servername", "any.test", "-CAfile", cafile, "-verify_return_error", "-tls" + strings.ReplaceAll(version, ".", "_")}
+			if p != nil {
+				args = append(args, "-cert", file(t, p.cert), "-key", file(t, p.key))
+			}
+			out, err = output(t, "GET / HTTP/1.1\r\nHost: any.test\r\nConnection: close\r\n\r\n", openssl, args...)
+			from, to := strings.IndexByte(out, '{'), strings.LastIndexByte(out, '}')
+			if s = (seen{}); err != nil || !strings.Contains(out, "HTTP/1.1 200 OK") || from < 0 || json.Unmarshal([]byte(out[from:to+1]), &s) != nil {
+				t.Errorf("openssl, TLS %s, %s: %v\n%s", version, name, err, out)
+			} else {
+				check("openssl", s)
+			}
+		}
+	}
+	f("none", nil)
+	f("known", &c.alice)
+	f("of another authority", &c.stranger)
+	f("expired", &c.expired)
 }
 
 // TestDomainFronting: the name of the handshake decides on client certificates,
