@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -137,7 +138,7 @@ func (c *installation) connect(kubeconfig string) {
 	cfg.WarningHandler = rest.NoWarnings{}
 	client, err := rest.HTTPClientFor(cfg)
 	fail(err)
-	c.t.Cleanup(client.CloseIdleConnections)
+	c.t.Cleanup(func() { utilnet.CloseIdleConnectionsFor(client.Transport) })
 	c.objects, err = dynamic.NewForConfigAndClient(cfg, client)
 	fail(err)
 	c.api, err = kubernetes.NewForConfigAndClient(cfg, client)
