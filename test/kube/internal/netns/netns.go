@@ -13,9 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter moves the calling thread, which must be locked to its goroutine, into
-// the namespace. There is no way back: never unlock the thread, it must end
-// with the goroutine.
+// Enter moves the calling thread into the namespace, for good: call it on a
+// Thread.
 func Enter(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -28,17 +27,36 @@ func Enter(path string) error {
 	return nil
 }
 
+// Thread calls f on a thread of its own, which ends when f returns. f may Enter.
+func Thread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		// The program's first thread cannot end: it would stay where it is, and
+		// the namespace with it.
+		if unix.Gettid() != os.Getpid() {
+			f()
+			return // and never unlocked: the thread ends
+		}
+		done := make(chan struct{})
+		Thread(func() { // not on this one, which waits
+			defer close(done)
+			f()
+		})
+		<-done
+		runtime.UnlockOSThread()
+	}()
+}
+
 // Do calls f in the namespace and returns its error. Goroutines that f starts
 // are outside.
 func Do(path string, f func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
+	Thread(func() {
 		err := Enter(path)
 		if err == nil {
 			err = f()
 		}
 		done <- err
-	}()
+	})
 	return <-done
 }

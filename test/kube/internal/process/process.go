@@ -53,33 +53,41 @@ func Start(spec Spec) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = Attributes()
 
+	// The parent-death signal is sent when the *thread* that forked ends.
+	// Holding that thread until the child is gone keeps a foreign goroutine
+	// from ending it early (one that exits locked to it, as those that work in
+	// network namespaces do).
 	started := make(chan error, 1)
-	go func() {
-		// The parent-death signal is sent when the *thread* that forked ends.
-		// Holding that thread until the child is gone keeps a foreign goroutine
-		// from ending it early (one that exits locked to it, as tests inside
-		// network namespaces do).
-		runtime.LockOSThread()
-		var err error
-		if spec.NetNS == "" {
+	if spec.NetNS == "" {
+		go func() {
+			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-		} else {
-			err = netns.Enter(spec.NetNS) // for good: the thread ends with the goroutine
-		}
-		if err == nil {
-			err = p.cmd.Start()
-		}
-		started <- err
-		if err != nil {
-			return
-		}
-		p.err = p.cmd.Wait()
-		close(p.done)
-	}()
+			p.run(started)
+		}()
+	} else {
+		netns.Thread(func() {
+			if err := netns.Enter(spec.NetNS); err != nil {
+				started <- err
+				return
+			}
+			p.run(started)
+		})
+	}
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", spec.Name, err)
 	}
 	return p, nil
+}
+
+// run starts the child, tells of it, and waits for its end.
+func (p *Process) run(started chan<- error) {
+	err := p.cmd.Start()
+	started <- err
+	if err != nil {
+		return
+	}
+	p.err = p.cmd.Wait()
+	close(p.done)
 }
 
 // Attributes are those of every child of the tests: a process group of its own,
