@@ -412,12 +412,15 @@ func TestWebSocketDrain(t *testing.T) {
 		t.Errorf("over HTTP/2: %q, %v", got, err)
 	}
 	for _, c := range conns {
-		if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
+		if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 			t.Errorf("after --drain-timeout: %v", err)
 		}
 	}
+	if opcode, got, err := readWebSocketFrame(s); err != nil || opcode != 8 || string(got) != "\x03\xe9" {
+		t.Errorf("after --drain-timeout, over HTTP/2: %d %x, %v", opcode, got, err)
+	}
 	if _, err := s.Read(make([]byte, 1)); err == nil {
-		t.Error("after --drain-timeout the stream is open")
+		t.Error("after the Close frame the stream is open")
 	}
 	next(t, e.done)
 }

@@ -15,19 +15,20 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"gatehouse.dev/gatehouse/test/kube/cluster"
+	"gatehouse.dev/gatehouse/test/kube/helm"
 	"gatehouse.dev/gatehouse/test/kube/image"
-	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
 )
 
 // What prepare made, for the copy of the program inside of the cluster's network.
 const (
 	helmEnv   = "GATEHOUSE_E2E_HELM"   // Helm's program
-	rootEnv   = "GATEHOUSE_E2E_ROOT"   // the repository
+	chartEnv  = "GATEHOUSE_E2E_CHART"  // the directory of the chart
 	imagesEnv = "GATEHOUSE_E2E_IMAGES" // archives
 )
 
@@ -37,14 +38,11 @@ func TestMain(m *testing.M) { os.Exit(cluster.Main(m, prepare)) }
 
 // prepare builds what tests need while there is a module proxy.
 func prepare(ctx context.Context) error {
-	module, err := gobuild.ModuleDir(ctx)
+	program, err := helm.Program(ctx)
 	if err != nil {
 		return err
 	}
-	root := filepath.Join(module, "..", "..")
-	helm, err := gobuild.Current(ctx, gobuild.Target{
-		Name: "helm", Dir: filepath.Join(root, "test", "helm"), Package: "helm.sh/helm/v4/cmd/helm", Env: []string{"CGO_ENABLED=0"},
-	})
+	chart, err := helm.Chart(ctx)
 	if err != nil {
 		return err
 	}
@@ -57,13 +55,13 @@ func prepare(ctx context.Context) error {
 		archives = append(archives, archive)
 	}
 	for name, value := range map[string]string{
-		helmEnv: helm, rootEnv: root, imagesEnv: filepath.Join(archives[0]) + string(filepath.ListSeparator) + archives[1],
+		helmEnv: program, chartEnv: chart, imagesEnv: strings.Join(archives, string(filepath.ListSeparator)),
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			return err
 		}
 	}
-	return prepareScenarios(ctx, root)
+	return prepareScenarios(ctx, filepath.Join(chart, "..", "..", ".."))
 }
 
 // started is the cluster of all tests. It ends with the program.

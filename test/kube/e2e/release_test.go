@@ -59,7 +59,7 @@ func install(t testing.TB, name string, base int, values string) *release {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if _, err := helm(ctx, c, "uninstall", r.name, "--namespace", r.namespace, "--ignore-not-found"); err != nil {
+		if _, err := runHelm(ctx, c, "uninstall", r.name, "--namespace", r.namespace, "--ignore-not-found"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -85,8 +85,7 @@ func (r *release) upgrade(ctx context.Context, c *cluster.Cluster, values string
 	if err := os.WriteFile(own, []byte(values), 0o600); err != nil {
 		return err
 	}
-	chart := filepath.Join(os.Getenv(rootEnv), "deploy", "helm", "gatehouse")
-	_, err = helm(ctx, c, "upgrade", "--install", r.name, chart, "--namespace", r.namespace, "--create-namespace",
+	_, err = runHelm(ctx, c, "upgrade", "--install", r.name, os.Getenv(chartEnv), "--namespace", r.namespace, "--create-namespace",
 		"--values", base, "--values", own, "--wait", "--timeout", "2m")
 	return err
 }
@@ -135,8 +134,8 @@ func (r *release) selector() string {
 	return "app.kubernetes.io/instance=" + r.name + ",app.kubernetes.io/component=controller"
 }
 
-// helm runs Helm against the cluster.
-func helm(ctx context.Context, c *cluster.Cluster, args ...string) (string, error) {
+// runHelm runs Helm against the cluster.
+func runHelm(ctx context.Context, c *cluster.Cluster, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, os.Getenv(helmEnv), append([]string{"--kubeconfig", c.Admin().Kubeconfig}, args...)...)
 	home, err := os.MkdirTemp("", "gatehouse-helm-")
 	if err != nil {

@@ -76,7 +76,7 @@ controller:
 	}
 	refuse(t)
 	cmd := exec.CommandContext(ctx, os.Getenv(scenariosEnv), "-test.run=^TestScenarios$", "-test.v", "-test.timeout=8m")
-	cmd.Dir = filepath.Join(os.Getenv(rootEnv), "internal", "app")
+	cmd.Dir = filepath.Join(os.Getenv(chartEnv), "..", "..", "..", "internal", "app")
 	for name, value := range map[string]string{
 		"KUBECONFIG": c.Admin().Kubeconfig, "HTTP": r.http(c, node), "HTTPS": r.https(c, node), "CLASS": r.class,
 		"DEPLOYMENT": r.namespace + "/" + strings.TrimPrefix(r.workload(), "deployment/"),

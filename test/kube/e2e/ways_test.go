@@ -38,13 +38,7 @@ controller:
 	}
 
 	w.loadBalancer(r)
-	w.within(effective, "the load balancer's address is in the Ingress", func() error {
-		out, err := w.c.Kubectl(w.ctx, "--namespace", w.ns, "get", "ingress", offloading, "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
-		if err == nil && out != loadBalancerIP {
-			err = fmt.Errorf("status has %q", out)
-		}
-		return err
-	})
+	w.within(effective, "the load balancer's address is in the Ingress", func() error { return w.publishes(offloading, loadBalancerIP) })
 	w.way("load balancer", f, routes, loadBalancerIP+":80", loadBalancerIP+":443", nil)
 
 	dial := w.fromPod()

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -93,9 +94,27 @@ func explain(t testing.TB, c *cluster.Cluster) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
-		err := c.Dump(ctx, dir)
+		err := errors.Join(c.Dump(ctx, dir), bundles(ctx, c, dir))
 		t.Logf("what explains the failure is in %s (%v)", dir, err)
 	})
+}
+
+// bundles writes the bundle of each running Gatehouse into dir.
+func bundles(ctx context.Context, c *cluster.Cluster, dir string) error {
+	pods, err := c.Kubectl(ctx, "get", "pods", "-A", "-l", "app.kubernetes.io/name=gatehouse,app.kubernetes.io/component=controller",
+		"--field-selector=status.phase=Running", "-o", `jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}`)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(pods) {
+		var namespace, name string
+		if _, err := fmt.Sscan(line, &namespace, &name); err != nil {
+			return err
+		}
+		bundle, failed := c.Kubectl(ctx, "exec", "-n", namespace, name, "--", "/gatehouse", "bundle", "-o", "-")
+		err = errors.Join(err, failed, os.WriteFile(filepath.Join(dir, name+".tar.gz"), []byte(bundle), 0o600))
+	}
+	return err
 }
 
 // kubectl runs kubectl in the world's Namespace and returns its output.
