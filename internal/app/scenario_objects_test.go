@@ -117,7 +117,11 @@ func (c *installation) of(o *unstructured.Unstructured) dynamic.ResourceInterfac
 // create makes an object, and its namespace if need be.
 func (c *installation) create(o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if ns := o.GetNamespace(); ns != "" && ns != metav1.NamespaceDefault && !c.namespaces[ns] {
-		_, err := c.api.CoreV1().Namespaces().Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{})
+		// One of an earlier run may be on its way out.
+		err := c.until(patience, func() error {
+			_, err := c.api.CoreV1().Namespaces().Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{})
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
