@@ -88,8 +88,14 @@ func (n *Node) addNetwork(ctx context.Context, others []*Node) error {
 	return netns.Do(n.netns(), forward)
 }
 
-// removeNetwork removes the namespace, if it is there, and with it the link.
+// removeNetwork removes the link and the namespace, if they are there.
 func (n *Node) removeNetwork(ctx context.Context) error {
+	// The kernel would do it with the namespace's end, but some time later.
+	if _, err := net.InterfaceByName(nodeLink(n.index)); err == nil {
+		if err := ip(ctx, "", "link del "+nodeLink(n.index)); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(n.netns()); err != nil {
 		return nil
 	}
