@@ -16,6 +16,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/hello"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/http2"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 )
 
@@ -26,8 +27,8 @@ type conn struct {
 	x    exchange
 	srv  *Server
 	bind ir.BindID
-	tcp  *net.TCPConn // the socket
-	nc   net.Conn     // tcp, or TLS over it
+	tcp  *socket.Conn
+	nc   net.Conn // tcp, or TLS over it
 	// tlsConfig is the listener's; nil without TLS.
 	tlsConfig *tls.Config
 	who       downstream
@@ -43,6 +44,7 @@ type conn struct {
 	abort bool
 	kind  *stats.Connections
 	phase atomic.Int32 // phaseBusy and so on
+	wait  holding
 	// multiplexed is set while the connection speaks HTTP/2.
 	multiplexed atomic.Pointer[http2.ServerConn]
 }
@@ -71,7 +73,8 @@ func (c *conn) serve() {
 		c.serve2(c.rd.Unread())
 		return
 	}
-	for c.readRequest() {
+	c.tcp.Patience(c.srv.o.SendTimeout)
+	for c.nextRequest() {
 		c.x.run()
 		c.release()
 		if !c.keep || !c.skipRest() {
@@ -160,25 +163,35 @@ func (c *conn) readRequest() bool {
 	if x.start.IsZero() {
 		x.start = time.Now()
 	}
-	x.borrow()
-	c.keep = true
-	x.ln = c.srv.snapshot.Load().byBind[c.bind]
-	if reason == "" {
-		reason = c.parse(head)
-	} else {
-		c.request.Reset() // its slices are the last request's, in a buffer long reused
-	}
-	if reason != "" {
-		c.keep = false
-		x.real = c.who.peer // whatever the fields say
-		x.makeRequestID()
-		x.headSent = saysNothing(head)
-		x.answer(reason)
-		x.finish()
-		c.linger()
+	if reason = c.take(head, reason); reason != "" {
+		c.refuse(head, reason)
 		return false
 	}
 	return true
+}
+
+// take parses a head, unless there is a reason already why it cannot be.
+func (c *conn) take(head []byte, reason ir.Reason) ir.Reason {
+	c.x.borrow()
+	c.keep = true
+	c.x.ln = c.srv.snapshot.Load().byBind[c.bind]
+	if reason == "" {
+		return c.parse(head)
+	}
+	c.request.Reset() // its slices are the last request's, in a buffer long reused
+	return reason
+}
+
+// refuse answers what is no request, as the last of the connection.
+func (c *conn) refuse(head []byte, reason ir.Reason) {
+	x := &c.x
+	c.keep = false
+	x.real = c.who.peer // whatever the fields say
+	x.makeRequestID()
+	x.headSent = saysNothing(head)
+	x.answer(reason)
+	x.finish()
+	c.linger()
 }
 
 // saysNothing reports a head that begins like a method, and whose line has
@@ -247,12 +260,7 @@ func (c *conn) awaitRequest() error {
 		err = c.rd.Fill()
 	}
 	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
-		// Woken by endIdle, which may not have set the deadline yet: it must
-		// not strike later, in the middle of the request.
-		c.srv.mu.Lock()
-		//lint:ignore SA2001 it only waits
-		c.srv.mu.Unlock()
-		c.phase.Store(phaseBusy)
+		c.awaitWaker()
 	}
 	if http1.IsTimeout(err) && c.srv.ending.Load() && c.pending() {
 		c.readDeadline(c.srv.o.HeaderTimeout)
@@ -302,10 +310,16 @@ func parseReason(err error) ir.Reason {
 	return ir.ReasonMalformed
 }
 
-func (c *conn) readDeadline(d time.Duration) { c.nc.SetReadDeadline(time.Now().Add(d)) }
+func (c *conn) readDeadline(d time.Duration) { c.tcp.ReadWithin(time.Now(), d) }
 
 // send writes to the client.
-func (c *conn) send(b []byte) error { return writeAll(c.nc, b, c.srv.o.SendTimeout) }
+func (c *conn) send(b []byte) error {
+	n, err := c.nc.Write(b) // within SendTimeout: see serve
+	if err == nil || n == 0 || !http1.IsTimeout(err) || c.nc != net.Conn(c.tcp) {
+		return err
+	}
+	return writeAll(c.nc, b[n:], c.srv.o.SendTimeout)
+}
 
 // writeAll writes with a timeout between two steps, not on the whole: a slow
 // reader is welcome as long as it reads.
@@ -316,7 +330,7 @@ func writeAll(w net.Conn, b []byte, timeout time.Duration) error {
 		if err == nil || n == 0 || !http1.IsTimeout(err) {
 			return err
 		}
-		if _, plain := w.(*net.TCPConn); !plain {
+		if _, secure := w.(*tls.Conn); secure {
 			return err // crypto/tls cannot go on after a timeout
 		}
 		b = b[n:]

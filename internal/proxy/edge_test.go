@@ -69,6 +69,7 @@ func newEdge(t *testing.T, edit func(*Options), endpoints ...netip.AddrPort) *ed
 		Log:      accesslog.New(e.logged, accesslog.JSON, 0),
 	}
 	e.o.DrainTimeout = 5 * time.Second
+	e.o.PlainReads = strings.HasPrefix(t.Name(), plainReads)
 	if edit != nil {
 		edit(&e.o)
 	}

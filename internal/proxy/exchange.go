@@ -47,6 +47,7 @@ type downstream struct {
 // progress is what has become of an exchange so far.
 type progress struct {
 	start     time.Time
+	ended     time.Time
 	ln        *listener
 	virtual   *host
 	route     *route
@@ -296,7 +297,8 @@ func validRequestID(b []byte) bool {
 
 // finish counts and logs the request and gives back what it borrowed.
 func (x *exchange) finish() {
-	duration := time.Since(x.start)
+	x.ended = time.Now()
+	duration := x.ended.Sub(x.start)
 	counter := x.ln.unmatched
 	if x.route != nil {
 		counter = x.route.stats

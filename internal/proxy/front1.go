@@ -14,7 +14,7 @@ import (
 func (c *conn) buffered() ([]byte, error) { return c.body.Buffered(&c.rd) }
 
 func (c *conn) next() ([]byte, error) {
-	c.readDeadline(c.srv.o.BodyTimeout)
+	c.nc.SetReadDeadline(time.Now().Add(c.srv.o.BodyTimeout))
 	if c.x.bodyStopped() {
 		return nil, errStopped
 	}
@@ -153,7 +153,8 @@ func (c *conn) tunnel() tunnelConn {
 		// protocol that had not been agreed on.
 		return nil
 	}
-	return c.nc.(tunnelConn) // *net.TCPConn or *tls.Conn
+	c.tcp.Patience(0)        // a tunnel has deadlines of its own
+	return c.nc.(tunnelConn) // *socket.Conn or *tls.Conn
 }
 
 // appendConnection tells the client whether the connection stays open, where

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
@@ -104,7 +105,7 @@ func (h *hop1) end(reuse bool) {
 }
 
 func (h *hop1) tunnel() (tunnelConn, []byte) {
-	return h.uc.Conn.(tunnelConn), h.rd.Unread() // *net.TCPConn or *tls.Conn
+	return h.uc.Conn.(tunnelConn), h.rd.Unread() // *socket.Conn or *tls.Conn
 }
 
 // spliceStep is how much is spliced under one pair of deadlines, in bytes: a
@@ -119,11 +120,11 @@ func (h *hop1) splice(r *route) error {
 	if !ok || c.chunk || c.nc != net.Conn(c.tcp) {
 		return nil
 	}
-	from, ok := h.uc.Conn.(*net.TCPConn)
+	from, ok := h.uc.Conn.(*socket.Conn)
 	if !ok || len(h.rd.Unread()) > 0 {
 		return nil
 	}
-	lr := io.LimitedReader{R: from}
+	lr := io.LimitedReader{R: from.TCPConn}
 	send := x.srv.o.SendTimeout
 	for waited := time.Duration(0); h.body.Left() > 0; {
 		lr.N = min(h.body.Left(), spliceStep)

@@ -13,6 +13,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/hello"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/proxyproto"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
@@ -64,6 +65,9 @@ type replay struct {
 	net.Conn
 	rd http1.Reader
 }
+
+// NetConn lets socket.Of find the socket.
+func (r *replay) NetConn() net.Conn { return r.Conn }
 
 func (r *replay) Read(p []byte) (int, error) {
 	unread := r.rd.Unread()
@@ -211,7 +215,7 @@ func (c *conn) passTo(r *route, t *target, hello *http1.Reader, e *accesslog.Ent
 }
 
 func (c *conn) carry(uc *upstream.Conn, hello *http1.Reader, e *accesslog.Entry) {
-	up := uc.Conn.(*net.TCPConn)
+	up := uc.Socket()
 	first := hello.Unread()
 	if writeAll(up, first, c.srv.o.UpstreamSend) != nil {
 		e.Reason = ir.ReasonBadGateway
@@ -248,8 +252,8 @@ func (l *link) idle() time.Duration {
 const spliceRun = 1 << 20
 
 // splice carries one direction in the kernel to its end, and passes the end on.
-func (l *link) splice(dst, src *net.TCPConn) (total int64) {
-	lr := io.LimitedReader{R: src}
+func (l *link) splice(dst, src *socket.Conn) (total int64) {
+	lr := io.LimitedReader{R: src.TCPConn}
 	for {
 		lr.N = spliceRun
 		until := l.start.Add(time.Duration(l.moved.Load()) + l.idle())
@@ -281,7 +285,7 @@ func (l *link) splice(dst, src *net.TCPConn) (total int64) {
 }
 
 // end makes both directions stop.
-func (l *link) end(a, b *net.TCPConn) {
+func (l *link) end(a, b *socket.Conn) {
 	l.broken.Store(true)
 	a.SetDeadline(time.Unix(1, 0))
 	b.SetDeadline(time.Unix(1, 0))

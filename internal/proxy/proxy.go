@@ -46,6 +46,11 @@ type Options struct {
 	// of each connection, which must come from a trusted proxy.
 	ProxyProtocol bool
 
+	// PlainReads makes connections read until nothing is left before they wait,
+	// as Go's do, instead of holding one wait open (see held.go). Neither the
+	// answers nor the timeouts differ; it costs a system call or two per request.
+	PlainReads bool
+
 	Limits   http1.Limits // 64 KiB head, 100 fields, 8 KiB target
 	BodySize int64        // largest request body, bytes; 0 means no limit
 	Conns    int          // open client connections at once; 0 means 65536

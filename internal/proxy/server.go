@@ -15,6 +15,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/proxy/http2"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 )
 
@@ -254,8 +255,8 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 			time.Sleep(5 * time.Millisecond)
 			continue
 		}
-		c := s.newConn(id, tc, tlsConfig)
-		if !s.remember(c, kind) {
+		c, err := s.newConn(id, tc, tlsConfig)
+		if err != nil || !s.remember(c, kind) {
 			tc.SetLinger(0)
 			tc.Close()
 			continue
@@ -268,11 +269,15 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 	}
 }
 
-func (s *Server) newConn(id ir.BindID, tc *net.TCPConn, tlsConfig *tls.Config) *conn {
-	c := &conn{srv: s, bind: id, tcp: tc, nc: tc, tlsConfig: tlsConfig}
+func (s *Server) newConn(id ir.BindID, tc *net.TCPConn, tlsConfig *tls.Config) (*conn, error) {
+	sock, err := socket.New(tc)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{srv: s, bind: id, tcp: sock, nc: sock, tlsConfig: tlsConfig}
 	c.setPeer(addrPort(tc.RemoteAddr()), addrPort(tc.LocalAddr()))
 	c.rd.Src = c.nc
-	return c
+	return c, nil
 }
 
 // survive ends a panic, which is our mistake, with what it was met in instead of

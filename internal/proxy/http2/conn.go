@@ -196,7 +196,7 @@ func (c *conn) write(b []byte) error {
 		if err == nil || n == 0 || !http1.IsTimeout(err) {
 			return err
 		}
-		if _, plain := c.nc.(*net.TCPConn); !plain || c.isEnding() {
+		if _, secure := c.nc.(*tls.Conn); secure || c.isEnding() {
 			return err
 		}
 		c.nc.SetWriteDeadline(time.Now().Add(c.o.sendTimeout))

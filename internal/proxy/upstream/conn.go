@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 )
 
 // Conn is a connection to an endpoint. From Idle or Dial until Put or Close it
@@ -15,6 +17,7 @@ import (
 // may come from another goroutine, and then not after Put.
 type Conn struct {
 	net.Conn
+	sock      *socket.Conn // Conn, or what lies below its TLS; nil: there is no socket
 	endpoint  *Endpoint
 	idleSince time.Duration
 	reused    bool
@@ -25,6 +28,42 @@ type Conn struct {
 	ask    func(fd uintptr)
 	answer [1]unix.PollFd
 	err    error
+}
+
+// wrap makes a TCP connection a socket. Others, which only tests make, stay as
+// they are.
+func wrap(nc net.Conn) net.Conn {
+	if tc, ok := nc.(*net.TCPConn); ok {
+		if s, err := socket.New(tc); err == nil {
+			return s
+		}
+	}
+	return nc
+}
+
+func newConn(nc net.Conn, e *Endpoint) *Conn {
+	c := &Conn{Conn: nc, sock: socket.Of(nc), endpoint: e}
+	c.inUse.Store(true)
+	return c
+}
+
+// Socket is the TCP connection, below TLS if need be; nil if there is none.
+func (c *Conn) Socket() *socket.Conn { return c.sock }
+
+// ReadWithin sets the deadline of reads: see socket.Conn.
+func (c *Conn) ReadWithin(now time.Time, d time.Duration) error {
+	if c.sock != nil {
+		return c.sock.ReadWithin(now, d)
+	}
+	return c.SetReadDeadline(now.Add(d))
+}
+
+// WriteWithin does the same for writes.
+func (c *Conn) WriteWithin(now time.Time, d time.Duration) error {
+	if c.sock != nil {
+		return c.sock.WriteWithin(now, d)
+	}
+	return c.SetWriteDeadline(now.Add(d))
 }
 
 // Endpoint is what the connection leads to.

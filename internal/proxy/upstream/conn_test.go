@@ -25,7 +25,7 @@ func connected(t testing.TB) (*Conn, *net.TCPConn) {
 // awaitEvent waits until the socket has something to say.
 func awaitEvent(t testing.TB, c *Conn) {
 	t.Helper()
-	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	raw, err := c.Socket().SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

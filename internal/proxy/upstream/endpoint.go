@@ -149,6 +149,7 @@ func (e *Endpoint) dial(ctx context.Context, prelude []byte, http1 bool) (*Conn,
 		return nil, &DialError{Addr: e.addr, Failure: f, Err: err}
 	}
 	e.health.recover()
+	nc = wrap(nc)
 	secured, err := e.begin(ctx, nc, prelude, http1)
 	if err != nil {
 		e.active.Add(-1)
@@ -156,9 +157,7 @@ func (e *Endpoint) dial(ctx context.Context, prelude []byte, http1 bool) (*Conn,
 		return nil, &DialError{Addr: e.addr, Failure: tlsFailure(ctx, err), Err: err}
 	}
 	e.health.recover() // again: TLS may have taken long enough to be in doubt
-	c := &Conn{Conn: secured, endpoint: e}
-	c.inUse.Store(true)
-	return c, nil
+	return newConn(secured, e), nil
 }
 
 // Ejected reports whether Pick avoids the endpoint because a connect failed, or

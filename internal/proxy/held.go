@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
+)
+
+// An HTTP/1 connection asks the kernel in vain once per request when it reads
+// until nothing is left, as Go does. Instead one wait is held open (socket.Hold)
+// as long as requests are plain: whole when they arrive, and answered without
+// reading more. Whatever else comes leaves to readRequest, on the same goroutine
+// and with nothing lost; the wait is held again from the next request on.
+
+// lookAfter is how long after an answer the connection is looked at once: its
+// client may have ended it together with the request, which Hold overlooks.
+const lookAfter = time.Second
+
+// held is why the wait was left.
+type held uint8
+
+const (
+	heldOdd     held = iota // bytes that readRequest must look at, or draining
+	heldRequest             // a request was read that is not plain
+	heldRefused             // a head was read that is no request: reason and head say which
+	heldLast                // a request was answered after which the connection ends
+	heldGone                // the client has ended the connection, or was idle too long
+)
+
+// holding is the state of a held wait.
+type holding struct {
+	turn   func(first bool) bool // c.turn, as a value
+	why    held
+	head   []byte
+	reason ir.Reason
+	since  time.Time // when the connection became idle
+	looked bool      // since then, and nothing had come
+	any    bool      // a request was served on this connection
+}
+
+// nextRequest waits for a request and parses it, for serve to run; plain ones
+// are run at once. False ends the connection; what there was to answer has been.
+func (c *conn) nextRequest() bool {
+	if c.srv.o.PlainReads {
+		return c.readRequest()
+	}
+	switch c.holdOpen() {
+	case heldOdd:
+		return c.readRequest()
+	case heldRequest:
+		return true
+	case heldRefused:
+		c.refuse(c.wait.head, c.wait.reason)
+	case heldLast:
+		c.linger()
+	}
+	return false
+}
+
+// holdOpen holds the wait until it must be left.
+func (c *conn) holdOpen() held {
+	h := &c.wait
+	if h.turn == nil {
+		h.turn = c.turn
+	}
+	now := time.Now()
+	h.since = now
+	for {
+		h.why, h.looked = heldOdd, true // by the first turn
+		c.armIdle(now)
+		err := c.tcp.Hold(h.turn)
+		if err == nil {
+			return h.why
+		}
+		if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
+			c.awaitWaker()
+			return heldOdd
+		}
+		now = time.Now()
+		switch {
+		case !http1.IsTimeout(err):
+			return heldGone
+		case now.Sub(h.since) < c.srv.o.IdleTimeout:
+		case c.srv.ending.Load():
+			return heldOdd
+		default:
+			return heldGone
+		}
+	}
+}
+
+// armIdle sets the deadline of the wait for the next request.
+func (c *conn) armIdle(now time.Time) {
+	d := c.srv.o.IdleTimeout
+	if !c.wait.looked {
+		d = min(d, lookAfter)
+	}
+	c.tcp.ReadWithin(now, d-now.Sub(c.wait.since))
+}
+
+// awaitWaker waits until endIdle, which has woken the connection, has set the
+// deadline: it must not strike later, in the middle of a request.
+func (c *conn) awaitWaker() {
+	c.srv.mu.Lock()
+	//lint:ignore SA2001 it only waits
+	c.srv.mu.Unlock()
+	c.phase.Store(phaseBusy)
+}
+
+// turn serves what has come, and reports whether to wait for more.
+func (c *conn) turn(first bool) (wait bool) {
+	h := &c.wait
+	if !first && !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
+		_ = c.rd.Fill() // readRequest meets what is wrong again
+		c.awaitWaker()
+		return false
+	}
+	if !h.any {
+		c.tcp.Look() // who sends one request and no more often ends with it
+	}
+	var now time.Time // when the last bytes came, or the last request ended
+	for {
+		in := c.rd.Unread()
+		for len(in) >= 2 && in[0] == '\r' && in[1] == '\n' { // RFC 9112, 2.2
+			c.rd.Consume(2)
+			in = in[2:]
+		}
+		if len(in) > 0 {
+			end := http1.HeadEnd(in, 0)
+			if end == 0 || end > c.srv.o.Limits.HeadBytes || !c.takeHeld(in[:end], now) {
+				return false
+			}
+			now = h.since
+			continue
+		}
+		switch err := c.rd.Fill(); {
+		case err == nil:
+			now = time.Now()
+		case errors.Is(err, socket.ErrAgain):
+			return c.park(now)
+		default:
+			h.why = heldGone
+			return false
+		}
+	}
+}
+
+// takeHeld serves the request of a head that came at the moment given. False:
+// the wait must be left.
+func (c *conn) takeHeld(head []byte, came time.Time) bool {
+	h := &c.wait
+	c.x.reset()
+	c.body.Empty()
+	c.rd.Consume(len(head))
+	if c.x.start = came; came.IsZero() {
+		c.x.start = time.Now() // it was there before
+	}
+	if reason := c.take(head, ""); reason != "" {
+		h.why, h.head, h.reason = heldRefused, head, reason
+		return false
+	}
+	if req := &c.request; req.Chunked || req.Expect || req.Upgrade != nil || req.Length > int64(len(c.rd.Unread())) {
+		h.why = heldRequest
+		return false
+	}
+	c.x.run()
+	c.release()
+	if !c.keep || !c.skipRest() {
+		h.why = heldLast
+		return false
+	}
+	h.since, h.looked, h.any = c.x.ended, false, true
+	return true
+}
+
+// park prepares the wait for the next request. False: the wait must be left.
+func (c *conn) park(now time.Time) (wait bool) {
+	c.rd.Release()
+	if now.IsZero() {
+		now = time.Now()
+	}
+	c.armIdle(now)
+	c.phase.Store(phaseIdle)
+	if !c.srv.ending.Load() {
+		return true
+	}
+	// endIdle may have looked before.
+	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
+		c.awaitWaker()
+	}
+	return false
+}
