@@ -79,7 +79,7 @@ controller:
 	cmd.Dir = filepath.Join(os.Getenv(chartEnv), "..", "..", "..", "internal", "app")
 	for name, value := range map[string]string{
 		"KUBECONFIG": c.Admin().Kubeconfig, "HTTP": r.http(c, node), "HTTPS": r.https(c, node), "CLASS": r.class,
-		"DEPLOYMENT": r.namespace + "/" + strings.TrimPrefix(r.workload(), "deployment/"),
+		"DEPLOYMENT": r.namespace + "/" + r.fullName(),
 		"ADMIN":      ip + ":9090", "IP": cluster.OutsideIP, "REFUSING": refusing,
 	} {
 		cmd.Env = append(cmd.Environ(), "GATEHOUSE_SCENARIO_"+name+"="+value)
