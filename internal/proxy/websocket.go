@@ -154,10 +154,19 @@ func (w *webSockets) goAway() int {
 	w.leaving = true
 	for t := range w.open {
 		t.leaving.Store(true)
-		t.down.SetReadDeadline(time.Unix(1, 0))
-		t.up.SetReadDeadline(time.Unix(1, 0))
+		wakeReader(t.down)
+		wakeReader(t.up)
 	}
 	return len(w.open)
+}
+
+// wakeReader makes a Read return that waits; further ones are possible.
+func wakeReader(c tunnelConn) {
+	if s, ok := c.(*streamTunnel); ok {
+		s.s.WakeReader()
+		return
+	}
+	c.SetReadDeadline(time.Unix(1, 0))
 }
 
 // end ends those that are left.

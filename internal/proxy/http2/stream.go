@@ -27,6 +27,7 @@ type stream struct {
 	sentHead bool
 	sendEnd  bool // END_STREAM was sent
 	stopped  bool // StopReading
+	woken    bool // WakeReader
 	trailed  bool
 	// abandoned: reset while its Exchange runs.
 	abandoned bool
@@ -51,7 +52,7 @@ func (s *stream) open(id uint32) {
 	s.id = id
 	s.recvTimeout, s.sendTimeout, s.cancel = c.o.readTimeout, c.o.sendTimeout, nil
 	s.err = nil
-	s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.trailed, s.abandoned = false, false, false, false, false, false, false
+	s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.woken, s.trailed, s.abandoned = false, false, false, false, false, false, false, false
 	s.recvWindow, s.recvCredit = c.recvInitial, 0
 	s.declared, s.received, s.given = -1, 0, 0
 	s.sendWindow = c.sendInitial
@@ -213,6 +214,9 @@ func (s *stream) nextBody() ([]byte, error) {
 		return nil, s.err
 	case s.stopped:
 		return nil, ErrStopped
+	case s.woken:
+		s.woken = false
+		return nil, ErrTimeout
 	case s.recvEnd && s.err == nil, s.recvEnd && s.received == s.given:
 		return nil, io.EOF
 	case s.err != nil:
@@ -265,6 +269,15 @@ func (s *stream) StopReading() {
 	defer s.c.mu.Unlock()
 	s.stopped = true
 	s.dropBody()
+	s.recv.wake()
+}
+
+// WakeReader makes the ReadBody that waits, or else the next one that would,
+// return ErrTimeout at once.
+func (s *stream) WakeReader() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.woken = true
 	s.recv.wake()
 }
 
