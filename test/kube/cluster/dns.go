@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"gatehouse.dev/gatehouse/test/kube/image"
@@ -43,8 +44,11 @@ func buildDNS(ctx context.Context) (string, error) {
 
 // waitDNS waits until DNS answers on every node.
 func (c *Cluster) waitDNS(ctx context.Context) error {
-	_, err := c.Kubectl(ctx, "rollout", "status", "daemonset/coredns", "--namespace=kube-system", "--timeout=60s")
-	return err
+	_, err := c.Kubectl(ctx, "rollout", "status", "daemonset/coredns", "--namespace=kube-system", "--timeout=2m")
+	if err != nil {
+		return fmt.Errorf("there is no DNS: %w\n%s", err, c.Logs())
+	}
+	return nil
 }
 
 // dns is a CoreDNS on every node, so that no cut makes all names unknown. It

@@ -89,7 +89,7 @@ func (n *Node) join(ctx context.Context) error {
 }
 
 func (n *Node) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	client, err := kubernetes.NewForConfig(n.cluster.admin.config)
 	if err != nil {
@@ -154,7 +154,7 @@ func (n *Node) StartContainerd(ctx context.Context) error {
 	if err := n.start(&n.containerd, containerd, path, "--config="+n.file("containerd.toml")); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	err = poll.Until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
 		if n.containerd.Exited() {

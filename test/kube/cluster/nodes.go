@@ -20,7 +20,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const shutDownTimeout = 30 * time.Second // of all nodes; some 2 s on an idle machine
+const (
+	nodeTimeout     = 2 * time.Minute  // from a start to Ready, or of containerd; some 3 s on an idle machine
+	shutDownTimeout = 30 * time.Second // of all nodes; some 1 s on an idle machine
+)
 
 // startWithNodes starts everything, as much at a time as possible.
 func (c *Cluster) startWithNodes(ctx context.Context, opts Options) error {
@@ -114,7 +117,7 @@ func (c *Cluster) waitDefaultAccount(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot make a client: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	err = poll.Until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
 		_, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
@@ -134,7 +137,7 @@ func (c *Cluster) Nodes() []*Node {
 }
 
 // AddNode adds a node, with all images loaded so far, and waits until it is
-// Ready, at most a minute; some 3 s on an idle machine.
+// Ready, at most two minutes; some 3 s on an idle machine.
 func (c *Cluster) AddNode(ctx context.Context) (*Node, error) {
 	if c.name == "" {
 		return nil, errors.New("cannot add a node: the cluster was started without nodes")
