@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,12 +82,18 @@ func namespaceName(test string) string {
 	return name[:min(len(name), 50)]
 }
 
+// explained has the names of tests that explain was done for.
+var explained sync.Map
+
 // explain writes what explains the failure of t, if it fails, before its objects
 // are removed: call it after their Cleanup is set.
 func explain(t testing.TB, c *cluster.Cluster) {
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
+		}
+		if _, done := explained.LoadOrStore(t.Name(), true); done {
+			return // with more than is there by now
 		}
 		dir := filepath.Join(os.TempDir(), "gatehouse-e2e-dump", namespaceName(t.Name()))
 		if given := os.Getenv("GATEHOUSE_TEST_DUMP"); given != "" {
