@@ -8,6 +8,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
@@ -115,6 +116,13 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 			if err = x.readAnswer(r, p); err == nil {
 				p.settle()
 				return p, ""
+			}
+			if errors.Is(err, socket.ErrStale) {
+				// Nothing was sent, nor was the endpoint asked: as if there had
+				// been no such connection.
+				x.hop.end(false)
+				x.attempts--
+				continue
 			}
 			sent = !isUnprocessed(err)
 		}
@@ -279,6 +287,7 @@ func (x *exchange) readAnswer(r *route, p *pump) error {
 // patiently reads from the endpoint, for the route's read timeout at most. It
 // looks after the client now and then, since nothing reads from it meanwhile.
 func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) error {
+	var began time.Time // the endpoint's time; reads may take longer than asked for
 	for waited := time.Duration(0); ; {
 		slice := min(x.srv.o.watch, r.read-waited)
 		err := read(slice)
@@ -290,12 +299,16 @@ func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) 
 			if p.failed() {
 				return errClientGone
 			}
+			began = time.Time{}
 			continue
 		}
 		if p != nil && !x.headSent && !p.client && http1.IsTimeout(p.err) {
 			return p.err // it did not take the request in time
 		}
-		if waited += slice; waited >= r.read {
+		if began.IsZero() {
+			began = time.Now().Add(-slice)
+		}
+		if waited = time.Since(began); waited >= r.read {
 			return err
 		}
 		if x.clientLeft() {

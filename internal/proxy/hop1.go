@@ -18,12 +18,14 @@ type hop1 struct {
 	body    http1.Body // of the answer
 	arrived bool
 	scanned int
+	asks    bool      // the request goes out with the first read of the answer
+	now     time.Time // a reading of the clock that is still good, or zero
 }
 
 // useHop1 makes the connection the exchange's hop.
 func (x *exchange) useHop1(uc *upstream.Conn) {
 	h := &x.hop1
-	h.x, h.uc, h.arrived, h.scanned = x, uc, false, 0
+	h.x, h.uc, h.arrived, h.scanned, h.asks, h.now = x, uc, false, 0, false, time.Time{}
 	h.rd.Src = uc
 	h.rd.Grow(http1.MediumBuffer)
 	x.hop = h
@@ -34,7 +36,13 @@ func (h *hop1) fresh() bool { return !h.uc.Reused() }
 func (h *hop1) heard() bool { return h.arrived }
 
 func (h *hop1) send(timeout time.Duration) (sent bool, err error) {
-	h.uc.SetWriteDeadline(time.Now().Add(timeout))
+	if h.asks {
+		if h.x.attempts == 1 {
+			h.now = h.x.upStart
+		}
+		return true, h.uc.Ask(h.x.out, timeout)
+	}
+	h.uc.WriteWithin(time.Now(), timeout)
 	n, err := h.uc.Write(h.x.out)
 	if n > 0 && http1.IsTimeout(err) {
 		err = writeAll(h.uc.Conn, h.x.out[n:], timeout)
@@ -68,7 +76,11 @@ func (h *hop1) readHead(wait time.Duration) error {
 			return nil
 		}
 		h.scanned = len(in)
-		h.uc.SetReadDeadline(time.Now().Add(wait))
+		now := h.now
+		if h.now = (time.Time{}); now.IsZero() {
+			now = time.Now()
+		}
+		h.uc.ReadWithin(now, wait)
 		if err := h.rd.Fill(); err != nil {
 			if len(in) > 0 {
 				err = cutShort(err)
@@ -82,7 +94,7 @@ func (h *hop1) readHead(wait time.Duration) error {
 func (h *hop1) buffered() ([]byte, error) { return h.body.Buffered(&h.rd) }
 
 func (h *hop1) fill(wait time.Duration) error {
-	h.uc.SetReadDeadline(time.Now().Add(wait))
+	h.uc.ReadWithin(time.Now(), wait)
 	return h.body.Ended(h.rd.Fill())
 }
 

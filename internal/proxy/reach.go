@@ -234,8 +234,11 @@ func (s *search) atHand(ep *upstream.Endpoint) bool {
 		if !ok {
 			return false
 		}
-		if uc.Alive() {
+		// With the whole request at hand, asking is part of sending it.
+		asks := x.opening.whole() && !x.srv.o.PlainReads && uc.CanAsk()
+		if asks || uc.Alive() {
 			x.useHop1(uc)
+			x.hop1.asks = asks
 			return true
 		}
 		uc.Close()

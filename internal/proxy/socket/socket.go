@@ -241,6 +241,7 @@ type ask struct {
 	gather   bool // Write adds to pending
 	patience time.Duration
 	pending  []byte
+	buf      []byte // for pending, below TLS
 	into     []byte
 	n        int
 	err      error
@@ -258,14 +259,20 @@ func (c *Conn) Ask(p []byte, patience time.Duration) {
 }
 
 // AskBelow is Ask for p where TLS (above) lies in between: what that makes of p
-// is gathered, in buf if it fits, for the next Read.
-func (c *Conn) AskBelow(above net.Conn, p, buf []byte, patience time.Duration) error {
-	c.ask.pending, c.ask.patience, c.ask.gather = buf[:0], patience, true
+// is gathered for the next Read.
+func (c *Conn) AskBelow(above net.Conn, p []byte, patience time.Duration) error {
+	a := &c.ask
+	a.pending, a.patience, a.gather = a.buf[:0], patience, true
 	_, err := above.Write(p)
-	c.ask.gather = false
-	c.ask.on = err == nil
+	a.gather, a.on = false, err == nil
+	if a.buf = nil; cap(a.pending) <= keepGathered {
+		a.buf = a.pending[:0]
+	}
 	return err
 }
+
+// keepGathered is the largest buffer kept for what TLS makes of requests, bytes.
+const keepGathered = 4 << 10
 
 func (c *Conn) readAnswer(p []byte) (int, error) {
 	a := &c.ask

@@ -242,3 +242,47 @@ func TestAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TLS in between: what it makes of a question goes out with the next Read, or
+// not at all.
+func TestAskBelow(t *testing.T) {
+	c, far := pair(t)
+	above := &upper{c}
+	for _, q := range []string{"one", strings.Repeat("two", 4000), "three"} {
+		if err := c.AskBelow(above, []byte(q), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(q))
+		far.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, _ := far.Read(got); n > 0 {
+			t.Fatalf("sent before it was asked: %q", got[:n])
+		}
+		far.SetReadDeadline(time.Now().Add(5 * time.Second))
+		go func() {
+			if _, err := io.ReadFull(far, got); err != nil || string(got) != strings.ToUpper(q) {
+				t.Errorf("%q, %v", got, err)
+			}
+			io.WriteString(far, "yes")
+		}()
+		buf := make([]byte, 8)
+		if n, err := c.Read(buf); err != nil || string(buf[:n]) != "yes" {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+	}
+	io.WriteString(far, "!")
+	c.TCPConn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	io.WriteString(far, "!")
+	c.TCPConn.Read(make([]byte, 1)) // both, or the second is on its way
+	far.CloseWrite()
+	c.AskBelow(above, []byte("four"), time.Second)
+	if _, err := c.Read(make([]byte, 8)); err != ErrStale {
+		t.Errorf("%v", err)
+	}
+}
+
+// upper stands for TLS.
+type upper struct{ *Conn }
+
+func (u *upper) Write(p []byte) (int, error) {
+	return u.Conn.Write([]byte(strings.ToUpper(string(p))))
+}

@@ -66,6 +66,20 @@ func (c *Conn) WriteWithin(now time.Time, d time.Duration) error {
 	return c.SetWriteDeadline(now.Add(d))
 }
 
+// CanAsk reports whether Ask can be used.
+func (c *Conn) CanAsk() bool { return c.sock != nil }
+
+// Ask makes the next Read send p first, after what Alive does: that Read gives
+// socket.ErrStale, with nothing sent, when the connection is not fit for a
+// request any more. Sending takes at most patience. p must stay as it is.
+func (c *Conn) Ask(p []byte, patience time.Duration) error {
+	if c.Conn == net.Conn(c.sock) {
+		c.sock.Ask(p, patience)
+		return nil
+	}
+	return c.sock.AskBelow(c.Conn, p, patience)
+}
+
 // Endpoint is what the connection leads to.
 func (c *Conn) Endpoint() *Endpoint { return c.endpoint }
 
