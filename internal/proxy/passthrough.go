@@ -227,12 +227,12 @@ func (c *conn) carry(uc *upstream.Conn, hello *http1.Reader, e *accesslog.Entry)
 	c.tcp.SetReadDeadline(time.Time{})
 	l := link{start: time.Now()}
 	done := make(chan int64)
-	go func() { done <- l.splice(up, c.tcp) }()
-	e.BytesOut = l.splice(c.tcp, up)
+	go func() { done <- l.carry(up, c.tcp) }()
+	e.BytesOut = l.carry(c.tcp, up)
 	e.BytesIn += <-done
 }
 
-// link is two spliced directions, and what they know of each other.
+// link is two directions, and what they know of each other.
 type link struct {
 	start  time.Time
 	moved  atomic.Int64 // when a byte last moved in either direction, since start
@@ -247,41 +247,116 @@ func (l *link) idle() time.Duration {
 	return passIdle
 }
 
-// spliceRun is how much is spliced in one call, in bytes; activity is seen
-// between calls only.
-const spliceRun = 1 << 20
-
-// splice carries one direction in the kernel to its end, and passes the end on.
-func (l *link) splice(dst, src *socket.Conn) (total int64) {
-	lr := io.LimitedReader{R: src.TCPConn}
+// carry carries one direction to its end, and passes the end on. What comes in
+// small pieces goes through a buffer, which is there only while it is used; what
+// is more stays in the kernel, a run at a time.
+func (l *link) carry(dst, src *socket.Conn) int64 {
+	d := direction{link: l, dst: dst, src: src}
+	dst.Patience(passIdle + time.Minute) // never the first to strike
+	turn := d.turn
 	for {
-		lr.N = spliceRun
-		until := l.start.Add(time.Duration(l.moved.Load()) + l.idle())
-		src.SetReadDeadline(until)
-		dst.SetWriteDeadline(until.Add(time.Minute)) // never the first to strike: bytes in the pipe would be lost
+		src.ReadWithin(time.Now(), time.Duration(l.moved.Load())+l.idle()-time.Since(l.start))
 		if l.broken.Load() {
-			return total
+			return d.total
 		}
-		n, err := dst.ReadFrom(&lr)
-		total += n
-		if n > 0 {
-			l.moved.Store(int64(time.Since(l.start)))
+		d.why, d.fulls = nil, 0
+		err := src.Hold(turn)
+		if err == nil {
+			if err = d.why; err == nil {
+				err = l.splice(&d)
+			}
 		}
 		switch {
-		case err == nil && n == spliceRun:
-		case err == nil: // the end of src
+		case err == nil:
+		case err == io.EOF:
 			l.half.Store(true)
 			dst.SetReadDeadline(time.Now().Add(passHalf)) // for the other direction
 			if dst.CloseWrite() != nil {
 				l.end(dst, src)
 			}
-			return total
-		case http1.IsTimeout(err) && !l.broken.Load() && (n > 0 || time.Since(l.start)-time.Duration(l.moved.Load()) < l.idle()):
+			return d.total
+		case http1.IsTimeout(err) && !l.broken.Load() && time.Since(l.start)-time.Duration(l.moved.Load()) < l.idle():
 		default:
 			l.end(dst, src)
-			return total
+			return d.total
 		}
 	}
+}
+
+// direction is one of a link.
+type direction struct {
+	*link
+	dst, src *socket.Conn
+	total    int64
+	fulls    int // buffers filled one after the other
+	why      error
+}
+
+const (
+	// spliceAfter is how many full buffers make a run worth splicing.
+	spliceAfter = 2
+	// spliceRun is how much is spliced in one call, in bytes; activity is seen
+	// between calls only.
+	spliceRun = 1 << 20
+)
+
+// turn passes on what has come, and reports whether to wait for more.
+func (d *direction) turn(bool) (wait bool) {
+	d.src.Look() // the end of the stream often comes with the last bytes
+	buf := http1.GetBuffer(http1.MediumBuffer)
+	defer http1.PutBuffer(buf)
+	for moved := false; ; {
+		n, err := d.src.Read(buf)
+		if n > 0 {
+			moved = true
+			m, werr := d.dst.Write(buf[:n])
+			d.total += int64(m)
+			if err = werr; err == nil && d.broken.Load() {
+				err = net.ErrClosed
+			}
+		}
+		if n < len(buf) {
+			d.fulls = 0
+		} else {
+			d.fulls++
+		}
+		switch {
+		case err == nil && d.fulls < spliceAfter:
+			continue
+		case err == socket.ErrAgain && moved:
+			now := time.Now()
+			d.moved.Store(int64(now.Sub(d.start)))
+			d.src.ReadWithin(now, d.idle())
+			return !d.broken.Load() // before the deadline was set; later it is overridden
+		case err == socket.ErrAgain:
+			return true
+		}
+		if moved {
+			d.moved.Store(int64(time.Since(d.start)))
+		}
+		d.why = err
+		return false
+	}
+}
+
+// splice carries a run in the kernel: nil when there may be more.
+func (l *link) splice(d *direction) error {
+	lr := io.LimitedReader{R: d.src.TCPConn, N: spliceRun}
+	until := l.start.Add(time.Duration(l.moved.Load()) + l.idle())
+	d.src.SetReadDeadline(until)
+	d.dst.SetWriteDeadline(until.Add(time.Minute)) // never the first to strike: bytes in the pipe would be lost
+	if l.broken.Load() {
+		return net.ErrClosed
+	}
+	n, err := d.dst.ReadFrom(&lr)
+	d.total += n
+	if n > 0 {
+		l.moved.Store(int64(time.Since(l.start)))
+	}
+	if err == nil && n < spliceRun {
+		return io.EOF
+	}
+	return err
 }
 
 // end makes both directions stop.

@@ -114,9 +114,6 @@ func (c *Conn) Patience(d time.Duration) { c.patience = d }
 
 // sendNow sends what fits into the socket, and leaves errors to the usual way.
 func (c *Conn) sendNow(p []byte) int {
-	if c.hold.on {
-		return send(c.hold.fd, p)
-	}
 	c.sending.p, c.sending.n = p, 0
 	_ = c.raw.Control(c.sending.once)
 	c.sending.p = nil
