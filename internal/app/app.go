@@ -126,7 +126,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 		BodySize: s.MaxBodyBytes, Conns: s.MaxConnections,
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
-		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout,
+		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout, PlainReads: s.PlainReads,
 		ProxyProtocol: s.ProxyProtocol == "require", CipherSuites: s.ciphers, Curves: s.curves, Tickets: g.tickets,
 	}
 	g.server = proxy.NewServer(o)

@@ -54,6 +54,7 @@ type Options struct {
 	UpstreamConnectTimeout, UpstreamReadTimeout   time.Duration
 	UpstreamSendTimeout, UpstreamIdleTimeout      time.Duration
 	UpstreamMaxIdle                               int
+	PlainReads                                    bool
 }
 
 // Defaults are the values of flags that are not given.
