@@ -5,7 +5,8 @@ LDFLAGS   := -s -w -X main.version=$(VERSION)
 LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/...
 
-.PHONY: help build demo test tools lint unit integration kube cluster-up cluster-down kubectl conformance bench bench-tls fuzz docs clean
+.PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
+	cluster-up cluster-down kubectl bench bench-tls fuzz docs manifests clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -13,10 +14,13 @@ help: ## List the targets
 build: ## Build bin/gatehouse, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gatehouse ./cmd/gatehouse
 
+image: ## Build the image gatehouse:VERSION with docker
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t gatehouse:$(VERSION) .
+
 demo: build ## Serve the shop of examples/ with backends of its own
 	./bin/gatehouse demo
 
-test: tools lint unit integration ## Run all tests (root and apt install what they need)
+test: tools lint unit integration e2e ## Run all tests (root and apt install what they need)
 
 tools: ## Install what tests need: a C compiler for the race detector
 	@test/tools.sh
@@ -28,11 +32,15 @@ unit: ## Unit tests, scenarios and fuzz seeds, with the race detector
 	$(GO) test -race $(PACKAGES)
 
 # Without the cache of results (-count=1): they hang on a binary that it does not see.
-integration: kube conformance ## Against a real API server, and against real clients and judges
+integration: kube conformance helm gateway ## Against real API servers, clusters, clients and judges
 	cd test/bench && $(GO) vet ./... && $(GO) test -count=1 ./...
 
-kube: ## Against a real etcd and kube-apiserver
-	cd test/kube && $(GO) run ./cmd/prebuild && $(GO) vet ./... && $(GO) test -race -count=1 -timeout 30m ./...
+kube: ## Against a real etcd and kube-apiserver; the cluster itself
+	cd test/kube && $(GO) run ./cmd/prebuild && $(GO) vet ./... && \
+		$(GO) test -race -count=1 -p 2 -timeout 30m $$($(GO) list ./... | grep -v /e2e)
+
+e2e: ## Installed by its chart in a real cluster of three nodes: ways in, changes under load, faults, scale
+	cd test/kube && $(GO) run ./cmd/prebuild && $(GO) test -count=1 -parallel 6 -timeout 40m ./e2e
 
 NODES ?= 3
 
@@ -48,6 +56,13 @@ kubectl: ## In that cluster: make kubectl ARGS="get pods -A"
 conformance: ## h2spec, gRPC, WebSocket, TLS clients
 	cd test/conformance && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m ./...
 
+helm: ## The chart, the manifests and the Dockerfile
+	cd test/helm && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+gateway: ## The Gateway API's conformance suite, and what all judges say
+	cd test/gateway && $(GO) vet ./... && $(GO) test -count=1 ./...
+	cd test/judges && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 bench: ## Measure against nginx and HAProxy; writes docs/PERFORMANCE.md
 	cd test/bench && $(GO) run . -apply all -o ../../docs/PERFORMANCE.md $(BENCHFLAGS)
 
@@ -57,8 +72,13 @@ bench-tls: ## The three TLS modes and HTTP/2, measured against the peers
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s
 
-docs: ## Generate docs/annotations.md from the table of annotations
+docs: ## Generate docs/annotations.md, docs/flags.md and docs/CONFORMANCE.md
 	$(GO) test ./internal/translate/ingress -run Annotations -update
+	$(GO) test ./internal/app -run FlagsDocumented -update
+	cd test/judges && $(GO) test . -update
+
+manifests: ## Render deploy/kubernetes, the chart's README and its schema
+	cd test/helm && $(GO) test -count=1 -run 'Manifests|Readme|Flags' . -update
 
 clean: ## Remove what was built
 	rm -rf bin

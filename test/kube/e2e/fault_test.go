@@ -17,8 +17,8 @@ import (
 	"gatehouse.dev/gatehouse/test/kube/load"
 )
 
-// The tests of this file break what all tests share, so none of them is
-// parallel: Go runs them before the others.
+// The tests of this file break something. Those that break what all tests share
+// are not parallel: Go runs them before the others.
 
 // TestAPIServerStopped: for a minute there is no API server. Nobody notices but
 // those who want to change something.
@@ -113,6 +113,7 @@ controller:
 
 // TestLeaderKilled: status goes on.
 func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := install(t, "led", 30120, "")
 	w.backend("backend", 1)
@@ -151,6 +152,7 @@ spec: {ingressClassName: %s, defaultBackend: {service: {name: backend, port: {na
 // TestGatehouseKilled: a replica dies without a word. Only what was open with it
 // fails, and connections that were sent to it before the cluster knew.
 func TestGatehouseKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := install(t, "killed", 30130, "")
 	f := w.front(r, 2)
