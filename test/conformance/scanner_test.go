@@ -22,7 +22,7 @@ func TestTestSSL(t *testing.T) {
 	tool(t, "hexdump", "bsdextrautils")
 	e, ca := offloadingEdge(t)
 	report := filepath.Join(t.TempDir(), "report.json")
-	out, _ := outputWithin(t, 3*time.Minute, "", testssl, "--quiet", "--color", "0", "--warnings", "off", "--add-ca", file(t, ca.pem()),
+	out, _ := outputWithin(t, 8*time.Minute, "", testssl, "--quiet", "--color", "0", "--warnings", "off", "--add-ca", file(t, ca.pem()),
 		"--ip", "127.0.0.1", "--jsonfile", report, "-p", "-s", "-f", "-P", "-S", "-h", "-U", "off.test:"+port(e.https))
 	text, err := os.ReadFile(report)
 	if err != nil {
