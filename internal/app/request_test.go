@@ -237,7 +237,7 @@ func (c *client) admin() string {
 
 // send makes the request on a connection of its own.
 func (c *client) send(r *request) (*result, error) {
-	conn, err := net.Dial("tcp", c.addr(r.scheme == "https"))
+	conn, err := net.DialTimeout("tcp", c.addr(r.scheme == "https"), patience)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"gatehouse.dev/gatehouse/test/kube/cluster"
 	"gatehouse.dev/gatehouse/test/kube/internal/gobuild"
@@ -64,15 +69,13 @@ controller:
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	// Where the policy is Local only the Pod's node serves.
-	out, err := c.Kubectl(ctx, "get", "pods", "--namespace", r.namespace, "--selector", r.selector(),
-		"--output", "jsonpath={.items[0].spec.nodeName} {.items[0].status.podIP}")
+	pod, err := onlyPod(ctx, c, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, ip, _ := strings.Cut(strings.TrimSpace(out), " ")
-	node := slices.IndexFunc(c.Nodes(), func(n *cluster.Node) bool { return n.Name() == name })
+	node := slices.IndexFunc(c.Nodes(), func(n *cluster.Node) bool { return n.Name() == pod.Spec.NodeName })
 	if node < 0 {
-		t.Fatalf("the Pod is on node %q, which is none", name)
+		t.Fatalf("the Pod is on node %q, which is none", pod.Spec.NodeName)
 	}
 	refuse(t)
 	cmd := exec.CommandContext(ctx, os.Getenv(scenariosEnv), "-test.run=^TestScenarios$", "-test.v", "-test.timeout=8m")
@@ -80,7 +83,7 @@ controller:
 	for name, value := range map[string]string{
 		"KUBECONFIG": c.Admin().Kubeconfig, "HTTP": r.http(c, node), "HTTPS": r.https(c, node), "CLASS": r.class,
 		"DEPLOYMENT": r.namespace + "/" + r.fullName(),
-		"ADMIN":      ip + ":9090", "IP": cluster.OutsideIP, "REFUSING": refusing,
+		"ADMIN":      pod.Status.PodIP + ":9090", "IP": cluster.OutsideIP, "REFUSING": refusing,
 	} {
 		cmd.Env = append(cmd.Environ(), "GATEHOUSE_SCENARIO_"+name+"="+value)
 	}
@@ -110,4 +113,21 @@ func refuse(t testing.TB) {
 	}
 	route("add")
 	t.Cleanup(func() { route("del") })
+}
+
+// onlyPod is the release's Pod, but for those of an earlier release that end.
+func onlyPod(ctx context.Context, c *cluster.Cluster, r *release) (*corev1.Pod, error) {
+	api, err := kubernetes.NewForConfig(c.Admin().Config())
+	if err != nil {
+		return nil, err
+	}
+	pods, err := api.CoreV1().Pods(r.namespace).List(ctx, metav1.ListOptions{LabelSelector: r.selector()})
+	if err != nil {
+		return nil, err
+	}
+	staying := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	if len(staying) != 1 {
+		return nil, fmt.Errorf("%d Pods of release %s, want one", len(staying), r.name)
+	}
+	return &staying[0], nil
 }
