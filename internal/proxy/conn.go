@@ -86,6 +86,7 @@ func (c *conn) serve() {
 }
 
 func (c *conn) close() {
+	c.tcp.Patience(0) // TLS bounds its last word itself
 	if c.abort {
 		// Before TLS can say that all is well (close_notify).
 		c.tcp.SetLinger(0)
@@ -353,6 +354,7 @@ func (c *conn) linger() {
 	if c.request.Close && c.body.Done() && len(c.rd.Unread()) == 0 && !c.pending() {
 		return // the client expects the end and sends nothing more
 	}
+	c.tcp.Patience(0)
 	type closeWriter interface{ CloseWrite() error }
 	if w, ok := c.nc.(closeWriter); !ok || w.CloseWrite() != nil {
 		return
