@@ -296,7 +296,7 @@ func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) 
 		}
 		if p != nil && !p.ended() {
 			// The request is still being sent: the endpoint's time has not begun.
-			if p.failed() {
+			if p.failed() || x.front.left() == clientGone {
 				return errClientGone
 			}
 			began = time.Time{}

@@ -95,3 +95,28 @@ func TestLinkBreaks(t *testing.T) {
 	<-ended
 	<-ended
 }
+
+// A direction that is about to send when the link ends is not left to wait for
+// somebody who reads.
+func TestLinkEndsSender(t *testing.T) {
+	up, _ := sockets(t)
+	down, _ := sockets(t)
+	l := link{start: time.Now()}
+	up.Patience(passIdle)
+	l.end(up, down)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := up.Write(make([]byte, 64<<20))
+		sent <- err
+	}()
+	select {
+	case err := <-sent:
+		if err == nil {
+			t.Error("sent")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("still sending")
+		up.Close()
+		<-sent
+	}
+}

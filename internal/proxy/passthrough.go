@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -226,6 +227,8 @@ func (c *conn) carry(uc *upstream.Conn, hello *http1.Reader, e *accesslog.Entry)
 	hello.Release()
 	c.tcp.SetReadDeadline(time.Time{})
 	l := link{start: time.Now()}
+	// An endpoint that does not read keeps its sender from seeing it.
+	defer context.AfterFunc(c.srv.ctx, func() { l.end(c.tcp, up) })()
 	done := make(chan int64)
 	go func() { done <- l.carry(up, c.tcp) }()
 	e.BytesOut = l.carry(c.tcp, up)
@@ -359,9 +362,12 @@ func (l *link) splice(d *direction) error {
 	return err
 }
 
-// end makes both directions stop.
+// end makes both directions stop. A deadline alone would not end a Write that is
+// about to begin, which sets one of its own.
 func (l *link) end(a, b *socket.Conn) {
 	l.broken.Store(true)
-	a.SetDeadline(time.Unix(1, 0))
-	b.SetDeadline(time.Unix(1, 0))
+	for _, c := range []*socket.Conn{a, b} {
+		c.SetDeadline(time.Unix(1, 0))
+		c.CloseWrite()
+	}
 }

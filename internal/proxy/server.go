@@ -223,7 +223,10 @@ func (s *Server) closeAll() int {
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		c.tcp.SetLinger(0)
-		c.tcp.Close() // who waits for an endpoint sees it within Options.watch
+		// Who waits for an endpoint sees it within Options.watch. Until then the
+		// wait for requests that is held open keeps Close from returning, perhaps
+		// for want of mu.
+		s.hops.Go(func() { c.tcp.Close() })
 	}
 	return len(s.conns)
 }

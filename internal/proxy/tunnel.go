@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,8 @@ func (x *exchange) upgrade(r *route) {
 		x.srv.webSockets.add(t)
 		defer x.srv.webSockets.remove(t)
 	}
+	// What does not read keeps the others from seeing that the Server has ended.
+	defer context.AfterFunc(x.srv.ctx, func() { t.end(down, up) })()
 	in := make(chan int64)
 	go func() { in <- t.copy(up, down, t.framesIn) }()
 	x.bytesOut += t.copy(down, up, t.framesOut)
