@@ -143,7 +143,7 @@ func TestUnrelatedEdits(t *testing.T) {
 		}
 	}
 	all("before")
-	had, through2 := served.Load(), passed.Load()
+	tunnelled := passed.Load()
 
 	generation := g.stats.Config.Generation.Load()
 	other := strings.NewReplacer("name: i", "name: other", "name: s,", "name: other,")
@@ -171,7 +171,9 @@ func TestUnrelatedEdits(t *testing.T) {
 	if n := g.stats.Config.Generation.Load() - generation; n < edits {
 		t.Errorf("only %d of %d edits became effective", n, edits)
 	}
-	if served.Load() != had || passed.Load() != through2 {
-		t.Errorf("connections to endpoints: %d and %d, want the %d and %d there were", served.Load(), passed.Load(), had, through2)
+	// A request may begin before the one before it has given its connection back,
+	// so that each client may have led to one.
+	if n := served.Load(); n > int64(len(conns)) || passed.Load() != tunnelled {
+		t.Errorf("connections to endpoints: %d and %d, want %d at most and the %d there were", n, passed.Load(), len(conns), tunnelled)
 	}
 }
