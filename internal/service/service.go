@@ -54,6 +54,10 @@ func (s *State) With(old *State) *State {
 	out := &State{Services: make([]*Service, 0, max(len(s.Services), len(old.Services)))}
 	left := old.Services
 	for _, svc := range s.Services {
+		if len(left) > 0 && left[0] == svc { // nearly always
+			out.Services, left = append(out.Services, svc), left[1:]
+			continue
+		}
 		for len(left) > 0 && left[0].Key.Compare(svc.Key) < 0 {
 			out.Services, left = append(out.Services, left[0]), left[1:]
 		}

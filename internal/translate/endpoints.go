@@ -23,7 +23,7 @@ type Endpoints struct {
 	// Verdicts about EndpointSlices, sorted, without repetitions.
 	Verdicts []verdict.Verdict
 
-	memo []builtService // parallel to State.Services
+	memo []*builtService // parallel to State.Services
 }
 
 // builtService is a Service with what it was built from.
@@ -45,13 +45,13 @@ type builtService struct {
 // its ports are the external host's own: consumers dial ExternalName at the
 // port of their Backend, whether it stands in Ports or not.
 func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
-	var old []builtService
+	var old []*builtService
 	if prev != nil {
 		old = prev.memo
 	}
 	out := &Endpoints{
 		State: &service.State{Services: make([]*service.Service, len(v.Services))},
-		memo:  make([]builtService, len(v.Services)),
+		memo:  make([]*builtService, len(v.Services)),
 	}
 	same := prev != nil && len(old) == len(v.Services)
 	next := 0 // both lists are sorted: walk them together
@@ -89,8 +89,8 @@ func sameSlices(a, b []*discoveryv1.EndpointSlice) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy service.AddressPolicy) builtService {
-	b := builtService{service: svc, slices: es, built: &service.Service{
+func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy service.AddressPolicy) *builtService {
+	b := &builtService{service: svc, slices: es, built: &service.Service{
 		Key: service.Key{Namespace: svc.Namespace, Name: svc.Name},
 	}}
 	for i := range svc.Spec.Ports {

@@ -2,7 +2,6 @@ package view
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 
@@ -28,8 +27,7 @@ type Store struct {
 	secrets   kindOf[*corev1.Secret]
 
 	endpointSlices map[types.NamespacedName]*discoveryv1.EndpointSlice
-	byService      map[types.NamespacedName][]*discoveryv1.EndpointSlice
-	slicesShared   bool // byService is part of a View: copy before writing
+	byService      slicesByService
 }
 
 // NewStore gives an empty Store.
@@ -37,7 +35,6 @@ func NewStore() *Store {
 	return &Store{
 		changed:        make(chan struct{}, 1),
 		endpointSlices: map[types.NamespacedName]*discoveryv1.EndpointSlice{},
-		byService:      map[types.NamespacedName][]*discoveryv1.EndpointSlice{},
 	}
 }
 
@@ -142,9 +139,8 @@ func (s *Store) View() *View {
 		IngressClasses: s.classes.sorted(),
 		Services:       s.services.sorted(),
 		Secrets:        s.secrets.sorted(),
-		slices:         s.byService,
+		slices:         s.byService.share(),
 	}
-	s.slicesShared = true
 	return s.last
 }
 
@@ -162,10 +158,6 @@ func (s *Store) setSlice(k types.NamespacedName, es *discoveryv1.EndpointSlice) 
 	if old == nil && es == nil {
 		return false
 	}
-	if s.slicesShared {
-		s.byService = maps.Clone(s.byService)
-		s.slicesShared = false
-	}
 	if old != nil {
 		s.dropFromService(old)
 	}
@@ -174,60 +166,14 @@ func (s *Store) setSlice(k types.NamespacedName, es *discoveryv1.EndpointSlice) 
 		return true
 	}
 	s.endpointSlices[k] = es
-	owner := types.NamespacedName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName]}
-	list := append(slices.Clone(s.byService[owner]), es)
+	owner := ownerOf(es)
+	list := append(slices.Clone(s.byService.get(owner)), es)
 	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	s.byService[owner] = list
+	s.byService.set(owner, list)
 	return true
 }
 
 func (s *Store) dropFromService(es *discoveryv1.EndpointSlice) {
-	owner := types.NamespacedName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName]}
-	list := slices.DeleteFunc(slices.Clone(s.byService[owner]), func(x *discoveryv1.EndpointSlice) bool { return x == es })
-	if len(list) == 0 {
-		delete(s.byService, owner)
-		return
-	}
-	s.byService[owner] = list
-}
-
-// kindOf holds the objects of one kind and remembers their sorted list until
-// one of them changes.
-type kindOf[T metav1.Object] struct {
-	byKey map[types.NamespacedName]T
-	list  []T
-	valid bool
-}
-
-func (k *kindOf[T]) set(key types.NamespacedName, o T) {
-	if k.byKey == nil {
-		k.byKey = map[types.NamespacedName]T{}
-	}
-	k.byKey[key] = o
-	k.valid = false
-}
-
-func (k *kindOf[T]) delete(key types.NamespacedName) bool {
-	if _, ok := k.byKey[key]; !ok {
-		return false
-	}
-	delete(k.byKey, key)
-	k.valid = false
-	return true
-}
-
-func (k *kindOf[T]) sorted() []T {
-	if k.valid {
-		return k.list
-	}
-	list := slices.Collect(maps.Values(k.byKey))
-	slices.SortFunc(list, func(a, b T) int {
-		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
-	})
-	k.list, k.valid = list, true
-	return list
-}
-
-func keyOf(o metav1.Object) types.NamespacedName {
-	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
+	owner := ownerOf(es)
+	s.byService.set(owner, slices.DeleteFunc(slices.Clone(s.byService.get(owner)), func(x *discoveryv1.EndpointSlice) bool { return x == es }))
 }

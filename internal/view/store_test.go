@@ -2,7 +2,10 @@ package view
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -263,4 +266,64 @@ func TestViewSurvivesGrowth(t *testing.T) {
 	if got := sliceNames(s.View(), "a", "s"); !slices.Equal(got, []string{"0", "1", "2"}) {
 		t.Errorf("the new View: %v", got)
 	}
+}
+
+// TestViewOfManyEdits compares with what a Store says that got all at once, and
+// looks whether earlier Views stayed as they were.
+func TestViewOfManyEdits(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		s := NewStore()
+		objects := map[string]metav1.Object{}
+		var views []*View
+		var said []string
+		for range 60 {
+			for range r.IntN(4) {
+				ns, name := string(rune('a'+r.IntN(2))), strconv.Itoa(r.IntN(6))
+				var o metav1.Object = &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, ResourceVersion: strconv.Itoa(r.Int())}}
+				if r.IntN(2) == 0 {
+					o = slice(ns, name, strconv.Itoa(r.IntN(3)))
+				}
+				key := fmt.Sprintf("%T %s/%s", o, ns, name)
+				if r.IntN(3) == 0 {
+					s.Delete(o)
+					delete(objects, key)
+				} else {
+					s.Set(o)
+					objects[key] = o
+				}
+			}
+			fresh := NewStore()
+			for _, o := range objects {
+				fresh.Set(o)
+			}
+			v := s.View()
+			if got, want := describe(v), describe(fresh.View()); got != want {
+				t.Fatalf("seed %d: a View has\n%s\nwant\n%s", seed, got, want)
+			}
+			views, said = append(views, v), append(said, describe(v))
+		}
+		for i, v := range views {
+			if describe(v) != said[i] {
+				t.Fatalf("seed %d: View %d changed", seed, i)
+			}
+		}
+	}
+}
+
+// describe lists the Services and EndpointSlices of a View, by their memory.
+func describe(v *View) string {
+	var b strings.Builder
+	for _, s := range v.Services {
+		fmt.Fprintf(&b, "%s/%s %p\n", s.Namespace, s.Name, s)
+	}
+	for _, ns := range []string{"a", "b"} {
+		for i := range 3 {
+			fmt.Fprintf(&b, "%s/%d\n", ns, i)
+			for _, es := range v.EndpointSlices(ns, strconv.Itoa(i)) {
+				fmt.Fprintf(&b, "  %s %p\n", es.Name, es)
+			}
+		}
+	}
+	return b.String()
 }

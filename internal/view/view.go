@@ -31,7 +31,7 @@ type View struct {
 	Services       []*corev1.Service
 	Secrets        []*corev1.Secret
 
-	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	slices *sliceShards
 }
 
 // Service returns the Service, or nil.
@@ -55,7 +55,11 @@ func (v *View) Ingress(namespace, name string) *networkingv1.Ingress {
 // EndpointSlices returns the slices of a Service, sorted by name. The result is
 // the same slice (same first element and length) as long as nothing in it changed.
 func (v *View) EndpointSlices(namespace, service string) []*discoveryv1.EndpointSlice {
-	return v.slices[types.NamespacedName{Namespace: namespace, Name: service}]
+	if v.slices == nil {
+		return nil
+	}
+	k := types.NamespacedName{Namespace: namespace, Name: service}
+	return v.slices[shardOf(k)][k]
 }
 
 func find[T metav1.Object](all []T, namespace, name string) T {
