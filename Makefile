@@ -3,7 +3,7 @@ GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
-PACKAGES  := ./cmd/... ./internal/... ./examples/...
+PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
 	cluster-up cluster-down kubectl bench bench-tls fuzz docs manifests clean

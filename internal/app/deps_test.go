@@ -37,6 +37,7 @@ var rules = []rule{
 	{path: "internal/app", ours: []string{""}},
 	{path: "cmd/", ours: []string{"app"}},
 	{path: "examples", ours: nil},
+	{path: "test/scale", ours: nil},
 }
 
 type pkg struct {
