@@ -18,6 +18,8 @@ import (
 type Conn struct {
 	net.Conn
 	sock      *socket.Conn // Conn, or what lies below its TLS; nil: there is no socket
+	records   *records     // below TLS; nil: there is no TLS
+	one       [1]byte      // for spent
 	endpoint  *Endpoint
 	idleSince time.Duration
 	reused    bool
@@ -43,6 +45,9 @@ func wrap(nc net.Conn) net.Conn {
 
 func newConn(nc net.Conn, e *Endpoint) *Conn {
 	c := &Conn{Conn: nc, sock: socket.Of(nc), endpoint: e}
+	if t, ok := nc.(*tls.Conn); ok {
+		c.records, _ = t.NetConn().(*records)
+	}
 	c.inUse.Store(true)
 	return c
 }
@@ -100,7 +105,7 @@ func (c *Conn) Close() error {
 // Alive asks the socket, without waiting, whether a request may be sent. It is
 // false when the other side has closed or reset the connection, and when there
 // are bytes that nobody asked for: they would be taken for the next response
-// (RFC 9112 section 6.3). It is false as well for connections that are no
+// (RFC 9112 section 6.3); Put has seen to those that TLS has read. It is false as well for connections that are no
 // sockets. Bytes are left where they are.
 func (c *Conn) Alive() bool {
 	if c.raw == nil {
@@ -109,6 +114,9 @@ func (c *Conn) Alive() bool {
 			// Of TLS too, whatever arrives on an idle connection ends it: an
 			// alert, or bytes that nobody asked for.
 			sock = t.NetConn()
+		}
+		if r, ok := sock.(*records); ok {
+			sock = r.Conn
 		}
 		s, ok := sock.(syscall.Conn)
 		if !ok {

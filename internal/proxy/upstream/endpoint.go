@@ -85,10 +85,10 @@ func (e *Endpoint) Idle(now time.Time) (*Conn, bool) {
 }
 
 // Put gives a connection back for reuse, or closes it when the pool is full,
-// the endpoint has left its backend or the Manager has ended. Only a connection
-// on which the last response is complete and unambiguous may be put back; all
-// others are closed with Conn.Close. Deadlines stay as they are. The caller must
-// not touch the connection afterwards.
+// the endpoint has left its backend, the Manager has ended, or TLS has read more
+// than was asked of it. Only a connection on which the last response is complete
+// and unambiguous may be put back; all others are closed with Conn.Close.
+// Deadlines stay as they are. The caller must not touch the connection afterwards.
 func (e *Endpoint) Put(c *Conn, now time.Time) {
 	if c.endpoint != e {
 		panic("BUG: connection put back to another endpoint")
@@ -99,6 +99,10 @@ func (e *Endpoint) Put(c *Conn, now time.Time) {
 		return
 	}
 	e.active.Add(-1)
+	if !c.spent() {
+		_ = c.Conn.Close()
+		return
+	}
 	c.idleSince = e.settings.at(now)
 	e.mu.Lock()
 	if !e.gone && len(e.idle) < e.settings.maxIdle {

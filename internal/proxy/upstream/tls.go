@@ -51,7 +51,7 @@ func (e *Endpoint) begin(ctx context.Context, nc net.Conn, prelude []byte, http1
 	if http1 {
 		cfg = e.security.http1
 	}
-	t := tls.Client(nc, cfg)
+	t := tls.Client(&records{Conn: nc}, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,66 @@
+package upstream
+
+import (
+	"encoding/binary"
+	"net"
+
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
+)
+
+// records lies under TLS and follows what is read, from record to record
+// (RFC 8446, section 5.1). TLS reads ahead: what came behind an answer lies in
+// its own buffer, which nobody can ask for, and not in the socket.
+type records struct {
+	net.Conn
+	head [5]byte
+	n    int // bytes of head that are there
+	left int // of the record's payload
+	dry  bool
+}
+
+// NetConn lets socket.Of find the socket.
+func (r *records) NetConn() net.Conn { return r.Conn }
+
+func (r *records) Read(p []byte) (int, error) {
+	if r.dry {
+		return 0, socket.ErrAgain
+	}
+	n, err := r.Conn.Read(p)
+	r.follow(p[:n])
+	return n, err
+}
+
+func (r *records) follow(b []byte) {
+	for len(b) > 0 {
+		if r.left > 0 {
+			k := min(r.left, len(b))
+			r.left -= k
+			b = b[k:]
+			continue
+		}
+		k := copy(r.head[r.n:], b)
+		b = b[k:]
+		if r.n += k; r.n == len(r.head) {
+			r.n, r.left = 0, int(binary.BigEndian.Uint16(r.head[3:]))
+		}
+	}
+}
+
+// between reports whether a record has just ended.
+func (r *records) between() bool { return r.n == 0 && r.left == 0 }
+
+// spent reports whether TLS, if there is any, holds nothing that was received and
+// not yet read. It asks nobody for more.
+func (c *Conn) spent() bool {
+	r := c.records
+	if r == nil {
+		return true
+	}
+	if !r.between() {
+		return false
+	}
+	r.dry = true
+	defer func() { r.dry = false }()
+	n, err := c.Conn.Read(c.one[:])
+	return n == 0 && err == socket.ErrAgain
+}
