@@ -59,6 +59,8 @@ type issued struct {
 	from    string // name of the CA, "" for the usual one
 	client  bool   // for a client, not a server
 	via     int    // intermediate authorities between the CA and it
+	self    bool   // signed by itself
+	root    bool   // shown with the CA's own certificate
 }
 
 // by gives the CA with the name.
@@ -81,7 +83,8 @@ func (a *authority) by(name string) *demoCA {
 //
 //	alice cn=Alice
 //
-// Words that may follow: from=CA, expired, via=N (intermediate authorities).
+// Words that may follow: from=CA, expired, via=N (intermediate authorities), root
+// (it shows the CA's certificate too), self (it has signed itself).
 func (a *authority) addClient(line string) {
 	a.t.Helper()
 	words := strings.Fields(line)
@@ -96,6 +99,10 @@ func (a *authority) addClient(line string) {
 			i.expired = true
 		case "via":
 			i.via, _ = strconv.Atoi(value)
+		case "root":
+			i.root = true
+		case "self":
+			i.self = true
 		default:
 			a.t.Fatalf("clients: %q: unknown word %q", line, w)
 		}
@@ -232,11 +239,18 @@ func (a *authority) issue(i issued) (chain, key []byte) {
 		template.NotAfter = time.Now().Add(-24 * time.Hour)
 	}
 	ca := a.by(i.from)
+	if i.root {
+		chain = pemBlock("CERTIFICATE", ca.der)
+	}
 	for range i.via {
 		ca = a.below(ca)
 		chain = slices.Concat(pemBlock("CERTIFICATE", ca.der), chain)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, k.Public(), ca.key)
+	parent, signer := ca.cert, crypto.Signer(ca.key)
+	if i.self {
+		parent, signer = template, k
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, k.Public(), signer)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -258,6 +272,7 @@ func (a *authority) below(ca *demoCA) *demoCA {
 	a.serial++
 	template := *made.cert
 	template.SerialNumber, template.Subject.CommonName = big.NewInt(a.serial), fmt.Sprintf("intermediate %d", a.serial)
+	template.RawSubject = nil // which would win
 	if made.der, err = x509.CreateCertificate(rand.Reader, &template, ca.cert, made.key.Public(), ca.key); err != nil {
 		a.t.Fatal(err)
 	}

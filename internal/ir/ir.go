@@ -99,9 +99,12 @@ type ClientAuth struct {
 	// ID is derived from all the rest: a TLS session is never resumed under
 	// another one.
 	ID string
-	// CAs and CRL are PEM; without CAs any certificate is recorded (nginx's
-	// optional_no_ca).
+	// CAs and CRL are PEM; without CAs no issuer is known.
 	CAs, CRL []byte
+	// AnyIssuer lets a certificate pass whose issuer is not known, and only that
+	// may be wrong with it: the backend is told, and has to judge it (nginx's
+	// optional_no_ca).
+	AnyIssuer bool
 	// Depth is how many intermediate certificates are allowed, at least 1 as
 	// nginx counts (verify_depth).
 	Depth int

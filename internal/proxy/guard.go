@@ -170,7 +170,7 @@ func (x *exchange) appendCertificate(b []byte) []byte {
 	case certs.ClientFailed:
 		verify = "FAILED"
 	case certs.ClientUnverified:
-		verify = "FAILED:unable to verify the first certificate" // in OpenSSL's words
+		verify = "FAILED:" + c.Unverified
 	}
 	b = append(b, "ssl-client-verify: "...)
 	b = append(b, verify...)

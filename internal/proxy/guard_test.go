@@ -387,10 +387,19 @@ func TestClientCertificates(t *testing.T) {
 	f("optional name, none", nil, 403, "ClientCertName", "")
 	f("optional name, another's", bob, 403, "ClientCertName", "")
 
-	// Without CAs the endpoint is told that nobody has verified anything.
-	set(&ir.ClientAuth{ID: "b", Depth: 1}, ir.ClientCert{})
-	f("unverified, none", nil, 200, "", "NONE")
-	f("unverified, any", foreign, 200, "", "FAILED:unable to verify the first certificate")
+	// Of any issuer: the endpoint is told that nobody here knows it.
+	set(&ir.ClientAuth{ID: "b", CAs: cas, Depth: 1, AnyIssuer: true}, ir.ClientCert{})
+	f("any issuer, none", nil, 200, "", "NONE")
+	f("any issuer, known", good, 200, "", "SUCCESS")
+	f("any issuer, unknown", foreign, 200, "", "FAILED:unable to verify the first certificate")
+	set(&ir.ClientAuth{ID: "b", CAs: cas, Depth: 1, AnyIssuer: true}, ir.ClientCert{MatchCN: "^(?:alice)"})
+	f("any issuer and a name, none", nil, 403, "ClientCertName", "")
+	f("any issuer and a name, unknown", foreign, 200, "", "FAILED:unable to verify the first certificate")
+	f("any issuer and a name, another's", bob, 403, "ClientCertName", "")
+	set(&ir.ClientAuth{ID: "c", Depth: 1, AnyIssuer: true}, ir.ClientCert{})
+	f("any issuer, no CA", good, 200, "", "FAILED:unable to verify the first certificate")
+	set(&ir.ClientAuth{ID: "d", Depth: 1}, ir.ClientCert{})
+	f("no CA", good, 400, "ClientCertInvalid", "")
 
 	set(checked, ir.ClientCert{Required: true, ErrorPage: "https://example.com/help?a=b"})
 	for _, c := range []*tls.Certificate{nil, foreign} {

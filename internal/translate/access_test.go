@@ -184,7 +184,7 @@ func TestClientCertificateSettings(t *testing.T) {
 		checkConfig(t, cfg)
 		return cfg.Listeners[1].ServerNames[0].Terminate, &cfg.Listeners[0].Hosts[0].Routes[0], showVerdicts(report.Verdicts)
 	}
-	f := func(annotations []string, want ir.ClientCert, withCA bool, depth int) {
+	f := func(annotations []string, want ir.ClientCert, anyIssuer bool, depth int) {
 		t.Helper()
 		term, route, verdicts := build(annotations...)
 		a := term.ClientAuth
@@ -192,17 +192,17 @@ func TestClientCertificateSettings(t *testing.T) {
 			t.Errorf("%v: no client authentication: %s", annotations, verdicts)
 			return
 		}
-		if *route.Security.ClientCert != want || (len(a.CAs) > 0) != withCA || a.Depth != depth || a.ID == "" || verdicts != "" {
-			t.Errorf("%v: %+v, CA %v, depth %d, %s", annotations, *route.Security.ClientCert, len(a.CAs) > 0, a.Depth, verdicts)
+		if *route.Security.ClientCert != want || len(a.CAs) == 0 || a.AnyIssuer != anyIssuer || a.Depth != depth || a.ID == "" || verdicts != "" {
+			t.Errorf("%v: %+v, CA %v, any issuer %v, depth %d, %s", annotations, *route.Security.ClientCert, len(a.CAs) > 0, a.AnyIssuer, a.Depth, verdicts)
 		}
 	}
 	const secret = "auth-tls-secret: ca"
-	f([]string{secret}, ir.ClientCert{Required: true}, true, 1)
-	f([]string{secret, "auth-tls-verify-client: on", "auth-tls-verify-depth: 0"}, ir.ClientCert{Required: true}, true, 1)
-	f([]string{secret, "auth-tls-verify-client: optional", "auth-tls-verify-depth: 3"}, ir.ClientCert{}, true, 3)
-	f([]string{secret, "auth-tls-verify-client: optional_no_ca"}, ir.ClientCert{}, false, 1)
+	f([]string{secret}, ir.ClientCert{Required: true}, false, 1)
+	f([]string{secret, "auth-tls-verify-client: on", "auth-tls-verify-depth: 0"}, ir.ClientCert{Required: true}, false, 1)
+	f([]string{secret, "auth-tls-verify-client: optional", "auth-tls-verify-depth: 3"}, ir.ClientCert{}, false, 3)
+	f([]string{secret, "auth-tls-verify-client: optional_no_ca"}, ir.ClientCert{}, true, 1)
 	f([]string{secret, "auth-tls-error-page: https://x.com/help", "auth-tls-pass-certificate-to-upstream: true", "auth-tls-match-cn: CN=(a|b)"},
-		ir.ClientCert{Required: true, ErrorPage: "https://x.com/help", PassToUpstream: true, MatchCN: "^(?:(a|b))"}, true, 1)
+		ir.ClientCert{Required: true, ErrorPage: "https://x.com/help", PassToUpstream: true, MatchCN: "^(?:(a|b))"}, false, 1)
 
 	open := func(annotations ...string) {
 		t.Helper()
@@ -230,6 +230,8 @@ func TestClientCertificateSettings(t *testing.T) {
 	closed("auth-tls-verify-client: on")
 	closed("auth-tls-match-cn: CN=a")
 	closed("auth-tls-pass-certificate-to-upstream: true")
+	closed("auth-tls-verify-client: optional_no_ca")
+	closed("auth-tls-verify-client: optional_no_ca", "auth-tls-secret: crl")
 	closed(secret, "auth-tls-verify-client: maybe")
 	closed(secret, "auth-tls-verify-client: ")
 	closed(secret, "auth-tls-verify-depth: many")
@@ -250,7 +252,7 @@ func TestClientAuthID(t *testing.T) {
 	const secret = "auth-tls-secret: ca"
 	a := id(caOne, secret)
 	for name, b := range map[string]string{
-		"another CA": id("CA default/ca\n---\n", secret), "depth": id(caOne, secret, "auth-tls-verify-depth: 2"), "no CA": id(caOne, secret, "auth-tls-verify-client: optional_no_ca"),
+		"another CA": id("CA default/ca\n---\n", secret), "depth": id(caOne, secret, "auth-tls-verify-depth: 2"), "any issuer": id(caOne, secret, "auth-tls-verify-client: optional_no_ca"),
 	} {
 		if a == b {
 			t.Errorf("%s: the same ID", name)

@@ -23,16 +23,18 @@ const (
 	ClientNone       ClientResult = iota // none was shown
 	ClientOK                             // verified
 	ClientFailed                         // shown, but not to be trusted
-	ClientUnverified                     // shown, and there is no CA to judge it by (nginx's optional_no_ca)
+	ClientUnverified                     // shown, and good but for an issuer nobody here knows (ir.ClientAuth.AnyIssuer)
 )
 
 // ClientCertificate is the client's certificate with the verdict on it.
 type ClientCertificate struct {
 	Result ClientResult
 	// Err says why Result is ClientFailed.
-	Err  error
-	Cert *x509.Certificate // nil when none was shown
-	text *clientText
+	Err error
+	// Unverified says why Result is ClientUnverified, in the words of OpenSSL.
+	Unverified string
+	Cert       *x509.Certificate // nil when none was shown
+	text       *clientText
 }
 
 // clientText is what endpoints are told of a certificate, made once for all
@@ -72,25 +74,33 @@ func (n *ServerName) VerifyClient(state *tls.ConnectionState, now time.Time) Cli
 	if n.clients == nil || len(state.PeerCertificates) == 0 {
 		return ClientCertificate{}
 	}
-	leaf := state.PeerCertificates[0]
-	a := n.clients
-	if len(a.source.CAs) == 0 {
-		return ClientCertificate{Result: ClientUnverified, Cert: leaf, text: &clientText{}}
-	}
-	anchor, err := a.parsed()
+	shown := state.PeerCertificates
+	c := ClientCertificate{Cert: shown[0], text: &clientText{}}
+	anchor, err := n.clients.parsed()
 	if err == nil {
-		err = anchor.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth, "", now)
+		if err = anchor.verifyClient(shown, now); err != nil && n.clients.source.AnyIssuer {
+			c.Unverified, err = anchor.unverified(shown, err, now)
+		}
 	}
-	if err != nil {
-		return ClientCertificate{Result: ClientFailed, Err: err, Cert: leaf, text: &clientText{}}
+	switch {
+	case err != nil:
+		c.Result, c.Err = ClientFailed, err
+	case c.Unverified != "":
+		c.Result = ClientUnverified
+	default:
+		c.Result = ClientOK
 	}
-	return ClientCertificate{Result: ClientOK, Cert: leaf, text: &clientText{}}
+	return c
 }
 
 // parsed gives what certificates are judged by.
 func (a *clientAuth) parsed() (*verifier, error) {
 	a.once.Do(func() {
 		a.anchor, a.err = newVerifier(a.source.CAs, a.source.CRL, a.source.Depth)
+		if a.anchor.roots == nil {
+			// Without CAs nobody is trusted; least of all whom the system trusts.
+			a.anchor.roots = x509.NewCertPool()
+		}
 	})
 	return &a.anchor, a.err
 }
@@ -158,6 +168,15 @@ func blocks(text []byte, kind string) func(func([]byte) bool) {
 			}
 		}
 	}
+}
+
+// verifyClient is verify for a client's certificate. One that may not sign is no
+// certificate for TLS (RFC 8446, section 4.4.2.4); Go does not look at that.
+func (v *verifier) verifyClient(shown []*x509.Certificate, now time.Time) error {
+	if u := shown[0].KeyUsage; u != 0 && u&(x509.KeyUsageDigitalSignature|x509.KeyUsageKeyAgreement) == 0 {
+		return errUsage
+	}
+	return v.verify(shown, x509.ExtKeyUsageClientAuth, "", now)
 }
 
 // verify finds one chain that satisfies everything. name is compared with the

@@ -63,10 +63,7 @@ func (l *lowering) clientAuth() *candidate.ClientAuth {
 		l.reject(s.field("auth-tls-secret"), problem.Reason, problem.Message+": all paths of this Ingress answer 503", problem.Remedy)
 		return out
 	}
-	h := &ir.ClientAuth{CAs: authority.CAs, CRL: authority.CRL, Depth: max(1, c.depth)}
-	if c.verify == "optional_no_ca" {
-		h.CAs, h.CRL = nil, nil
-	}
+	h := &ir.ClientAuth{CAs: authority.CAs, CRL: authority.CRL, AnyIssuer: c.verify == "optional_no_ca", Depth: max(1, c.depth)}
 	h.ID = clientAuthID(h)
 	out.Handshake = h
 	out.Cert = ir.ClientCert{
@@ -91,5 +88,8 @@ func clientAuthID(a *ir.ClientAuth) string {
 	}
 	binary.BigEndian.PutUint64(n[:], uint64(a.Depth))
 	h.Write(n[:])
+	if a.AnyIssuer {
+		h.Write([]byte{1})
+	}
 	return hex.EncodeToString(h.Sum(nil))[:32]
 }

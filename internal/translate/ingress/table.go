@@ -45,7 +45,7 @@ var table = []Annotation{
 		value: boolean(func(s *settings) *choice { return &s.clientCert.pass })},
 	{Name: "auth-tls-secret", Group: "CertificateAuth", Scope: Location, Risk: Medium, Guard: true, Doc: "Secret whose ca.crt client certificates must come from; ca.crl revokes them",
 		value: text("the name of a Secret, or namespace/name", func(s *settings) *string { return &s.clientCert.secret }, isSecretName)},
-	{Name: "auth-tls-verify-client", Group: "CertificateAuth", Scope: Location, Risk: Medium, Guard: true, Idle: "off", Doc: "whether a client certificate is required: 400 without",
+	{Name: "auth-tls-verify-client", Group: "CertificateAuth", Scope: Location, Risk: Medium, Guard: true, Idle: "off", Doc: "whether a client certificate is required: 400 without; with optional_no_ca its issuer need not be known",
 		value: oneOf(func(s *settings) *string { return &s.clientCert.verify }, "on", "off", "optional", "optional_no_ca")},
 	{Name: "auth-tls-verify-depth", Group: "CertificateAuth", Scope: Location, Risk: Low, Guard: true, Doc: "intermediate certificates allowed in its chain, 1 by default",
 		value: depth(func(s *settings) *int { return &s.clientCert.depth })},
