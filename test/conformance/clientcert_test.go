@@ -131,26 +131,27 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
-// TestClientCertificatesOfAnybody: with optional_no_ca whoever comes is let in,
-// and the backend is told with what, and that nobody has verified it.
+// TestClientCertificatesOfAnybody: with optional_no_ca the issuer need not be
+// known, and the backend is told whether it is.
 func TestClientCertificatesOfAnybody(t *testing.T) {
 	judge(t, "tls-clients", "curl, OpenSSL: client certificates of any authority (optional_no_ca)")
 	e, ca, c := clientCertEdge(t)
 	curl, openssl, cafile := tool(t, "curl", "curl"), tool(t, "openssl", "openssl"), file(t, ca.pem())
 	at := "any.test:" + port(e.https)
-	f := func(name string, p *keyPair) {
+	f := func(name string, p *keyPair, want string) {
 		t.Helper()
+		refused := strings.HasPrefix(want, "400")
 		check := func(by string, s seen) {
 			t.Helper()
 			verify, subject, cert := s.Header.Get("Ssl-Client-Verify"), s.Header.Get("Ssl-Client-Subject-Dn"), s.Header.Get("Ssl-Client-Cert")
 			if p == nil {
-				if verify != "NONE" || subject != "" || cert != "" {
+				if verify != want || subject != "" || cert != "" {
 					t.Errorf("%s, %s: %q %q %q", by, name, verify, subject, cert)
 				}
 				return
 			}
 			plain, err := url.PathUnescape(cert)
-			if !strings.HasPrefix(verify, "FAILED:") || subject != "CN="+p.tls.Leaf.Subject.CommonName+",O=Judges" || plain != p.cert || err != nil {
+			if verify != want || subject != "CN="+p.tls.Leaf.Subject.CommonName+",O=Judges" || plain != p.cert || err != nil {
 				t.Errorf("%s, %s: %q %q %q", by, name, verify, subject, cert)
 			}
 		}
@@ -166,7 +167,11 @@ func TestClientCertificatesOfAnybody(t *testing.T) {
 			if i := strings.LastIndexByte(out, '}'); i >= 0 {
 				body, status = out[:i+1], strings.TrimSpace(out[i+1:])
 			}
-			if jsonErr := json.Unmarshal([]byte(body), &s); err != nil || status != "200" || jsonErr != nil {
+			if refused {
+				if err != nil || !strings.Contains(out, "ClientCertInvalid") || !strings.HasSuffix(out, "400") {
+					t.Errorf("curl, TLS %s, %s: %q %v", version, name, out, err)
+				}
+			} else if jsonErr := json.Unmarshal([]byte(body), &s); err != nil || status != "200" || jsonErr != nil {
 				t.Errorf("curl, TLS %s, %s: %q %v %v", version, name, out, err, jsonErr)
 			} else {
 				check("curl", s)
@@ -176,6 +181,12 @@ func TestClientCertificatesOfAnybody(t *testing.T) {
 				args = append(args, "-cert", file(t, p.cert), "-key", file(t, p.key))
 			}
 			out, err = output(t, "GET / HTTP/1.1\r\nHost: any.test\r\nConnection: close\r\n\r\n", openssl, args...)
+			if refused {
+				if err != nil || !strings.Contains(out, "HTTP/1.1 400 ") || !strings.Contains(out, "ClientCertInvalid") {
+					t.Errorf("openssl, TLS %s, %s: %v\n%s", version, name, err, out)
+				}
+				continue
+			}
 			from, to := strings.IndexByte(out, '{'), strings.LastIndexByte(out, '}')
 			if s = (seen{}); err != nil || !strings.Contains(out, "HTTP/1.1 200 OK") || from < 0 || json.Unmarshal([]byte(out[from:to+1]), &s) != nil {
 				t.Errorf("openssl, TLS %s, %s: %v\n%s", version, name, err, out)
@@ -184,10 +195,11 @@ func TestClientCertificatesOfAnybody(t *testing.T) {
 			}
 		}
 	}
-	f("none", nil)
-	f("known", &c.alice)
-	f("of another authority", &c.stranger)
-	f("expired", &c.expired)
+	f("none", nil, "NONE")
+	f("known", &c.alice, "SUCCESS")
+	f("of another authority", &c.stranger, "FAILED:unable to verify the first certificate")
+	f("expired", &c.expired, "400")
+	f("revoked", &c.revoked, "400")
 }
 
 // TestDomainFronting: the name of the handshake decides on client certificates,

@@ -24,8 +24,8 @@ var Judges = []Judge{
 	{"grpc", "gRPC", "grpc-go as client and as server, through Gatehouse."},
 	{"websocket", "WebSocket", "github.com/coder/websocket as client and as server, over HTTP/1.1 and, by hand-made frames, over HTTP/2."},
 	{"http2-clients", "HTTP/2 clients", "nghttp2, Go's HTTP/2 and hand-made frames."},
-	{"tls-clients", "TLS clients", "Go, curl and OpenSSL, in the three TLS modes: offloading, bridging, passthrough; with client certificates and while\n" +
-		"certificates are replaced."},
+	{"tls-clients", "TLS clients", "Go, curl and OpenSSL, in the three TLS modes: offloading, bridging, passthrough; with client certificates (beside nginx)\n" +
+		"and while certificates are replaced."},
 	{"testssl", "testssl.sh", "The TLS scanner, against the default settings. What it says of the test's own certificate is left out."},
 }
 
