@@ -294,6 +294,9 @@ func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) 
 		if err == nil || !http1.IsTimeout(err) {
 			return err
 		}
+		if h, ok := x.hop.(*hop1); ok {
+			h.uc.Bear()
+		}
 		if p != nil && !p.ended() {
 			// The request is still being sent: the endpoint's time has not begun.
 			if p.failed() || x.front.left() == clientGone {

@@ -210,6 +210,25 @@ func send(fd int, p []byte) int {
 	return int(n)
 }
 
+// Bear lets the peer's program leave unread what is on its way for as long as it
+// likes, if it is that and not the way that bytes wait for: the kernel would take
+// a window that stays closed for a host that has vanished (TCP_USER_TIMEOUT of
+// tcp(7)). It reports whether that was so.
+func (c *Conn) Bear() (bearing bool) {
+	_ = c.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+		if err != nil || info.Notsent_bytes == 0 || info.Unacked > 0 || info.Last_ack_recv > uint32(heardWithin/time.Millisecond) {
+			return
+		}
+		bearing = unix.SetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_USER_TIMEOUT, 0) == nil
+	})
+	return bearing
+}
+
+// heardWithin is how long ago a host may have been heard that is believed to be
+// there. The kernel asks it 0.2, 0.6, 1.4 and 3 s after its window has closed.
+const heardWithin = 2 * time.Second
+
 // ErrStale is what Read gives after Ask when the connection turned out unfit
 // before a byte was sent: the peer has ended it, or has sent what nobody asked
 // for.

@@ -23,6 +23,7 @@ type Conn struct {
 	endpoint  *Endpoint
 	idleSince time.Duration
 	reused    bool
+	bears     bool // the kernel does not watch the other host any more
 	inUse     atomic.Bool
 
 	// For Alive, from its first call on, so that it allocates once.
@@ -83,6 +84,14 @@ func (c *Conn) Ask(p []byte, patience time.Duration) error {
 		return nil
 	}
 	return c.sock.AskBelow(c.Conn, p, patience)
+}
+
+// Bear is to be called about once a second while a request is being sent, or
+// waits for its answer: an endpoint that reads slowly is not one that is lost.
+func (c *Conn) Bear() {
+	if c.sock != nil && !c.bears {
+		c.bears = c.sock.Bear()
+	}
 }
 
 // Endpoint is what the connection leads to.

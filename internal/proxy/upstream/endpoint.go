@@ -99,7 +99,7 @@ func (e *Endpoint) Put(c *Conn, now time.Time) {
 		return
 	}
 	e.active.Add(-1)
-	if !c.spent() {
+	if c.bears || !c.spent() {
 		_ = c.Conn.Close()
 		return
 	}
