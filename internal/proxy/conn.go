@@ -69,9 +69,14 @@ func (c *conn) serve() {
 		return
 	}
 	c.x.srv, c.x.client, c.x.front, c.x.req = c.srv, &c.who, c, &c.request
-	if c.who.tls == nil && c.priorKnowledge() {
-		c.serve2(c.rd.Unread())
-		return
+	if c.who.tls == nil {
+		switch is, silent := c.priorKnowledge(); {
+		case silent:
+			return
+		case is:
+			c.serve2(c.rd.Unread())
+			return
+		}
 	}
 	c.tcp.Patience(c.srv.o.SendTimeout)
 	for c.nextRequest() {
@@ -136,17 +141,18 @@ func (c *conn) handshake() bool {
 }
 
 // priorKnowledge reports whether a cleartext client begins with the preface of
-// HTTP/2 (RFC 9113, section 3.3). It reads no more than it must.
-func (c *conn) priorKnowledge() bool {
+// HTTP/2 (RFC 9113, section 3.3), or has ended or been idle without a word. It
+// reads no more than it must.
+func (c *conn) priorKnowledge() (is, silent bool) {
 	c.x.reset()
 	c.readDeadline(c.srv.o.IdleTimeout)
 	for {
-		is, more := http2.IsPreface(c.rd.Unread())
+		begins, more := http2.IsPreface(c.rd.Unread())
 		if !more {
-			return is
+			return begins, false
 		}
 		if err := c.readMore(len(c.rd.Unread()) == 0); err != nil {
-			return false // readRequest meets it again
+			return false, len(c.rd.Unread()) == 0 // else readRequest meets it again
 		}
 	}
 }

@@ -153,7 +153,8 @@ func (c *conn) tunnel() tunnelConn {
 		// protocol that had not been agreed on.
 		return nil
 	}
-	c.tcp.Patience(0)        // a tunnel has deadlines of its own
+	c.tcp.Patience(0) // a tunnel has deadlines of its own, and its first words this one
+	c.tcp.SetWriteDeadline(time.Now().Add(c.srv.o.SendTimeout))
 	return c.nc.(tunnelConn) // *socket.Conn or *tls.Conn
 }
 
