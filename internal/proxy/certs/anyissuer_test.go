@@ -211,6 +211,11 @@ func TestAnyIssuer(t *testing.T) {
 	f("known, without CAs", none, alone, issue(t, "a", root))
 	f("known way, without CAs", none, local, issue(t, "a", sub), sub)
 
+	// nil would be whom the system trusts.
+	if v, err := (&clientAuth{source: nobody}).parsed(); err != nil || v.roots == nil {
+		t.Errorf("without CAs: %v, %v", v.roots, err)
+	}
+
 	// Go finds every way to a CA, OpenSSL takes the first issuer that fits.
 	crossed := issue(t, "other", root, authority, func(c *x509.Certificate) { c.SubjectKeyId = other.SubjectKeyId })
 	der, err := x509.CreateCertificate(rand.Reader, crossed.Certificate, root.Certificate, other.key.Public(), root.key)
