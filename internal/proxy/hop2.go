@@ -43,16 +43,25 @@ func (a *race) land2(ctx context.Context, ep *upstream.Endpoint) landing {
 	if err != nil {
 		return landing{ep: ep, err: err}
 	}
-	if s, ok := takeStream(ep); ok {
-		done()
-		return landing{ep: ep, stream: s, used: true}
+	inDoubt := ep.InDoubt() // then only a connect can end that
+	if !inDoubt {
+		if s, ok := takeStream(ep); ok {
+			done()
+			return landing{ep: ep, stream: s, used: true}
+		}
 	}
 	if a.either && ep.Agreement() == upstream.AgreementSingle {
 		done() // the first has found out that there is nothing to share
 	} else {
 		defer done()
 	}
-	return a.dial2(ctx, ep)
+	l := a.dial2(ctx, ep)
+	if l.err != nil && inDoubt {
+		if s, ok := takeStream(ep); ok {
+			return landing{ep: ep, stream: s, used: true} // what there was before is still good
+		}
+	}
+	return l
 }
 
 // dial2 makes a connection and, if HTTP/2 is agreed on, takes a stream on it.

@@ -170,6 +170,9 @@ func (e *Endpoint) Ejected(now time.Time) bool { return e.ejected(e.settings.at(
 
 func (e *Endpoint) ejected(t time.Duration) bool { return e.health.ejected(t) }
 
+// InDoubt reports whether no connect has succeeded since one failed or took long.
+func (e *Endpoint) InDoubt() bool { return e.health.avoided.Load() != 0 }
+
 // admit reports whether the endpoint may get a request: see health.admit.
 func (e *Endpoint) admit(t time.Duration) bool {
 	ok, probe := e.health.admit(t)

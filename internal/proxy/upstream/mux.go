@@ -32,10 +32,15 @@ func (e *Endpoint) SetAgreement(a Agreement) {
 	}
 }
 
-// UseMux offers the endpoint's connections to try, until one is taken.
+// UseMux offers the endpoint's connections to try, until one is taken. It offers
+// none to the exchange that must connect to find out whether an ejection is over.
 func (e *Endpoint) UseMux(try func(Mux) bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.probe {
+		e.probe = false
+		return false
+	}
 	kept := e.muxes[:0]
 	taken := false
 	for _, m := range e.muxes {
