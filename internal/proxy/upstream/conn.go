@@ -20,6 +20,7 @@ type Conn struct {
 	sock      *socket.Conn // Conn, or what lies below its TLS; nil: there is no socket
 	records   *records     // below TLS; nil: there is no TLS
 	one       [1]byte      // for spent
+	full      bool         // the last Read has filled its buffer
 	endpoint  *Endpoint
 	idleSince time.Duration
 	reused    bool

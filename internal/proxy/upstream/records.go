@@ -15,7 +15,9 @@ type records struct {
 	head [5]byte
 	n    int // bytes of head that are there
 	left int // of the record's payload
-	dry  bool
+	// ended is how many records have ended in what was read last.
+	ended int
+	dry   bool
 }
 
 // NetConn lets socket.Of find the socket.
@@ -26,7 +28,10 @@ func (r *records) Read(p []byte) (int, error) {
 		return 0, socket.ErrAgain
 	}
 	n, err := r.Conn.Read(p)
-	r.follow(p[:n])
+	if n > 0 {
+		r.ended = 0
+		r.follow(p[:n])
+	}
 	return n, err
 }
 
@@ -34,7 +39,9 @@ func (r *records) follow(b []byte) {
 	for len(b) > 0 {
 		if r.left > 0 {
 			k := min(r.left, len(b))
-			r.left -= k
+			if r.left -= k; r.left == 0 {
+				r.ended++
+			}
 			b = b[k:]
 			continue
 		}
@@ -42,12 +49,22 @@ func (r *records) follow(b []byte) {
 		b = b[k:]
 		if r.n += k; r.n == len(r.head) {
 			r.n, r.left = 0, int(binary.BigEndian.Uint16(r.head[3:]))
+			if r.left == 0 {
+				r.ended++
+			}
 		}
 	}
 }
 
 // between reports whether a record has just ended.
 func (r *records) between() bool { return r.n == 0 && r.left == 0 }
+
+// Read reads as net.Conn does.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.full = n == len(p)
+	return n, err
+}
 
 // spent reports whether TLS, if there is any, holds nothing that was received and
 // not yet read. It asks nobody for more.
@@ -58,6 +75,11 @@ func (c *Conn) spent() bool {
 	}
 	if !r.between() {
 		return false
+	}
+	if r.ended == 1 && !c.full {
+		// TLS reads only to end a record, which it then opens: the last has been,
+		// and all of it was taken. Asking TLS costs an allocation.
+		return true
 	}
 	r.dry = true
 	defer func() { r.dry = false }()
