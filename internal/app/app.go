@@ -29,6 +29,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/source/files"
 	"gatehouse.dev/gatehouse/internal/source/kube"
 	"gatehouse.dev/gatehouse/internal/status"
+	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -137,7 +138,8 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	to := s.translation()
 	to.HTTPAddr, to.HTTPSAddr = s.http, s.https
 	to.HTTPPort, to.HTTPSPort = s.portSeen(s.http, 80), s.portSeen(s.https, 443)
-	to.SelfSigned, to.Addresses, to.Certificates = selfSigned, policy, resolve.NewCertificates()
+	to.SelfSigned, to.Addresses = selfSigned, policy
+	to.Certificates, to.Memory = resolve.NewCertificates(), translate.NewMemory()
 	if s.SSLRejectHandshake {
 		to.SelfSigned = ir.Certificate{} // with no default certificate the handshake is refused
 	}

@@ -57,7 +57,7 @@ func newLarge(tb testing.TB, n int) *large {
 			stats: registry, log: slog.New(slog.DiscardHandler),
 			options: translate.Options{
 				HTTPAddr: any, HTTPSAddr: any, AnyClass: true, IngressClass: "gatehouse", SSLRedirect: true,
-				ControllerName: "gatehouse.dev/ingress-controller", SelfSigned: chain, Certificates: resolve.NewCertificates(),
+				ControllerName: "gatehouse.dev/ingress-controller", SelfSigned: chain, Certificates: resolve.NewCertificates(), Memory: translate.NewMemory(),
 			},
 		},
 	}

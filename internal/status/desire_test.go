@@ -37,7 +37,7 @@ func look(attached string, ingresses ...*networkingv1.Ingress) (*view.View, *tra
 	v := s.View()
 	r := &translate.Report{Generation: v.Generation}
 	for _, ing := range v.Ingresses {
-		r.Ingresses = append(r.Ingresses, translate.IngressReport{
+		r.Ingresses = append(r.Ingresses, &translate.IngressReport{
 			Object:   verdict.Ref{Kind: "Ingress", Namespace: ing.Namespace, Name: ing.Name, UID: string(ing.UID)},
 			Attached: strings.Contains(" "+attached+" ", " "+ing.Name+" "),
 		})

@@ -173,7 +173,7 @@ func (w *world) update(attached string, verdicts []verdict.Verdict, replicas ...
 	v := w.store.View()
 	r := &translate.Report{Generation: v.Generation, Verdicts: verdicts}
 	for _, ing := range v.Ingresses {
-		r.Ingresses = append(r.Ingresses, translate.IngressReport{
+		r.Ingresses = append(r.Ingresses, &translate.IngressReport{
 			Object:   verdict.Ref{Kind: "Ingress", Namespace: ing.Namespace, Name: ing.Name, UID: string(ing.UID)},
 			Attached: strings.Contains(" "+attached+" ", " "+ing.Name+" "),
 		})

@@ -537,3 +537,12 @@ func rule(host string, paths ...string) string {
 }
 
 func rules(rules ...string) string { return "spec:\n  rules:\n" + strings.Join(rules, "") }
+
+func useForward(used map[ir.BackendID]bool, f *ir.Forward) {
+	for _, t := range f.Targets {
+		used[t.Backend] = true
+	}
+	if f.Fallback != "" {
+		used[f.Fallback] = true
+	}
+}

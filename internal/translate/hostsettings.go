@@ -33,14 +33,14 @@ func (s hostSettings) special() bool { return s.own() || s.passthrough != nil }
 
 // passThrough decides whether TLS of the host is passed through: when its
 // oldest object asks for it. Then nothing else can be done there.
-func (m *merger) passThrough(h *mergedHost) {
+func (m *merger) passThrough(at *node, h *mergedHost) {
 	asks := func(s *candidate.Set) bool { return s.Server.Passthrough }
 	if !slices.ContainsFunc(h.sets, asks) {
 		return
 	}
 	first := h.sets[0]
 	why := ""
-	switch n := m.names[h.pattern]; {
+	switch n := at.name; {
 	case h.pattern == ir.AnyHost:
 		why = "only a named host can be passed through"
 	case !asks(first):
@@ -61,7 +61,7 @@ func (m *merger) passThrough(h *mergedHost) {
 	}
 	h.settings.passthrough = first
 	m.takeOver(h, first)
-	m.dropName(h, first)
+	m.dropName(at, first)
 }
 
 // takeOver finds the claim that gets the connections, and drops all others but
@@ -101,12 +101,11 @@ func (m *merger) takeOver(h *mergedHost, winner *candidate.Set) {
 }
 
 // dropName takes the certificates of a host away that is passed through.
-func (m *merger) dropName(h *mergedHost, winner *candidate.Set) {
-	n := m.names[h.pattern]
-	if n == nil {
+func (m *merger) dropName(h *node, winner *candidate.Set) {
+	if h.name == nil {
 		return
 	}
-	for _, c := range n.claims {
+	for _, c := range h.name.claims {
 		if c.owner == winner.Owner {
 			m.tell(verdict.Ignored, c.owner, c.Field, verdict.PassthroughConflict,
 				"with ssl-passthrough the backend shows its own certificate: this entry has no effect", "remove the host from spec.tls")
@@ -116,7 +115,7 @@ func (m *merger) dropName(h *mergedHost, winner *candidate.Set) {
 			"TLS of host "+h.pattern.String()+" is passed through by "+winner.Owner.Ref.String()+": this certificate is not shown",
 			"use another host, or remove ssl-passthrough there")
 	}
-	delete(m.names, h.pattern)
+	h.name = nil
 }
 
 // clientAuth decides what is asked of the clients of the host. An object that

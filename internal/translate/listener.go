@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -25,19 +24,15 @@ const maxBorrowed = 10_000
 // assembler puts what the merge decided into Listeners.
 type assembler struct {
 	*merger
-	options Options
 	// fallback is the default certificate, or nil.
 	fallback *resolve.Certificate
 	borrowed map[string]int // routes by namespace
-	certs    map[ir.CertificateID]*resolve.Certificate
 }
 
 func (a *assembler) config() *ir.Config {
 	cfg := &ir.Config{}
 	o := &a.options
-	for _, h := range a.hosts {
-		namePort(h.out.Routes, a.securePort())
-	}
+	a.uses.begin()
 	if o.HTTPAddr.IsValid() {
 		cfg.Binds = append(cfg.Binds, ir.Bind{ID: httpID, Addr: o.HTTPAddr})
 		cfg.Listeners = append(cfg.Listeners, ir.Listener{
@@ -52,72 +47,124 @@ func (a *assembler) config() *ir.Config {
 			Port: cmp.Or(o.HTTPSPort, 443), ServerNames: a.serverNames(),
 		})
 	}
-	cfg.Backends = a.backends(cfg.Listeners)
-	for _, id := range slices.Sorted(maps.Keys(a.certs)) {
-		cfg.Certificates = append(cfg.Certificates, a.certs[id].Certificate)
-	}
+	cfg.Backends, cfg.Certificates = a.uses.end()
 	return cfg
 }
 
 // servedName is a server name in the making.
 type servedName struct {
+	there bool
 	// certificates are those of this name; nil stands for the default.
 	certificates *mergedName
-	settings     hostSettings
-	hosts        []*ir.Host
+	// settings are those of this host; nil: none.
+	settings *mergedHost
+	hosts    []*host
+}
+
+// equal reports whether both come to the same ir.ServerName.
+func (s *servedName) equal(o *servedName) bool {
+	return s.there == o.there && s.certificates == o.certificates && s.settings == o.settings && slices.Equal(s.hosts, o.hosts)
 }
 
 // serverNames are the claimed names, those of hosts that must not share one,
 // and HostAny.
 func (a *assembler) serverNames() []ir.ServerName {
-	served := map[ir.HostPattern]*servedName{ir.AnyHost: {}}
-	for p, n := range a.names {
-		served[p] = &servedName{certificates: n}
-		if a.hosts[p] == nil {
-			served[p].settings = a.settingsAt(p)
-			if n.owner != nil {
-				served[p].hosts = []*ir.Host{a.borrowedHost(n)}
-			}
-		}
+	for _, n := range a.nodes {
+		n.served = servedName{there: n.name != nil || n == a.any, certificates: n.name, hosts: n.served.hosts[:0]}
 	}
-	for _, h := range a.hosts {
-		p := h.pattern
+	for _, n := range a.nodes { // by pattern, as the hosts of a name are sorted
+		h := n.host
+		if h == nil {
+			if n.name != nil {
+				n.served.settings = a.settingsAt(n)
+				if n.name.owner != nil {
+					n.served.hosts = append(n.served.hosts, a.borrowedHost(n))
+				}
+			}
+			continue
+		}
+		at := n
 		if h.settings.passthrough == nil {
-			var n *mergedName
-			if p, n = a.nameFor(h); served[p] == nil {
-				served[p] = &servedName{certificates: n}
+			var name *mergedName
+			if at, name = a.nameFor(n); !at.served.there {
+				at.served.certificates = name
 			}
 		} else {
-			served[p] = &servedName{}
+			n.served.certificates, n.served.hosts = nil, n.served.hosts[:0]
 		}
-		served[p].hosts = append(served[p].hosts, h.out)
-		if p == h.pattern {
-			served[p].settings = h.settings
+		at.served.there = true
+		at.served.hosts = append(at.served.hosts, h.out)
+		if at == n {
+			n.served.settings = h
 		}
 	}
-	out := make([]ir.ServerName, 0, len(served))
-	for _, p := range slices.SortedFunc(maps.Keys(served), ir.HostPattern.Compare) {
-		out = append(out, a.serverName(p, served[p]))
+	out := make([]ir.ServerName, 0, len(a.nodes))
+	for _, n := range a.nodes {
+		if n.served.there {
+			out = append(out, a.serverName(n))
+		}
 	}
 	return out
 }
 
-func (a *assembler) serverName(p ir.HostPattern, s *servedName) ir.ServerName {
-	if s.settings.passthrough != nil {
-		return passedThrough(p, s.settings.through)
+// serverName gives the one that was made before, if it was made of the same.
+func (a *assembler) serverName(n *node) ir.ServerName {
+	if n.madeName == nil || n.madeFallback != a.fallback || !n.served.equal(&n.madeOf) {
+		n.madeName = a.makeServerName(n)
+		n.madeFallback = a.fallback
+		n.madeOf = n.served
+		n.madeOf.hosts = slices.Clone(n.served.hosts)
+	}
+	made := n.madeName
+	switch {
+	case made.Terminate != nil:
+		for _, h := range n.served.hosts {
+			a.serve(h)
+		}
+		for _, c := range a.shown(n.served.certificates) {
+			a.uses.certificate(c)
+		}
+	case made.Passthrough != nil:
+		for _, b := range n.served.settings.settings.through.Backends {
+			a.uses.backend(b)
+		}
+	}
+	return *made
+}
+
+func (a *assembler) makeServerName(n *node) *ir.ServerName {
+	s := &n.served
+	var settings hostSettings
+	if s.settings != nil {
+		settings = s.settings.settings
+	}
+	if settings.passthrough != nil {
+		made := passedThrough(n.pattern, settings.through)
+		return &made
 	}
 	certificates := a.shown(s.certificates)
 	if len(certificates) == 0 {
-		return ir.ServerName{Pattern: p, Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}}
+		return &ir.ServerName{Pattern: n.pattern, Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}}
 	}
-	sortHosts(s.hosts)
-	t := &ir.Terminate{
-		Certificates: certificates, ClientAuth: s.settings.auth, CipherSuites: s.settings.ciphers, Hosts: s.hosts,
+	t := &ir.Terminate{ClientAuth: settings.auth, CipherSuites: settings.ciphers}
+	for _, c := range certificates {
+		t.Certificates = append(t.Certificates, c.ID)
+	}
+	for _, h := range s.hosts {
+		t.Hosts = append(t.Hosts, h.Host)
 	}
 	if s.certificates != nil {
 		t.HSTS = a.options.HSTS
 	}
-	return ir.ServerName{Pattern: p, Terminate: t}
+	return &ir.ServerName{Pattern: n.pattern, Terminate: t}
+}
+
+// serve counts what a Host uses.
+func (a *assembler) serve(h *host) *ir.Host {
+	for _, b := range h.backends {
+		a.uses.backend(b)
+	}
+	return h.Host
 }
 
 // passedThrough refuses what has nothing to be passed through to: TLS must not
@@ -145,60 +192,65 @@ func passedThrough(p ir.HostPattern, through *routeClaim) ir.ServerName {
 //
 // A host also gets a name of its own when its TLS settings are not those of the
 // name it would share, or when that name's connections never get here.
-func (a *assembler) nameFor(h *mergedHost) (ir.HostPattern, *mergedName) {
-	if n := a.names[h.pattern]; n != nil {
-		return h.pattern, n
+func (a *assembler) nameFor(h *node) (*node, *mergedName) {
+	if h.name != nil {
+		return h, h.name
 	}
-	n := a.certificatesOf(h)
-	share := ir.AnyHost
-	if above, ok := wildcardAbove(h.pattern); ok && (a.names[above] != nil || a.hosts[above] != nil && a.served(above)) {
+	n := h.certificates()
+	share := a.any
+	if above := h.above; above != nil && (above.name != nil || above.host != nil && a.hasName(above)) {
 		share = above
 	}
-	shared := a.names[share]
-	if n != shared || h.settings.own() || share != h.pattern && a.settingsAt(share).special() {
-		return h.pattern, n
+	if n != share.name || h.host.settings.own() || share != h && settingsOf(a.settingsAt(share)).special() {
+		return h, n
 	}
 	return share, n
 }
 
-// served reports whether the host with the pattern has a server name of its
-// own although no TLS entry claims it.
-func (a *assembler) served(p ir.HostPattern) bool {
-	s := &a.hosts[p].settings
-	return s.special() || p.Kind != ir.HostAny && a.settingsAt(ir.AnyHost).special()
+// hasName reports whether the host has a server name of its own although no
+// TLS entry claims it.
+func (a *assembler) hasName(n *node) bool {
+	return n.host.settings.special() || n != a.any && settingsOf(a.settingsAt(a.any)).special()
 }
 
-// certificatesOf gives the name whose certificates the host shows; nil stands
+// certificates gives the name whose certificates the host shows; nil stands
 // for the default certificate.
-func (a *assembler) certificatesOf(h *mergedHost) *mergedName {
-	if n := a.names[h.pattern]; n != nil {
-		return n
+func (h *node) certificates() *mergedName {
+	if h.name != nil {
+		return h.name
 	}
-	if above, ok := wildcardAbove(h.pattern); ok && a.names[above] != nil {
-		if n := a.names[above]; n.belongsTo(h.owner.Ref.Namespace) {
+	if h.above != nil && h.above.name != nil {
+		if n := h.above.name; n.belongsTo(h.host.owner.Ref.Namespace) {
 			return n
 		}
 		return nil
 	}
-	if h.original == nil {
+	if h.host.original == nil {
 		return nil
 	}
 	// Another name shows the certificates of its original, if they name it.
-	n := a.certificatesOf(h.original)
+	n := h.host.original.certificates()
 	if n != nil && slices.ContainsFunc(n.certificates, func(c *resolve.Certificate) bool { return c.Covers(h.pattern) }) {
 		return n
 	}
 	return nil
 }
 
-// settingsAt gives what holds for a server name: the settings of its host, or
-// of the more general host that it borrows from.
-func (a *assembler) settingsAt(p ir.HostPattern) hostSettings {
-	h := a.hosts[p]
+// settingsAt gives whose settings hold for a server name: its host's, or those
+// of the more general host that it borrows from; nil: nobody's.
+func (a *assembler) settingsAt(n *node) *mergedHost {
+	h := n.host
 	if h == nil {
-		h = a.general(p)
+		h = a.general(n)
 	}
-	if h == nil || h.pattern != p && h.settings.passthrough != nil {
+	if h == nil || h.pattern != n.pattern && h.settings.passthrough != nil {
+		return nil
+	}
+	return h
+}
+
+func settingsOf(h *mergedHost) hostSettings {
+	if h == nil {
 		return hostSettings{}
 	}
 	return h.settings
@@ -213,44 +265,38 @@ func (n *mergedName) belongsTo(namespace string) bool {
 
 // shown gives the certificates of a name; nil stands for a name that nobody
 // claims. None means that the handshake is refused.
-func (a *assembler) shown(n *mergedName) []ir.CertificateID {
-	var certs []*resolve.Certificate
+func (a *assembler) shown(n *mergedName) []*resolve.Certificate {
 	switch {
 	case n != nil && n.owner == nil:
 		return nil
 	case n != nil && len(n.certificates) > 0:
-		certs = n.certificates
+		return n.certificates
 	case a.fallback != nil:
-		certs = []*resolve.Certificate{a.fallback}
+		return []*resolve.Certificate{a.fallback}
 	}
-	var ids []ir.CertificateID
-	for _, c := range certs {
-		ids = append(ids, c.ID)
-		a.use(c)
-	}
-	return ids
-}
-
-// use makes a certificate part of the Config. Equal content may come from
-// several Secrets: the first is named.
-func (a *assembler) use(c *resolve.Certificate) {
-	if old := a.certs[c.ID]; old == nil || compareOrigins(c.Origin, old.Origin) < 0 {
-		a.certs[c.ID] = c
-	}
+	return nil
 }
 
 // borrowedHost is the host of a name that no rule has: it serves what the more
 // general host holds of the namespace that owns the name, and nothing of
 // others, who must not speak with its certificate.
-func (a *assembler) borrowedHost(n *mergedName) *ir.Host {
-	h := &ir.Host{Pattern: n.pattern}
-	namespace := n.owner.Ref.Namespace
-	if general := a.general(n.pattern); general != nil {
-		if routes := general.routesOf(namespace); a.borrow(namespace, len(routes)) {
-			h.Routes = routes
+func (a *assembler) borrowedHost(n *node) *host {
+	namespace := n.name.owner.Ref.Namespace
+	key := derived{name: n.name}
+	general := a.general(n)
+	var routes []ir.Route
+	if general != nil {
+		key.of = general.out
+		if routes = general.routesOf(namespace); a.borrow(namespace, len(routes)) {
+			key.whole = true
+		} else {
+			routes = nil
 		}
 	}
-	return h
+	if n.borrowed == nil || n.borrowedOf != key {
+		n.borrowed, n.borrowedOf = newHost(&ir.Host{Pattern: n.pattern, Routes: routes}, general), key
+	}
+	return n.borrowed
 }
 
 // borrow reports whether the namespace may have so many routes more.
@@ -264,11 +310,11 @@ func (a *assembler) borrow(namespace string, routes int) bool {
 
 // general gives the host that takes requests for the pattern when no rule has
 // it, or nil.
-func (a *assembler) general(p ir.HostPattern) *mergedHost {
-	if above, ok := wildcardAbove(p); ok && a.hosts[above] != nil {
-		return a.hosts[above]
+func (a *assembler) general(n *node) *mergedHost {
+	if n.above != nil && n.above.host != nil {
+		return n.above.host
 	}
-	return a.hosts[ir.AnyHost]
+	return a.any.host
 }
 
 // routesOf gives the routes of one namespace, in order. All calls share the
@@ -293,73 +339,4 @@ func (h *mergedHost) ownedByAny(claims []nameClaim) bool {
 		}
 	}
 	return slices.ContainsFunc(claims, func(c nameClaim) bool { return h.owners[c.owner] })
-}
-
-// backends are those that something is sent to, and their certificates.
-func (a *assembler) backends(listeners []ir.Listener) []ir.Backend {
-	known := map[ir.BackendID]*candidate.Backend{}
-	for _, h := range a.hosts {
-		for _, c := range h.claims {
-			for _, b := range c.Backends {
-				known[b.ID] = b
-			}
-		}
-		if h.settings.through != nil {
-			for _, b := range h.settings.through.Backends {
-				known[b.ID] = b
-			}
-		}
-	}
-	used := map[ir.BackendID]bool{}
-	for _, l := range listeners {
-		useHosts(used, l.Hosts)
-		for _, n := range l.ServerNames {
-			switch {
-			case n.Terminate != nil:
-				useHosts(used, n.Terminate.Hosts)
-			case n.Passthrough != nil:
-				useForward(used, &n.Passthrough.Forward)
-			}
-		}
-	}
-	var out []ir.Backend
-	for _, id := range slices.Sorted(maps.Keys(used)) {
-		b := known[id]
-		out = append(out, b.Backend)
-		if b.Certificate != nil {
-			a.use(b.Certificate)
-		}
-	}
-	return out
-}
-
-func useHosts(used map[ir.BackendID]bool, hosts []*ir.Host) {
-	for _, h := range hosts {
-		for i := range h.Routes {
-			r := &h.Routes[i]
-			if r.Action.Forward != nil {
-				useForward(used, r.Action.Forward)
-			}
-			if r.Filters.Errors != nil {
-				used[r.Filters.Errors.Backend] = true
-			}
-		}
-	}
-}
-
-func useForward(used map[ir.BackendID]bool, f *ir.Forward) {
-	for _, t := range f.Targets {
-		used[t.Backend] = true
-	}
-	if f.Fallback != "" {
-		used[f.Fallback] = true
-	}
-}
-
-func sortHosts(hosts []*ir.Host) {
-	slices.SortFunc(hosts, func(x, y *ir.Host) int { return x.Pattern.Compare(y.Pattern) })
-}
-
-func compareOrigins(x, y ir.Origin) int {
-	return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
 }

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -17,8 +16,9 @@ import (
 // position), whether it can be served or not: what is broken keeps its claim,
 // so that nothing younger opens what should be closed.
 type merger struct {
-	hosts    map[ir.HostPattern]*mergedHost
-	names    map[ir.HostPattern]*mergedName
+	*index
+	uses     *uses
+	options  Options
 	extra    map[string]int // routes of other names, by namespace
 	verdicts []verdict.Verdict
 }
@@ -35,13 +35,24 @@ type mergedHost struct {
 	defaults []routeClaim
 	// settings hold for the host as a whole.
 	settings hostSettings
-	// original is the host that this one is another name of, or nil.
-	original *mergedHost
-	// out is the finished Host, as it is under TLS; its routes are parallel to
-	// claims.
-	out *ir.Host
+	// original is the host that this one is another name of, because by asks for
+	// it; nil for hosts with rules.
+	original *node
+	of       *mergedHost // what original was
+	by       *candidate.Set
+	// redirects: to original, by from-to-www-redirect.
+	redirects bool
 
-	// For names that borrow from this host; filled when first needed.
+	// out is the finished Host, as it is under TLS; its routes are parallel to
+	// claims. It was finished under the name refused.
+	out     *host
+	refused *mergedName
+	// plain is the Host without TLS, made of out, with or without a usable name.
+	plain    *host
+	plainOf  *host
+	plainTLS bool
+
+	// For names that borrow from out; filled when first needed.
 	byNamespace map[string][]ir.Route
 	owners      map[*candidate.Owner]bool
 }
@@ -74,58 +85,77 @@ type nameClaim struct {
 	owner *candidate.Owner
 }
 
-func merge(sets []*candidate.Set) *merger {
-	m := &merger{hosts: map[ir.HostPattern]*mergedHost{}, names: map[ir.HostPattern]*mergedName{}, extra: map[string]int{}}
-	sets = slices.Clone(sets)
-	slices.SortFunc(sets, func(a, b *candidate.Set) int { return a.Owner.Compare(b.Owner) })
-	rank := 0
-	for _, s := range sets {
-		for _, p := range s.Hosts {
-			h := m.host(p, s.Owner)
-			h.sets = append(h.sets, s)
+// merge decides about everything that is claimed.
+func (m *merger) merge() {
+	m.insert()
+	for _, n := range m.touched {
+		m.settleNode(n)
+		n.touched = false
+	}
+	m.touched = nil
+	for _, n := range m.nodes {
+		n.host = n.rule
+	}
+	m.otherNames()
+	m.insert()
+	for _, n := range m.nodes {
+		if n.host != n.alias {
+			n.alias = nil
 		}
-		for i := range s.Routes {
-			r := &s.Routes[i]
-			h := m.host(r.Host, s.Owner)
-			rank++
-			claim := routeClaim{Route: r, owner: s.Owner, rank: rank, https: s.HTTPS}
-			if r.Default {
-				h.defaults = append(h.defaults, claim)
-			} else {
-				h.claims = append(h.claims, claim)
-			}
-		}
-		for i := range s.TLS {
-			n := m.name(s.TLS[i].Host)
-			n.claims = append(n.claims, nameClaim{&s.TLS[i], s.Owner})
+		if n.host != nil {
+			m.finish(n)
 		}
 	}
-	hosts := slices.Collect(maps.Values(m.hosts))
-	slices.SortFunc(hosts, func(a, b *mergedHost) int {
-		return cmp.Or(a.owner.Compare(b.owner), a.pattern.Compare(b.pattern))
-	})
-	for _, h := range hosts {
+	m.sweep()
+}
+
+// settleNode makes of the claims on a pattern its host and name. The result
+// depends on nothing else.
+func (m *merger) settleNode(n *node) {
+	before := m.verdicts
+	m.verdicts = nil
+	n.rule, n.name, n.aliasing = nil, nil, false
+	if len(n.tls) > 0 {
+		n.name = &mergedName{pattern: n.pattern, claims: n.tls}
+	}
+	if len(n.rules) > 0 {
+		h := &mergedHost{pattern: n.pattern, owner: n.rules[0].set.Owner}
+		rank := 0
+		for _, s := range n.rules {
+			h.sets = append(h.sets, s.set)
+			n.aliasing = n.aliasing || len(s.set.Server.Aliases) > 0 || s.set.Server.WWW
+			for _, i := range s.routes {
+				rank++
+				claim := routeClaim{Route: &s.set.Routes[i], owner: s.set.Owner, rank: rank, https: s.set.HTTPS}
+				if claim.Default {
+					h.defaults = append(h.defaults, claim)
+				} else {
+					h.claims = append(h.claims, claim)
+				}
+			}
+		}
+		n.rule = h
 		m.settle(h)
-		m.passThrough(h)
+		m.passThrough(n, h)
 		m.expressions(h)
 		m.clientAuth(h)
 		m.cipherSuites(h)
 	}
-	m.otherNames(hosts)
-	for _, n := range m.names {
-		m.award(n)
+	if n.name != nil {
+		m.award(n.name)
 	}
-	for _, h := range m.hosts {
-		m.finish(h)
-	}
-	return m
+	n.verdicts, m.verdicts = m.verdicts, before
 }
 
 // finish makes the Host with its routes.
-func (m *merger) finish(h *mergedHost) {
-	h.out = &ir.Host{Pattern: h.pattern, Routes: make([]ir.Route, len(h.claims))}
+func (m *merger) finish(n *node) {
+	h, refused := n.host, n.refusedName()
+	if h.out != nil && h.refused == refused {
+		return
+	}
+	out := &ir.Host{Pattern: h.pattern, Routes: make([]ir.Route, len(h.claims))}
 	for i, c := range h.claims {
-		r := &h.out.Routes[i]
+		r := &out.Routes[i]
 		*r = c.Route.Route
 		if c.closed != "" {
 			closeRoute(r, c.closed)
@@ -134,31 +164,16 @@ func (m *merger) finish(h *mergedHost) {
 			r.Security.ClientCert = h.settings.cert
 		}
 	}
-	closeFor(m.refusedName(h.pattern), h.out.Routes, h.claims)
+	closeFor(refused, out.Routes, h.claims)
+	namePort(out.Routes, m.securePort())
+	h.out, h.refused = newHost(out, h), refused
+	h.byNamespace = nil
 }
 
 // closeRoute makes a route answer 503, to everybody alike.
 func closeRoute(r *ir.Route, reason ir.Reason) {
 	r.Security, r.Filters = ir.Security{}, ir.Filters{}
 	r.Action = ir.Action{Respond: &ir.Respond{Status: 503, Reason: reason}}
-}
-
-func (m *merger) host(p ir.HostPattern, owner *candidate.Owner) *mergedHost {
-	h := m.hosts[p]
-	if h == nil {
-		h = &mergedHost{pattern: p, owner: owner}
-		m.hosts[p] = h
-	}
-	return h
-}
-
-func (m *merger) name(p ir.HostPattern) *mergedName {
-	n := m.names[p]
-	if n == nil {
-		n = &mergedName{pattern: p}
-		m.names[p] = n
-	}
-	return n
 }
 
 // settle orders the routes of a host and drops the losers.
@@ -301,17 +316,15 @@ func (m *merger) addCertificate(n *mergedName, c nameClaim) {
 
 // refusedName gives the refused server name that hosts of the pattern are
 // reached by, or nil: the same name, else the wildcard above an exact one.
-func (m *merger) refusedName(p ir.HostPattern) *mergedName {
-	n := m.names[p]
-	if n == nil {
-		if above, ok := wildcardAbove(p); ok {
-			n = m.names[above]
-		}
+func (n *node) refusedName() *mergedName {
+	name := n.name
+	if name == nil && n.above != nil {
+		name = n.above.name
 	}
-	if n == nil || n.owner != nil {
+	if name == nil || name.owner != nil {
 		return nil
 	}
-	return n
+	return name
 }
 
 // closeFor makes routes answer 503 whose owner has a claim on the refused name

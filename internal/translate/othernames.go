@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -11,8 +12,18 @@ import (
 
 // otherNames adds the hosts that are further names of others: server-alias and
 // from-to-www-redirect. Hosts with rules come first, then older aliases.
-func (m *merger) otherNames(hosts []*mergedHost) {
-	for _, h := range hosts {
+func (m *merger) otherNames() {
+	var asking []*node
+	for _, n := range m.nodes {
+		if n.aliasing {
+			asking = append(asking, n)
+		}
+	}
+	slices.SortFunc(asking, func(a, b *node) int {
+		return cmp.Or(a.rule.owner.Compare(b.rule.owner), a.pattern.Compare(b.pattern))
+	})
+	for _, n := range asking {
+		h := n.rule
 		set := m.setting(h, "server-alias",
 			func(s *candidate.Set) (bool, string) {
 				return len(s.Server.Aliases) > 0 && h.settings.passthrough == nil, s.Server.AliasesField
@@ -22,15 +33,16 @@ func (m *merger) otherNames(hosts []*mergedHost) {
 			continue
 		}
 		for _, alias := range set.Server.Aliases {
-			if alias == h.pattern || m.hosts[alias] != nil && m.hosts[alias].original == h || !m.free(alias, set, set.Server.AliasesField, len(h.claims)) {
+			if alias == h.pattern || m.hostAt(alias) != nil && m.hostAt(alias).original == n || !m.free(alias, set, set.Server.AliasesField, len(h.claims)) {
 				continue
 			}
-			m.hosts[alias] = &mergedHost{
-				pattern: alias, owner: set.Owner, sets: h.sets, claims: h.claims, settings: h.settings, original: h,
-			}
+			m.name(m.node(alias), n, set, false, func() *mergedHost {
+				return &mergedHost{pattern: alias, sets: h.sets, claims: h.claims, settings: h.settings}
+			})
 		}
 	}
-	for _, h := range hosts {
+	for _, n := range asking {
+		h := n.rule
 		set := m.setting(h, "from-to-www-redirect",
 			func(s *candidate.Set) (bool, string) {
 				return s.Server.WWW && h.settings.passthrough == nil, s.Server.WWWField
@@ -40,12 +52,25 @@ func (m *merger) otherNames(hosts []*mergedHost) {
 			continue
 		}
 		if from := otherWWW(h.pattern); m.free(from, set, set.Server.WWWField, 1) {
-			m.hosts[from] = &mergedHost{
-				pattern: from, owner: set.Owner, sets: []*candidate.Set{set}, original: h,
-				claims: []routeClaim{wwwRedirect(h, from, set)},
-			}
+			m.name(m.node(from), n, set, true, func() *mergedHost {
+				return &mergedHost{
+					pattern: from, sets: []*candidate.Set{set},
+					claims: []routeClaim{wwwRedirect(h, from, set)},
+				}
+			})
 		}
 	}
+}
+
+// name makes what stands at a node another name of the original: the host that
+// was made for this once already, or else a new one.
+func (m *merger) name(at, original *node, by *candidate.Set, redirects bool, made func() *mergedHost) {
+	h := at.alias
+	if h == nil || h.original != original || h.of != original.rule || h.by != by || h.redirects != redirects {
+		h = made()
+		h.owner, h.original, h.of, h.by, h.redirects = by.Owner, original, original.rule, by, redirects
+	}
+	at.alias, at.host = h, h
 }
 
 // maxExtra bounds, per namespace, the routes of hosts that exist as other names
@@ -59,7 +84,7 @@ func (m *merger) free(p ir.HostPattern, set *candidate.Set, field string, routes
 		m.tell(verdict.Ignored, set.Owner, field, verdict.HostSettingOwned, "host "+p.String()+" does not become another name: "+why, remedy)
 	}
 	namespace := set.Owner.Ref.Namespace
-	if taken := m.hosts[p]; taken != nil {
+	if taken := m.hostAt(p); taken != nil {
 		tell("it exists already, by "+taken.owner.Ref.String(), "remove one of the two")
 		return false
 	}

@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"maps"
 	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -13,53 +12,69 @@ import (
 // Ingress with routes in the more general host that would otherwise serve the
 // name unencrypted.
 func (a *assembler) plainHosts() []*ir.Host {
-	var out []*ir.Host
-	for _, h := range a.hosts {
-		out = append(out, a.plainHost(h))
+	out := make([]*ir.Host, 0, len(a.nodes))
+	for _, n := range a.nodes {
+		switch {
+		case n.host != nil:
+			a.plainHost(n)
+			out = append(out, a.serve(n.host.plain))
+		case n.name != nil && n.name.owner == nil:
+			if h := a.closedHost(n); h != nil {
+				out = append(out, a.serve(h))
+			}
+		}
 	}
-	for _, p := range slices.SortedFunc(maps.Keys(a.names), ir.HostPattern.Compare) {
-		n := a.names[p]
-		if n.owner != nil || a.hosts[p] != nil {
-			continue
-		}
-		general := a.general(p)
-		if general == nil || !general.ownedByAny(n.claims) {
-			continue
-		}
-		h := &ir.Host{Pattern: p}
-		if a.borrow(n.claims[0].owner.Ref.Namespace, len(general.claims)) {
-			h.Routes = slices.Clone(general.out.Routes)
-			closeFor(n, h.Routes, general.claims)
-			a.plainRoutes(h.Routes, general.claims, false)
-		} else {
-			h.Routes = []ir.Route{{
-				ID:    ir.RouteID("closed|" + p.String()),
-				Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
-				Action: ir.Action{Respond: &ir.Respond{
-					Status: 503, Reason: ir.ReasonTLSUnavailable,
-				}},
-			}}
-		}
-		out = append(out, h)
-	}
-	sortHosts(out)
 	return out
 }
 
-// plainHost gives the host as it is without TLS: the same one, unless a route
+// closedHost gives the host of a refused name, or nil where none is needed.
+func (a *assembler) closedHost(n *node) *host {
+	general := a.general(n)
+	if general == nil || !general.ownedByAny(n.name.claims) {
+		return nil
+	}
+	whole := a.borrow(n.name.claims[0].owner.Ref.Namespace, len(general.claims))
+	key := derived{name: n.name, of: general.out, whole: whole}
+	if n.closed != nil && n.closedOf == key {
+		return n.closed
+	}
+	h := &ir.Host{Pattern: n.pattern}
+	if whole {
+		h.Routes = slices.Clone(general.out.Routes)
+		closeFor(n.name, h.Routes, general.claims)
+		a.plainRoutes(h.Routes, general.claims, false)
+	} else {
+		h.Routes = []ir.Route{{
+			ID:    ir.RouteID("closed|" + n.pattern.String()),
+			Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
+			Action: ir.Action{Respond: &ir.Respond{
+				Status: 503, Reason: ir.ReasonTLSUnavailable,
+			}},
+		}}
+	}
+	n.closed, n.closedOf = newHost(h, general), key
+	return n.closed
+}
+
+// plainHost makes the host as it is without TLS: the same one, unless a route
 // differs.
-func (a *assembler) plainHost(h *mergedHost) *ir.Host {
-	n := a.certificatesOf(h)
+func (a *assembler) plainHost(at *node) {
+	h := at.host
+	n := at.certificates()
+	hasTLS := n != nil && n.owner != nil
+	if h.plain != nil && h.plainOf == h.out && h.plainTLS == hasTLS {
+		return
+	}
 	plain := &ir.Host{Pattern: h.pattern, Routes: slices.Clone(h.out.Routes)}
-	changed := a.plainRoutes(plain.Routes, h.claims, n != nil && n.owner != nil)
+	changed := a.plainRoutes(plain.Routes, h.claims, hasTLS)
 	if set := h.settings.passthrough; set != nil {
 		plain.Routes = append(plain.Routes, a.besidePassthrough(h, set)...)
 		changed = true
 	}
-	if !changed {
-		return h.out
+	h.plain, h.plainOf, h.plainTLS = h.out, h.out, hasTLS
+	if changed {
+		h.plain = newHost(plain, h)
 	}
-	return plain
 }
 
 // plainRoutes makes of the routes, which are parallel to the claims, what they
@@ -119,8 +134,8 @@ func (a *assembler) plainPort() uint16 {
 }
 
 // securePort is the port of HTTPS as redirects name it.
-func (a *assembler) securePort() uint16 {
-	if p := a.options.HTTPSPort; p != 443 {
+func (m *merger) securePort() uint16 {
+	if p := m.options.HTTPSPort; p != 443 {
 		return p
 	}
 	return 0

@@ -45,6 +45,10 @@ type Options struct {
 	// Certificates remembers parsed TLS Secrets from one Build to the next; nil
 	// means that each Build parses all anew. It changes nothing in the result.
 	Certificates *resolve.Certificates
+	// Memory remembers what was made of objects, so that a Build costs little
+	// when few of them changed; nil means that all is made anew. It changes
+	// nothing in the result.
+	Memory *Memory
 
 	// SSLRedirect redirects plain HTTP to HTTPS on hosts with a TLS entry where
 	// the annotation ssl-redirect does not say otherwise (308). Users expect it
@@ -70,53 +74,28 @@ type Report struct {
 	// Generation of the View.
 	Generation uint64
 	// Ingresses are all Ingresses of the View, sorted by namespace and name.
-	Ingresses []IngressReport
+	Ingresses []*IngressReport
 	// Verdicts about all objects, sorted with verdict.Verdict.Compare, without
 	// repetitions.
 	Verdicts []verdict.Verdict
 }
 
 // IngressReport says whether an Ingress is ours.
-type IngressReport struct {
-	Object verdict.Ref
-	// Attached: its class is ours, so its status is ours to write.
-	Attached bool
-}
+type IngressReport = ingress.Report
 
 // Build translates everything but endpoints, stage by stage: Ingresses are
 // lowered to candidates with their references resolved, conflicts are merged,
 // and what won is put into Listeners. It reads nothing that leaves
 // View.Routing unchanged. It may run in several goroutines.
+//
+// What did not change since the Build before with the same Memory is the same
+// memory in both Configs: Hosts and Terminates by their pointers, Backends and
+// Certificates as whole slices.
 func Build(v *view.View, o Options) (*ir.Config, *Report) {
-	if o.Certificates == nil {
-		o.Certificates = resolve.NewCertificates()
+	if o.Memory == nil {
+		o.Memory = NewMemory()
 	}
-	lowered := ingress.Lower(v, ingress.Options{
-		IngressClass:   o.IngressClass,
-		ControllerName: o.ControllerName,
-		AnyClass:       o.AnyClass,
-		Certificates:   o.Certificates,
-
-		SSLRedirect:         o.SSLRedirect,
-		VerifyUpstreams:     o.VerifyUpstreams,
-		AllowCrossNamespace: o.AllowCrossNamespace,
-	})
-	fallback, verdicts := defaultCertificate(v, o)
-	a := &assembler{
-		merger:   merge(lowered.Sets),
-		options:  o,
-		fallback: fallback,
-		borrowed: map[string]int{},
-		certs:    map[ir.CertificateID]*resolve.Certificate{},
-	}
-	cfg := a.config()
-	o.Certificates.Sweep()
-
-	report := &Report{Generation: v.Generation, Verdicts: sortVerdicts(lowered.Verdicts, a.verdicts, verdicts)}
-	for i, ref := range lowered.Refs {
-		report.Ingresses = append(report.Ingresses, IngressReport{Object: ref, Attached: lowered.Attached[i]})
-	}
-	return cfg, report
+	return o.Memory.build(v, o)
 }
 
 // defaultCertificate is what unknown and absent server names are shown, and

@@ -3,7 +3,8 @@
 //
 // It takes a View and gives, for every Ingress of ours, what it claims, and
 // verdicts about everything in it that is not served as asked. It looks at one
-// Ingress at a time: conflicts between them are the merge's. It is pure.
+// Ingress at a time: conflicts between them are the merge's. It is pure; a
+// Memory spares it what did not change.
 //
 // # Defaults
 //
@@ -25,7 +26,6 @@ import (
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
-	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // Options are the settings that matter to Ingresses; see translate.Options.
@@ -40,50 +40,13 @@ type Options struct {
 	AllowCrossNamespace bool
 }
 
-// Result is what the Ingresses of a View come to.
-type Result struct {
-	// Sets of the Ingresses that are ours, in the order of the View.
-	Sets []*candidate.Set
-	// Refs of all Ingresses, parallel to View.Ingresses.
-	Refs []verdict.Ref
-	// Attached says whether the class is ours, parallel to View.Ingresses.
-	Attached []bool
-	// Verdicts in no particular order.
-	Verdicts []verdict.Verdict
-}
-
-// Lower reads all Ingresses of the View.
-func Lower(v *view.View, o Options) *Result {
-	r := &Result{
-		Refs:     make([]verdict.Ref, len(v.Ingresses)),
-		Attached: make([]bool, len(v.Ingresses)),
-	}
-	classes := newClasses(v, o)
-	r.Verdicts = classes.verdicts()
-	l := &lowering{view: v, options: o, certificates: o.Certificates, result: r, suggestions: map[string]string{}}
-	for i, ing := range v.Ingresses {
-		m := classes.of(ing)
-		r.Refs[i], r.Attached[i] = refOf("Ingress", ing), m.ours
-		l.begin(ing, &r.Refs[i])
-		switch {
-		case m.ours:
-			r.Sets = append(r.Sets, l.ingress(m))
-		case m.unknown:
-			l.reject(m.field, verdict.ClassUnknown,
-				"IngressClass "+quote(*ing.Spec.IngressClassName)+" does not exist: this Ingress is not served",
-				"create an IngressClass of that name with spec.controller "+o.ControllerName)
-		}
-	}
-	return r
-}
-
 // lowering is the state of Lower. From begin on it is about one Ingress.
 type lowering struct {
-	view         *view.View
+	view         *references
 	options      Options
 	certificates *resolve.Certificates
-	result       *Result
 	suggestions  map[string]string
+	result       *Lowered
 
 	ing      *networkingv1.Ingress
 	ref      *verdict.Ref
@@ -96,8 +59,10 @@ type lowering struct {
 	common   common
 }
 
-func (l *lowering) begin(ing *networkingv1.Ingress, ref *verdict.Ref) {
-	l.ing, l.ref, l.set, l.closed = ing, ref, nil, nil
+func (l *lowering) begin(ing *networkingv1.Ingress) {
+	l.result = &Lowered{Report: Report{Object: refOf("Ingress", ing)}, ingress: ing}
+	l.view.seen = nil
+	l.ing, l.ref, l.set, l.closed = ing, &l.result.Object, nil, nil
 	l.settings, l.bridge, l.common = settings{}, nil, common{}
 }
 

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"gatehouse.dev/gatehouse/internal/verdict"
-	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // The keys of a Secret that hold certificate authorities and revocation lists.
@@ -26,7 +25,7 @@ type Authority struct {
 // Authority reads the certificate authorities of a Secret of any type. A
 // revocation list that cannot be read makes the whole of it unusable: else
 // whom it bars would pass.
-func (c *Certificates) Authority(v *view.View, name types.NamespacedName) (Authority, *Problem) {
+func (c *Certificates) Authority(v Objects, name types.NamespacedName) (Authority, *Problem) {
 	secret := v.Secret(name.Namespace, name.Name)
 	if secret == nil {
 		return Authority{}, missingSecret(name)

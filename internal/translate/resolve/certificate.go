@@ -12,7 +12,6 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/verdict"
-	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // minRSABits is the smallest RSA key that crypto/rsa signs with: a smaller one
@@ -113,8 +112,23 @@ func (c *Certificates) Sweep() {
 	c.turn++
 }
 
+// Keep counts the Secret as read, for Sweep.
+func (c *Certificates) Keep(s *corev1.Secret) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.bySecret[s]; r != nil {
+		r.turn = c.turn
+		if r.content != nil {
+			r.content.turn = c.turn
+		}
+	}
+	if r := c.authorities[s]; r != nil {
+		r.turn = c.turn
+	}
+}
+
 // Find gives the certificate in the Secret.
-func (c *Certificates) Find(v *view.View, namespace, name string) (*Certificate, *Problem) {
+func (c *Certificates) Find(v Objects, namespace, name string) (*Certificate, *Problem) {
 	secret := v.Secret(namespace, name)
 	if secret == nil {
 		return nil, &Problem{"", verdict.SecretNotFound,

@@ -7,8 +7,17 @@
 package resolve
 
 import (
+	corev1 "k8s.io/api/core/v1"
+
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
+
+// Objects are those that references can lead to; nil: there is none. A
+// view.View is one.
+type Objects interface {
+	Service(namespace, name string) *corev1.Service
+	Secret(namespace, name string) *corev1.Secret
+}
 
 // Problem says why a reference leads nowhere.
 type Problem struct {

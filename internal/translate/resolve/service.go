@@ -11,7 +11,6 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/verdict"
-	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // Target is a port of a Service, with what the Service says about it.
@@ -27,7 +26,7 @@ type Target struct {
 }
 
 // FirstPort finds the Service and its first TCP port.
-func FirstPort(v *view.View, namespace, name string) (Target, *Problem) {
+func FirstPort(v Objects, namespace, name string) (Target, *Problem) {
 	if svc := v.Service(namespace, name); svc != nil {
 		for i := range svc.Spec.Ports {
 			if p := &svc.Spec.Ports[i]; IsTCP(p.Protocol) && p.Port > 0 {
@@ -48,7 +47,7 @@ func FirstPort(v *view.View, namespace, name string) (Target, *Problem) {
 //
 // The port of a Service of type ExternalName is a port of the external host:
 // a number is taken as it is; a name must stand in spec.ports.
-func ServicePort(v *view.View, namespace string, ref *networkingv1.IngressServiceBackend) (Target, *Problem) {
+func ServicePort(v Objects, namespace string, ref *networkingv1.IngressServiceBackend) (Target, *Problem) {
 	switch {
 	case ref.Name == "":
 		return Target{}, &Problem{"name", verdict.ObjectInvalid, "the backend names no Service", "set service.name"}

@@ -11,7 +11,6 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/verdict"
-	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // usersKey is the key of a Secret that holds an htpasswd file.
@@ -26,7 +25,7 @@ type Users struct {
 }
 
 // FileUsers reads the htpasswd file under the key "auth".
-func FileUsers(v *view.View, name types.NamespacedName) (Users, *Problem) {
+func FileUsers(v Objects, name types.NamespacedName) (Users, *Problem) {
 	secret := v.Secret(name.Namespace, name.Name)
 	if secret == nil {
 		return Users{}, missingSecret(name)
@@ -59,7 +58,7 @@ func FileUsers(v *view.View, name types.NamespacedName) (Users, *Problem) {
 }
 
 // MapUsers takes every key of the Secret for a user and its value for the hash.
-func MapUsers(v *view.View, name types.NamespacedName) (Users, *Problem) {
+func MapUsers(v Objects, name types.NamespacedName) (Users, *Problem) {
 	secret := v.Secret(name.Namespace, name.Name)
 	if secret == nil {
 		return Users{}, missingSecret(name)

@@ -1,0 +1,194 @@
+package ingress
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/translate/candidate"
+	"gatehouse.dev/gatehouse/internal/verdict"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+// Report says whether an Ingress is ours.
+type Report struct {
+	Object verdict.Ref
+	// Attached: its class is ours, so its status is ours to write.
+	Attached bool
+}
+
+// Lowered is what one Ingress comes to. It is immutable, and the same pointer
+// as long as the Ingress and all that it refers to stay the same.
+type Lowered struct {
+	Report
+	// Set is nil when it is not ours.
+	Set *candidate.Set
+	// Verdicts in no particular order.
+	Verdicts []verdict.Verdict
+
+	ingress *networkingv1.Ingress
+	seen    []reference
+}
+
+// reference is a name that was looked up. What it led to stands with Secrets
+// only, for whose memory it counts.
+type reference struct {
+	kind   refersTo
+	name   types.NamespacedName
+	secret *corev1.Secret
+}
+
+type refersTo int8
+
+const (
+	toService refersTo = iota
+	toSecret
+)
+
+// references is a View that notes what is looked up in it.
+type references struct {
+	*view.View
+	seen []reference
+}
+
+// Service returns the Service, or nil.
+func (r *references) Service(namespace, name string) *corev1.Service {
+	r.note(reference{toService, types.NamespacedName{Namespace: namespace, Name: name}, nil})
+	return r.View.Service(namespace, name)
+}
+
+// Secret returns the Secret, or nil.
+func (r *references) Secret(namespace, name string) *corev1.Secret {
+	s := r.View.Secret(namespace, name)
+	r.note(reference{toSecret, types.NamespacedName{Namespace: namespace, Name: name}, s})
+	return s
+}
+
+func (r *references) note(n reference) {
+	if !slices.Contains(r.seen, n) {
+		r.seen = append(r.seen, n)
+	}
+}
+
+// Memory keeps what Ingresses came to from one View to the next. It is not
+// safe for concurrent use, and is for one set of Options.
+type Memory struct {
+	classes  []*networkingv1.IngressClass
+	services []*corev1.Service
+	secrets  []*corev1.Secret
+	lowered  []*Lowered
+	verdicts []verdict.Verdict // about classes
+}
+
+// Lower reads all Ingresses of the View. The result is parallel to
+// View.Ingresses; the verdicts are about the classes.
+func (m *Memory) Lower(v *view.View, o Options) ([]*Lowered, []verdict.Verdict) {
+	classes := newClasses(v, o)
+	old := m.lowered
+	if !slices.Equal(m.classes, v.IngressClasses) {
+		old, m.verdicts = nil, classes.verdicts()
+	}
+	stale := map[reference]bool{}
+	edited(m.services, v.Services, func(k types.NamespacedName) { stale[reference{toService, k, nil}] = true })
+	edited(m.secrets, v.Secrets, func(k types.NamespacedName) { stale[reference{toSecret, k, nil}] = true })
+
+	l := &lowering{view: &references{View: v}, options: o, certificates: o.Certificates, suggestions: map[string]string{}}
+	out := make([]*Lowered, len(v.Ingresses))
+	for i, ing := range v.Ingresses {
+		for len(old) > 0 && old[0].ingress != ing && compareNames(old[0].ingress, ing) < 0 {
+			old = old[1:]
+		}
+		if len(old) > 0 && old[0].ingress == ing && !old[0].refersTo(stale) {
+			out[i] = old[0]
+		} else {
+			out[i] = l.lower(ing, classes.of(ing))
+		}
+	}
+	if !same(m.secrets, v.Secrets) {
+		for _, x := range out {
+			for i := range x.seen {
+				if s := x.seen[i].secret; s != nil {
+					o.Certificates.Keep(s)
+				}
+			}
+		}
+	}
+	m.classes, m.services, m.secrets, m.lowered = v.IngressClasses, v.Services, v.Secrets, out
+	return out, m.verdicts
+}
+
+func (l *lowering) lower(ing *networkingv1.Ingress, m membership) *Lowered {
+	l.begin(ing)
+	out := l.result
+	out.Attached = m.ours
+	switch {
+	case m.ours:
+		out.Set = l.ingress(m)
+	case m.unknown:
+		l.reject(m.field, verdict.ClassUnknown,
+			"IngressClass "+quote(*ing.Spec.IngressClassName)+" does not exist: this Ingress is not served",
+			"create an IngressClass of that name with spec.controller "+l.options.ControllerName)
+	}
+	out.seen = slices.Clip(l.view.seen)
+	return out
+}
+
+func (x *Lowered) refersTo(stale map[reference]bool) bool {
+	if len(stale) == 0 {
+		return false
+	}
+	for _, r := range x.seen {
+		if r.secret = nil; stale[r] {
+			return true
+		}
+	}
+	return false
+}
+
+// edited calls f with the name of every object that is in one list only, or is
+// another one than before. Both are sorted.
+func edited[T interface {
+	comparable
+	metav1.Object
+}](before, after []T, f func(types.NamespacedName)) {
+	if same(before, after) {
+		return
+	}
+	for len(before) > 0 || len(after) > 0 {
+		c := 0
+		switch {
+		case len(before) == 0:
+			c = 1
+		case len(after) == 0:
+			c = -1
+		case before[0] == after[0]:
+			before, after = before[1:], after[1:]
+			continue
+		default:
+			c = compareNames(before[0], after[0])
+		}
+		if c <= 0 {
+			f(types.NamespacedName{Namespace: before[0].GetNamespace(), Name: before[0].GetName()})
+			before = before[1:]
+		} else {
+			f(types.NamespacedName{Namespace: after[0].GetNamespace(), Name: after[0].GetName()})
+		}
+		if c >= 0 {
+			after = after[1:]
+		}
+	}
+}
+
+// same reports whether two lists are the same memory.
+func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
+func compareNames(a, b metav1.Object) int {
+	if c := cmp.Compare(a.GetNamespace(), b.GetNamespace()); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.GetName(), b.GetName())
+}

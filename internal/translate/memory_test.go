@@ -1,0 +1,270 @@
+package translate
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/view"
+)
+
+var sequences = flag.Int("sequences", 30, "how many sequences of edits TestMemoryChangesNothing makes")
+
+// world is a Store whose objects are edited at random.
+type world struct {
+	t       *testing.T
+	r       *rand.Rand
+	store   *view.Store
+	secrets map[string][]*corev1.Secret // versions, by name
+	edits   int
+}
+
+var (
+	worldHosts = []string{"a.com", "www.a.com", "b.com", "x.bar.com", "y.bar.com", "*.bar.com", "*.a.com", "", "c.com", "z.z.com", "Bad_host"}
+	worldPaths = []string{"Prefix /", "Exact /", "Prefix /p", "Exact /p", "ImplementationSpecific /p", "Prefix /q/", "ImplementationSpecific /x(?=a)", "Prefix /.well-known/acme-challenge/", "Exact /.well-known/acme-challenge/t"}
+	worldNotes = []string{
+		"rewrite-target: /$1", "use-regex: true", "server-alias: e.com,f.com,b.com", "server-alias: e.com,x.bar.com", "from-to-www-redirect: true",
+		"auth-tls-secret: ca", "auth-tls-secret: pair", "ssl-passthrough: true", "ssl-passthrough: true", "backend-protocol: HTTPS", "proxy-ssl-secret: pair",
+		"ssl-ciphers: ECDHE-RSA-AES128-GCM-SHA256", "app-root: /app", "permanent-redirect: https://x.com", "default-backend: a", "default-backend: b",
+		"allowlist-source-range: 10.0.0.0/8", "force-ssl-redirect: true", "ssl-redirect: false", "limit-rps: 1", "no-such: x", "canary: true",
+		"custom-http-errors: 404", "auth-type: basic", "auth-secret: users", "service-upstream: true",
+	}
+)
+
+// words that must occur in what the edits come to.
+var words = []string{"refused", "through", "auth(", "Regex", "www.", "e.com", "503 TLSUnavailable"}
+
+func pick[T any](w *world, all []T) T { return all[w.r.IntN(len(all))] }
+
+// edit changes one object, or lets it come or go.
+func (w *world) edit() {
+	w.edits++
+	ns := pick(w, []string{"default", "x"})
+	remove := w.r.IntN(5) == 0
+	var o metav1.Object
+	switch w.r.IntN(10) {
+	default:
+		o = w.ingress(ns, fmt.Sprintf("i%d", w.r.IntN(9)))
+	case 5, 6:
+		name := pick(w, []string{"one", "two", "wild", "ca", "pair", "users"})
+		s := pick(w, w.secrets[name]).DeepCopy()
+		s.Namespace, s.Name = ns, name
+		o = s
+	case 7:
+		o = &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: pick(w, []string{"a", "b"})}, Spec: corev1.ServiceSpec{
+			ClusterIP: pick(w, []string{"None", "10.0.0.1"}), Ports: []corev1.ServicePort{{Name: "http", Port: pick(w, []int32{80, 80, 80, 81})}},
+		}}
+	case 8:
+		o = &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: pick(w, []string{"ours", "theirs"}), Annotations: map[string]string{
+			networkingv1.AnnotationIsDefaultIngressClass: pick(w, []string{"true", "true", "false"}),
+		}}, Spec: networkingv1.IngressClassSpec{Controller: pick(w, []string{"gatehouse.dev/ingress-controller", "gatehouse.dev/ingress-controller", "x.dev/y"})}}
+		remove = w.r.IntN(2) == 0
+		if w.r.IntN(8) == 0 {
+			o.(*networkingv1.IngressClass).Spec.Parameters = &networkingv1.IngressClassParametersReference{Kind: "X", Name: "x"}
+		}
+	case 9:
+		ready := w.r.IntN(2) == 0
+		port, name := int32(80), "http"
+		o = &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: ns, Name: pick(w, []string{"s1", "s2"}), Labels: map[string]string{discoveryv1.LabelServiceName: pick(w, []string{"a", "b"})}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{pick(w, []string{"10.0.0.1", "10.0.0.2", "127.0.0.1"})}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
+		}
+	}
+	if remove {
+		w.store.Delete(o)
+		return
+	}
+	w.store.Set(o)
+}
+
+func (w *world) ingress(ns, name string) *networkingv1.Ingress {
+	ing := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{
+		Namespace: ns, Name: name, Generation: int64(w.edits), ResourceVersion: fmt.Sprint(w.edits),
+		CreationTimestamp: metav1.Unix(int64(1000+w.r.IntN(4)), 0), Annotations: map[string]string{},
+	}}
+	backend := func() networkingv1.IngressBackend {
+		return networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
+			Name: pick(w, []string{"a", "a", "b", "missing"}), Port: networkingv1.ServiceBackendPort{Number: 80},
+		}}
+	}
+	for range w.r.IntN(4) {
+		rule := networkingv1.IngressRule{Host: pick(w, worldHosts)}
+		if w.r.IntN(8) > 0 {
+			rule.HTTP = &networkingv1.HTTPIngressRuleValue{}
+			for range 1 + w.r.IntN(3) {
+				typ, path, _ := strings.Cut(pick(w, worldPaths), " ")
+				rule.HTTP.Paths = append(rule.HTTP.Paths, networkingv1.HTTPIngressPath{Path: path, PathType: (*networkingv1.PathType)(&typ), Backend: backend()})
+			}
+		}
+		ing.Spec.Rules = append(ing.Spec.Rules, rule)
+	}
+	if w.r.IntN(4) == 0 {
+		b := backend()
+		ing.Spec.DefaultBackend = &b
+	}
+	for range w.r.IntN(3) {
+		entry := networkingv1.IngressTLS{SecretName: pick(w, []string{"one", "two", "wild", "gone", ""})}
+		for range w.r.IntN(3) {
+			entry.Hosts = append(entry.Hosts, pick(w, worldHosts))
+		}
+		ing.Spec.TLS = append(ing.Spec.TLS, entry)
+	}
+	for range w.r.IntN(4) {
+		key, value, _ := strings.Cut(pick(w, worldNotes), ": ")
+		ing.Annotations["nginx.ingress.kubernetes.io/"+key] = value
+	}
+	if w.r.IntN(3) > 0 {
+		class := pick(w, []string{"ours", "ours", "theirs", "gatehouse"})
+		ing.Spec.IngressClassName = &class
+	}
+	return ing
+}
+
+// TestMemoryChangesNothing makes sequences of edits. After each, a Build with a
+// Memory must give to the byte what one without gives, and what was given
+// before must stay as it was.
+func TestMemoryChangesNothing(t *testing.T) {
+	secrets := map[string][]*corev1.Secret{}
+	for _, name := range []string{"one", "two", "wild"} {
+		host := map[string]string{"one": "a.com", "two": "b.com", "wild": "*.bar.com"}[name]
+		broken := tlsSecret(t, []string{"x/x", "ecdsa", host})
+		broken.Data["tls.key"] = []byte("none")
+		mismatch := tlsSecret(t, []string{"x/x", "ecdsa", host})
+		mismatch.Data["tls.key"] = tlsSecret(t, []string{"x/x", "rsa", host}).Data["tls.key"]
+		secrets[name] = []*corev1.Secret{
+			tlsSecret(t, []string{"x/x", "ecdsa", host}), tlsSecret(t, []string{"x/x", "rsa", host, "c.com"}), broken, mismatch,
+		}
+	}
+	secrets["two"] = append(secrets["two"], secrets["one"][0]) // equal content of several
+	secrets["ca"] = []*corev1.Secret{caSecret(t, []string{"x/x"}), caSecret(t, []string{"x/x"}), {Data: map[string][]byte{"ca.crt": []byte("none")}}}
+	secrets["pair"] = []*corev1.Secret{caSecret(t, []string{"x/x", "pair"}), caSecret(t, []string{"x/x", "pair"})}
+	secrets["users"] = []*corev1.Secret{{Data: map[string][]byte{"auth": []byte("a:{PLAIN}x\n")}}, {Data: map[string][]byte{"auth": []byte("b:{PLAIN}x\nc:x\n")}}}
+	o := testOptions(t)
+	o.SSLRedirect, o.HSTS = true, "max-age=1"
+	seen := map[string]int{}
+	for seed := range uint64(*sequences) {
+		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), store: view.NewStore(), secrets: secrets}
+		w.sequence(o, seed, seen)
+	}
+	for _, word := range words {
+		if seen[word] == 0 {
+			t.Errorf("no Config has %q: the edits come to too little", word)
+		}
+	}
+}
+
+func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
+	t := w.t
+	o.DefaultTLSSecret = types.NamespacedName{Namespace: "default", Name: pick(w, []string{"", "one"})}
+	o.AnyClass = seed%3 > 0
+	incremental := o
+	incremental.Memory = NewMemory()
+	for range 20 { // a world to begin with
+		w.edit()
+	}
+	type given struct {
+		cfg    *ir.Config
+		report *Report
+		text   string
+	}
+	var before []given
+	var endpoints *Endpoints
+	for step := range 40 {
+		for range 1 + w.r.IntN(3)/2 {
+			w.edit()
+		}
+		v := w.store.View()
+		cfg, report := Build(v, incremental)
+		wantCfg, wantReport := Build(v, o)
+		if !reflect.DeepEqual(cfg, wantCfg) || text(t, cfg) != text(t, wantCfg) {
+			t.Fatalf("sequence %d, step %d: a Config with memory:\n%s\nwithout:\n%s", seed, step, show(cfg), show(wantCfg))
+		}
+		if !reflect.DeepEqual(report, wantReport) || text(t, report) != text(t, wantReport) {
+			t.Fatalf("sequence %d, step %d: a Report with memory:\n%s\nwithout:\n%s", seed, step, showVerdicts(report.Verdicts), showVerdicts(wantReport.Verdicts))
+		}
+		endpoints = Services(v, o, endpoints)
+		if fresh := Services(v, o, nil); !reflect.DeepEqual(endpoints.State, fresh.State) || !slices.Equal(endpoints.Verdicts, fresh.Verdicts) {
+			t.Fatalf("sequence %d, step %d: other endpoints", seed, step)
+		}
+		if step%8 == 0 {
+			checkConfig(t, cfg)
+			before = append(before, given{cfg, report, text(t, cfg) + text(t, report)})
+			for _, word := range words {
+				if strings.Contains(show(cfg), word) {
+					seen[word]++
+				}
+			}
+		}
+	}
+	for _, b := range before {
+		if text(t, b.cfg)+text(t, b.report) != b.text {
+			t.Fatalf("sequence %d: what a Build gave was written to later", seed)
+		}
+	}
+}
+
+func text(t *testing.T, x any) string {
+	t.Helper()
+	b, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestMemoryKeepsWhatStays: what an edit does not concern is the same memory.
+func TestMemoryKeepsWhatStays(t *testing.T) {
+	v := manyIngresses(t, 200)
+	s := view.NewStore()
+	for _, x := range v.Services {
+		s.Set(x)
+	}
+	for _, x := range v.Secrets {
+		s.Set(x)
+	}
+	for _, x := range v.Ingresses {
+		s.Set(x)
+	}
+	o := testOptions(t)
+	o.Memory = NewMemory()
+	before, _ := Build(s.View(), o)
+	edited := v.Ingresses[7].DeepCopy()
+	edited.Spec.Rules[0].HTTP.Paths[0].Path = "/edited"
+	s.Set(edited)
+	after, _ := Build(s.View(), o)
+	if &before.Backends[0] != &after.Backends[0] || &before.Certificates[0] != &after.Certificates[0] {
+		t.Error("Backends or Certificates are others")
+	}
+	others := 0
+	for i, h := range before.Listeners[0].Hosts {
+		if after.Listeners[0].Hosts[i] != h {
+			others++
+		}
+	}
+	if others != 2 { // its own and the shared one
+		t.Errorf("%d hosts are others", others)
+	}
+	others = 0
+	for i, n := range before.Listeners[1].ServerNames {
+		if after.Listeners[1].ServerNames[i].Terminate != n.Terminate {
+			others++
+		}
+	}
+	if others > 2 {
+		t.Errorf("%d server names are others", others)
+	}
+}
