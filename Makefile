@@ -6,7 +6,7 @@ LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
-	cluster-up cluster-down kubectl bench bench-tls fuzz docs manifests clean
+	cluster-up cluster-down kubectl bench fuzz docs manifests clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -63,11 +63,11 @@ gateway: ## The Gateway API's conformance suite, and what all judges say
 	cd test/gateway && $(GO) vet ./... && $(GO) test -count=1 ./...
 	cd test/judges && $(GO) vet ./... && $(GO) test -count=1 ./...
 
-bench: ## Measure against nginx and HAProxy; writes docs/PERFORMANCE.md
-	cd test/bench && $(GO) run . -apply all -o ../../docs/PERFORMANCE.md $(BENCHFLAGS)
+BENCH ?= full
+BENCHOUT_full = -o ../../docs/PERFORMANCE.md -json ../../docs/performance.json
 
-bench-tls: ## The three TLS modes and HTTP/2, measured against the peers
-	cd test/bench && $(GO) run . -tls -o ../../docs/PERFORMANCE.md $(BENCHFLAGS)
+bench: ## Measure against the peers: BENCH=full writes docs/PERFORMANCE.md, quick is a look, gate is for CI
+	cd test/bench && $(GO) run . -bench $(BENCH) $(BENCHOUT_$(BENCH)) $(BENCHFLAGS)
 
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s

@@ -1,36 +1,54 @@
 package main
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"gatehouse.dev/gatehouse/test/bench/internal/peer"
 )
 
 func TestParse(t *testing.T) {
 	o, err := parse(nil)
-	if err != nil || len(o.peers) != 4 || len(o.workloads) != 1 || o.settings.Rounds != 5 {
+	if err != nil || len(o.peers) != len(peer.Peers) || len(o.workloads) != len(workloads) || o.settings.Rounds != 5 || !o.beside {
 		t.Fatalf("defaults: %+v, %v", o, err)
 	}
-	o, err = parse([]string{"-quick", "-peers", "gatehouse,nginx", "-workloads", "none"})
+	o, err = parse([]string{"-bench", "quick", "-peers", "gatehouse,nginx", "-workloads", "none"})
 	if err != nil || len(o.peers) != 2 || o.peers[0].Name != "gatehouse" || len(o.workloads) != 0 || o.settings.Rounds != 3 {
 		t.Errorf("given: %+v, %v", o, err)
 	}
-	o, err = parse([]string{"-tls", "-workloads", "h2,rsa"})
+	o, err = parse([]string{"-workloads", "h2,rsa", "--bench=quick"})
 	if err != nil || len(o.peers) != 3 || len(o.workloads) != 2 || o.apply != "none" || !o.workloads[1].rsa {
-		t.Errorf("with TLS: %+v, %v", o, err)
+		t.Errorf("rows: %+v, %v", o, err)
 	}
-	if o, err = parse([]string{"-tls", "-quick"}); err != nil || o.settings.Rounds != 2 || len(o.workloads) != 9 {
-		t.Errorf("quick with TLS: %+v, %v", o, err)
+	o, err = parse([]string{"-bench", "gate", "-rounds", "1"})
+	if err != nil || len(o.peers) != 2 || len(o.workloads) != len(gate) || !o.gate || o.settings.Rounds != 1 {
+		t.Errorf("gate: %+v, %v", o, err)
 	}
 	o, err = parse([]string{"-peer-binary", "old=/bin/gh --flag", "-peer-binary", "older=/bin/gh0", "-peers", "gatehouse,old"})
 	if err != nil || len(o.peers) != 2 || o.peers[1].Name != "old" {
 		t.Errorf("another binary: %+v, %v", o, err)
 	}
-	if o, err = parse([]string{"-tls", "-peer-binary", "old=/bin/gh"}); err != nil || len(o.peers) != 4 || o.peers[2].Name != "old" {
-		t.Errorf("another binary beside all: %+v, %v", o, err)
-	}
-	for _, args := range [][]string{{"-peer-binary", "/bin/gh"}, {"-peer-binary", "nginx=/bin/gh"}, {"-peer-binary", "old="}, {"-workloads", "h2"}, {"-tls", "-workloads", "small"}, {"-tls", "-peers", "net/http"}, {"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}} {
+	for _, args := range [][]string{{"-peer-binary", "/bin/gh"}, {"-peer-binary", "nginx=/bin/gh"}, {"-peer-binary", "old="}, {"-peers", "nobody"}, {"-workloads", "x"}, {"-apply", "x"}, {"-rounds", "0"}, {"x"}, {"-bench", "x"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("accepted %q", args)
+		}
+	}
+}
+
+// TestWorkloads looks for rows that nothing would be measured of.
+func TestWorkloads(t *testing.T) {
+	for _, w := range workloads {
+		for _, name := range w.also {
+			if !peer.Optional(name) {
+				t.Errorf("%s: %s is measured anyway", w.Name, name)
+			}
+		}
+		for _, target := range w.Targets {
+			known := w.cores || len(w.sizes) > 0 || !peer.Optional(target.To) || slices.Contains(w.also, target.To)
+			if !known || target.Most <= 0 {
+				t.Errorf("%s: nobody is measured for %+v", w.Name, target)
+			}
 		}
 	}
 }

@@ -65,51 +65,81 @@ type options struct {
 	changes, sites int
 	patience       time.Duration
 	json, document string
-	repeats        int // of rounds, without patience
-	tls            bool
+	repeats        int  // of rounds, without patience
+	beside         bool // half load, system calls, idle connections
+	gate           bool
 	profiles       string
 	earlier        string
 }
 
+// sizes of a run, set before other flags are read.
+func (o *options) size(name string) (peers, works string, err error) {
+	o.settings = result.Settings{Ours: peer.Gatehouse, Rounds: 5, Length: 2 * time.Second, WarmUp: 500 * time.Millisecond, MaxForeign: 0.08}
+	o.patience, o.repeats, o.changes, o.beside, o.apply = 2*time.Minute, 2, 100, true, "files"
+	base := strings.Join([]string{peer.Nginx, peer.Gatehouse, peer.HAProxy}, ",")
+	switch name {
+	case "full":
+		return "", "", nil
+	case "quick":
+		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 200*time.Millisecond, 20
+		o.patience, o.repeats, o.beside, o.apply = 20*time.Second, 1, false, "none"
+		return base, "", nil
+	case "gate":
+		o.settings.Rounds, o.settings.Length, o.settings.WarmUp = 3, time.Second, 200*time.Millisecond
+		// Others work on a machine of CI; what they take is taken from all alike.
+		o.settings.MaxForeign = 0.25
+		o.patience, o.repeats, o.beside, o.apply, o.gate = 20*time.Second, 1, false, "none", true
+		return peer.Nginx + "," + peer.Gatehouse, strings.Join(gate, ","), nil
+	default:
+		return "", "", fmt.Errorf("-bench %q: give full, quick or gate", name)
+	}
+}
+
+// sizeOf finds -bench among the arguments, on which the defaults of others hang.
+func sizeOf(args []string) string {
+	for i, a := range args {
+		name, value, ok := strings.Cut(strings.TrimLeft(a, "-"), "=")
+		switch {
+		case name != "bench" || !strings.HasPrefix(a, "-"):
+		case ok:
+			return value
+		case i+1 < len(args):
+			return args[i+1]
+		}
+	}
+	return "full"
+}
+
 func parse(args []string) (*options, error) {
-	o := &options{settings: result.Settings{Ours: peer.Gatehouse}, repeats: 2}
+	o := &options{}
+	peers, works, err := o.size(sizeOf(args))
+	if err != nil {
+		return nil, err
+	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := f.Bool("quick", false, "few short rounds and 20 changes: under a minute (under three with -tls), for a first look")
-	f.IntVar(&o.settings.Rounds, "rounds", 5, "rounds of each peer")
-	f.DurationVar(&o.settings.Length, "length", 3*time.Second, "of a round")
-	f.DurationVar(&o.settings.WarmUp, "warm-up", time.Second, "before each round")
-	f.Float64Var(&o.settings.MaxForeign, "max-foreign", 0.08, "share of the proxy's core that others may use before a round is dropped")
-	f.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait in all, before rounds and by repeating those dropped, while others use the proxy's core")
-	f.BoolVar(&o.tls, "tls", false, "measure passthrough, offloading, bridging, HTTP/2 and handshakes instead")
-	p := f.String("peers", "", "peers to measure, such as nginx,gatehouse; the first is the reference; empty: all")
+	f.String("bench", "full", "size of the run: full (all, under an hour), quick (nginx, HAProxy and gatehouse, few short rounds) or gate (a few rows; fails when CPU is far off its target in three tries); it sets the defaults of the other flags")
+	f.IntVar(&o.settings.Rounds, "rounds", o.settings.Rounds, "rounds of each peer")
+	f.DurationVar(&o.settings.Length, "length", o.settings.Length, "of a round")
+	f.DurationVar(&o.settings.WarmUp, "warm-up", o.settings.WarmUp, "before each round")
+	f.Float64Var(&o.settings.MaxForeign, "max-foreign", o.settings.MaxForeign, "share of the proxy's core that others may use before a round is dropped")
+	f.DurationVar(&o.patience, "patience", o.patience, "how long to wait in all, before rounds and by repeating those dropped, while others use the proxy's core")
+	f.BoolVar(&o.beside, "beside", o.beside, "measure at half load, system calls and idle connections too")
+	p := f.String("peers", peers, "peers to measure, such as nginx,gatehouse; the first is the reference; empty: all")
 	var binaries []string
 	f.Func("peer-binary", "another `gatehouse` to measure as a peer, as NAME=/path/of/binary or 'NAME=/path --flag ...'; may be repeated", func(v string) error {
 		binaries = append(binaries, v)
 		return nil
 	})
-	w := f.String("workloads", "", "workloads to measure, such as "+names(tlsWorkloads)+" with -tls; empty: all; none for none")
+	w := f.String("workloads", works, "workloads to measure, of "+names(workloads)+"; empty: all; none for none")
 	f.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of gatehouse in each workload, from one more round")
-	f.StringVar(&o.apply, "apply", "", "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none; default files, with -tls none")
-	f.IntVar(&o.changes, "changes", 100, "changes to time")
+	f.StringVar(&o.apply, "apply", o.apply, "how changes are made whose effect is timed: files, api (real API server, of test/kube), all or none")
+	f.IntVar(&o.changes, "changes", o.changes, "changes to time")
 	f.IntVar(&o.sites, "ingresses", 1000, "Ingresses present while changes are timed")
 	f.StringVar(&o.json, "json", "", "file for everything that was measured")
 	f.StringVar(&o.earlier, "earlier", "", "what -json wrote in an earlier run with the same settings: rows that are not measured now are taken from it")
-	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md, in which the run's part is replaced")
+	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md; pictures are put beside it")
 	if err := f.Parse(args); err != nil {
 		return nil, err
-	}
-	if *quick {
-		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 300*time.Millisecond, 20
-		o.patience, o.repeats = min(o.patience, 10*time.Second), 1
-		if o.tls {
-			o.settings.Rounds = 2 // of nine workloads
-		}
-	}
-	if o.apply == "" {
-		o.apply = "files"
-		if o.tls {
-			o.apply = "none"
-		}
 	}
 	if err := o.pick(*p, *w, binaries); err != nil {
 		return nil, err
@@ -128,11 +158,7 @@ func parse(args []string) (*options, error) {
 // pick finds the rows by their names. A row of binaries that -peers does not
 // name comes behind gatehouse.
 func (o *options) pick(peers, works string, binaries []string) error {
-	allPeers, allWorks := peer.Peers, workloads
-	if o.tls {
-		allPeers, allWorks = peer.TLSPeers, tlsWorkloads
-	}
-	allPeers = slices.Clone(allPeers)
+	allPeers := slices.Clone(peer.Peers)
 	for _, b := range binaries {
 		p, err := otherBinary(b)
 		if err != nil {
@@ -157,17 +183,17 @@ func (o *options) pick(peers, works string, binaries []string) error {
 	}
 	switch works {
 	case "":
-		o.workloads = allWorks
+		o.workloads = workloads
 		return nil
 	case "none":
 		return nil
 	}
 	for name := range strings.SplitSeq(works, ",") {
-		i := slices.IndexFunc(allWorks, func(w workload) bool { return w.Name == name })
+		i := slices.IndexFunc(workloads, func(w workload) bool { return w.Name == name })
 		if i < 0 {
 			return fmt.Errorf("-workloads: there is no %q", name)
 		}
-		o.workloads = append(o.workloads, allWorks[i])
+		o.workloads = append(o.workloads, workloads[i])
 	}
 	return nil
 }
@@ -194,8 +220,8 @@ func names(works []workload) string {
 	return strings.Join(all, ",")
 }
 
-// output writes what was asked for.
-func (o *options) output(r *result.Report) error {
+// output writes what was asked for; bench is the directory of the benchmark.
+func (o *options) output(r *result.Report, bench string) error {
 	if o.earlier != "" {
 		if err := o.adopt(r); err != nil {
 			return err
@@ -214,19 +240,17 @@ func (o *options) output(r *result.Report) error {
 	if o.document == "" {
 		return nil
 	}
-	part := result.PartPlain
-	if o.tls {
-		part = result.PartTLS
-		picture := filepath.Join(filepath.Dir(o.document), result.PictureName)
-		if err := os.WriteFile(picture, []byte(r.Picture()), 0o644); err != nil {
+	dir := filepath.Dir(o.document)
+	for name, m := range map[string]result.Metric{result.PictureCPU: result.CPUPerRequest, result.PictureP99: result.P99} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(r.Picture(m)), 0o644); err != nil {
 			return err
 		}
 	}
-	before, err := os.ReadFile(o.document)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	analysis, err := os.ReadFile(filepath.Join(bench, "analysis.md"))
+	if err != nil {
 		return err
 	}
-	text, err := r.Document(part, string(before))
+	text, err := r.Document(string(analysis))
 	if err != nil {
 		return err
 	}
@@ -243,26 +267,26 @@ func (o *options) adopt(r *result.Report) error {
 	if err := json.Unmarshal(text, &earlier); err != nil {
 		return fmt.Errorf("cannot read %s: %w", o.earlier, err)
 	}
-	if len(r.Peers) == 0 {
-		r.Peers = earlier.Peers
-	}
-	return r.Adopt(&earlier, strings.Split(names(tlsWorkloads), ","))
+	return r.Adopt(&earlier, strings.Split(names(workloads), ","))
 }
 
 // print writes the tables to standard output.
 func (o *options) print(r *result.Report) {
-	if o.tls {
-		for _, g := range r.Groups() {
-			fmt.Printf("\n%s\n\n%s", g.Title, r.GroupTable(g))
-		}
-		fmt.Printf("\n%s", r.TargetTable())
-		return
-	}
 	for _, w := range r.Work {
-		fmt.Printf("\n%s\n\n%s\n%s\n%s\n", w.Title, r.Table(w), r.Against(w), r.Verdict(w))
+		fmt.Printf("\n%s", r.Table(w))
+	}
+	if text := r.PacedTable(); text != "" {
+		fmt.Printf("\nAt half load\n\n%s", text)
+	}
+	if text := r.IdleTable(); text != "" {
+		fmt.Printf("\nIdle connections\n\n%s", text)
 	}
 	if len(r.Changes) > 0 {
 		fmt.Printf("\nFrom a change to the first changed answer\n\n%s", r.ChangeTable())
+	}
+	fmt.Printf("\n%s\n%s\n", r.TargetTable(result.CPUPerRequest), r.TargetTable(result.P99))
+	for _, text := range r.Missed() {
+		fmt.Println("-", text)
 	}
 }
 

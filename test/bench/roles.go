@@ -14,6 +14,7 @@ import (
 	"gatehouse.dev/gatehouse/test/bench/internal/backend"
 	"gatehouse.dev/gatehouse/test/bench/internal/cert"
 	"gatehouse.dev/gatehouse/test/bench/internal/child"
+	"gatehouse.dev/gatehouse/test/bench/internal/load"
 	"gatehouse.dev/gatehouse/test/bench/internal/reverseproxy"
 )
 
@@ -26,7 +27,7 @@ func role(args []string) (known bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	switch args[0] {
-	case "backend": // BYTES [CERTIFICATE KEY]; the listener is inherited
+	case "backend": // BYTES PROTOCOL [CERTIFICATE KEY]; the listener is inherited
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return true, fmt.Errorf("backend: %w", err)
@@ -35,15 +36,22 @@ func role(args []string) (known bool, err error) {
 		if err != nil {
 			return true, fmt.Errorf("backend: %w", err)
 		}
-		if len(args) < 4 {
+		switch {
+		case len(args) > 4:
+		case args[2] == "h2":
+			return true, backend.ServeH2(ctx, l, backend.Body(n))
+		default:
 			return true, backend.Serve(ctx, l, backend.Body(n))
 		}
-		pair, err := tls.LoadX509KeyPair(args[2], args[3])
+		pair, err := tls.LoadX509KeyPair(args[3], args[4])
 		if err != nil {
 			return true, fmt.Errorf("backend: %w", err)
 		}
 		config := cert.Config()
-		config.Certificates = []tls.Certificate{pair}
+		config.Certificates, config.NextProtos = []tls.Certificate{pair}, []string{"http/1.1"}
+		if args[2] == "h2" {
+			config.NextProtos = []string{"h2", "http/1.1"}
+		}
 		return true, backend.ServeTLS(ctx, l, backend.Body(n), config)
 	case "reverseproxy": // ADDR BACKEND PATTERN...
 		l, err := net.Listen("tcp", args[1])
@@ -55,9 +63,9 @@ func role(args []string) (known bool, err error) {
 	return false, nil
 }
 
-// startBackend runs the backend on the CPU and returns its address; with a
-// certificate it speaks TLS.
-func startBackend(self, dir string, cpu, bytes int, pair *cert.Pair) (*child.Process, string, error) {
+// startBackend runs the backend of a workload on the CPUs and returns its address;
+// with a certificate it speaks TLS.
+func startBackend(self, dir string, cpus []int, w workload, pair *cert.Pair) (*child.Process, string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot start the backend: %w", err)
@@ -68,13 +76,17 @@ func startBackend(self, dir string, cpu, bytes int, pair *cert.Pair) (*child.Pro
 		return nil, "", fmt.Errorf("cannot start the backend: %w", err)
 	}
 	defer f.Close()
-	args := []string{"backend", strconv.Itoa(bytes)}
+	protocol := "http/1.1"
+	if w.h2 || w.kind == load.GRPC {
+		protocol = "h2"
+	}
+	args := []string{"backend", strconv.Itoa(w.bodySize()), protocol}
 	if pair != nil {
 		args = append(args, pair.CertFile, pair.KeyFile)
 	}
 	p, err := child.Start(child.Spec{
 		Name: "backend", Path: self, Args: args, Env: []string{"GOMAXPROCS=1"},
-		Log: filepath.Join(dir, "backend.log"), CPUs: []int{cpu}, Files: []*os.File{f},
+		Log: filepath.Join(dir, "backend.log"), CPUs: cpus, Files: []*os.File{f},
 	})
 	return p, l.Addr().String(), err
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -15,38 +18,39 @@ import (
 	"gatehouse.dev/gatehouse/test/bench/internal/result"
 )
 
+// target is a proxy, and the load for it.
+type target struct {
+	*peer.Running
+	load load.Config
+}
+
 // rounds measures one workload with all peers in turn.
 type rounds struct {
 	settings result.Settings
 	workload workload
-	peers    []*peer.Running
-	cpu      int // the proxies'
-	loadCPU  int
+	peers    []target
+	cpus     []int // the proxies'
+	loadCPUs []int
 	backend  *child.Process
-	load     load.Config
 	out      io.Writer      // progress
 	patience *time.Duration // for waiting and for rounds that do not count
 	repeats  int            // of a round that does not count, without patience; then it stays missing
 	all      []result.Round
+	calls    []result.Calls
 	profiles string // directory for CPU profiles of ours; empty: none
 }
 
-// run goes round the peers until each set is measured. A round that does not
-// count is repeated at once, so that it stays beside those of its set.
-func (r *rounds) run(ctx context.Context) error {
+// run goes round the peers until each set is measured; beside says to measure at
+// half load too, and to count system calls.
+func (r *rounds) run(ctx context.Context, beside bool) error {
 	for set := range r.settings.Rounds {
-		for _, p := range r.peers {
-			for n := 0; n <= r.repeats || *r.patience > 0; n++ {
-				start := time.Now()
-				counts, err := r.try(ctx, set, p)
-				if err != nil {
-					return err
-				}
-				if counts {
-					break
-				}
-				*r.patience -= time.Since(start)
-			}
+		if err := r.set(ctx, set, 0); err != nil {
+			return err
+		}
+	}
+	if beside {
+		if err := r.beside(ctx); err != nil {
+			return err
 		}
 	}
 	if r.profiles == "" {
@@ -60,12 +64,101 @@ func (r *rounds) run(ctx context.Context) error {
 	return nil
 }
 
+// set goes round the peers once. A round that does not count is repeated at once,
+// so that it stays beside those of its set.
+func (r *rounds) set(ctx context.Context, set int, rate float64) error {
+	for _, p := range r.peers {
+		if rate > r.capacity(p)*tooMuch {
+			continue
+		}
+		for n := 0; n <= r.repeats || *r.patience > 0; n++ {
+			start := time.Now()
+			counts, err := r.try(ctx, set, p, rate)
+			if err != nil {
+				return err
+			}
+			if counts {
+				break
+			}
+			*r.patience -= time.Since(start)
+		}
+	}
+	return nil
+}
+
+// tooMuch is the share of what a proxy can do at which it is not asked to keep a
+// rate: the slower ones are not measured at half the load of the faster ones.
+const tooMuch = 0.8
+
+// capacity is what a peer did at saturation; without limit if it was not measured.
+func (r *rounds) capacity(p target) float64 {
+	s := result.Of(result.Values(result.Saturated(r.all), r.workload.Name, p.Peer.Name, result.PerSecond))
+	if s.N == 0 {
+		return math.Inf(1)
+	}
+	return s.Median
+}
+
+// beside measures what is not done in the rounds at saturation.
+func (r *rounds) beside(ctx context.Context) error {
+	rate := math.Inf(1)
+	for _, p := range r.peers {
+		if !peer.Optional(p.Peer.Name) {
+			rate = min(rate, r.capacity(p)/2)
+		}
+	}
+	if r.workload.paced() && !math.IsInf(rate, 1) {
+		for set := range min(2, r.settings.Rounds) {
+			if err := r.set(ctx, set, rate); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range r.peers {
+		if err := r.count(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count counts the system calls of a round of its own.
+func (r *rounds) count(ctx context.Context, p target) error {
+	var counter *machine.Calls
+	var calls int64
+	edges := 0
+	cfg := p.load
+	cfg.Addr, cfg.WarmUp, cfg.Length = p.Addr, r.settings.WarmUp, time.Second
+	res, err := load.Run(ctx, cfg, func() (err error) {
+		if edges++; edges == 1 {
+			counter, err = machine.CountCalls(ctx, p.PIDs())
+			return err
+		}
+		calls, err = counter.Stop()
+		return err
+	})
+	switch {
+	case errors.Is(err, machine.ErrNoCounter):
+		fmt.Fprintf(r.out, "%s: %v\n", r.workload.Name, err)
+		return nil
+	case err != nil:
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		fmt.Fprintf(r.out, "%s: cannot count system calls of %s: %v\n", r.workload.Name, p.Peer.Name, err)
+		return p.Exited()
+	case res.Requests > 0:
+		r.calls = append(r.calls, result.Calls{Workload: r.workload.Name, Peer: p.Peer.Name, PerRequest: float64(calls) / float64(res.Requests)})
+	}
+	return nil
+}
+
 // profile writes a CPU profile of one more round, which does not count.
-func (r *rounds) profile(ctx context.Context, p *peer.Running) error {
+func (r *rounds) profile(ctx context.Context, p target) error {
 	seconds := max(1, int(r.settings.Length.Seconds()))
 	got := make(chan error, 1)
 	edges := 0
-	cfg := r.load
+	cfg := p.load
 	cfg.Addr, cfg.WarmUp, cfg.Length = p.Addr, r.settings.WarmUp, time.Duration(seconds)*time.Second+200*time.Millisecond
 	_, err := load.Run(ctx, cfg, func() error {
 		if edges++; edges == 1 {
@@ -81,65 +174,94 @@ func (r *rounds) profile(ctx context.Context, p *peer.Running) error {
 
 // try measures a round and keeps it, and says whether it counts. An error means
 // that there is no sense in going on.
-func (r *rounds) try(ctx context.Context, set int, p *peer.Running) (counts bool, err error) {
-	if err := machine.Calm(ctx, r.cpu, r.settings.MaxForeign, r.patience); err != nil {
+func (r *rounds) try(ctx context.Context, set int, p target, rate float64) (counts bool, err error) {
+	if err := machine.Calm(ctx, r.cpus[0], r.settings.MaxForeign, r.patience); err != nil {
 		return false, err
 	}
-	round, err := r.one(ctx, p)
+	round, err := r.one(ctx, p, rate)
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
 	if err != nil {
 		round.Dropped = result.Failed + err.Error()
+		fmt.Fprintln(r.out, p.LogTail())
 	}
-	round.Set, round.Workload, round.Peer = set, r.workload.Name, p.Peer.Name
+	round.Set, round.Workload, round.Peer, round.Rate = set, r.workload.Name, p.Peer.Name, rate
 	r.all = append(r.all, round)
 	r.say(&round)
 	return round.Dropped == "", p.Exited()
 }
 
 func (r *rounds) say(round *result.Round) {
+	at := ""
+	if round.Rate > 0 {
+		at = " at half load"
+	}
 	if round.Dropped != "" {
-		fmt.Fprintf(r.out, "%s round %d %-10s dropped: %s\n", round.Workload, round.Set+1, round.Peer, round.Dropped)
+		fmt.Fprintf(r.out, "%s round %d %-22s%s dropped: %s\n", round.Workload, round.Set+1, round.Peer, at, round.Dropped)
 		return
 	}
-	fmt.Fprintf(r.out, "%s round %d %-10s %7.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  load's %3.0f %%  foreign %4.1f %%\n",
+	fmt.Fprintf(r.out, "%s round %d %-22s %8.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  load's %3.0f %%  foreign %4.1f %%%s\n",
 		round.Workload, round.Set+1, round.Peer, result.CPUPerRequest.Of(*round), result.PerSecond.Of(*round),
-		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.LoadCore, 100*round.Foreign)
+		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.LoadCore, 100*round.Foreign, at)
+}
+
+// times are CPU times at one edge of the measured time.
+type times struct{ proxy, backend, self, busy, loadBusy time.Duration }
+
+func (r *rounds) times(p target) (t times, err error) {
+	if t.proxy, err = p.CPU(); err != nil {
+		return t, err
+	}
+	if t.backend, err = r.backend.CPU(); err != nil {
+		return t, err
+	}
+	if t.self, err = machine.Own(); err != nil {
+		return t, err
+	}
+	if t.busy, err = machine.Busy(r.cpus...); err != nil {
+		return t, err
+	}
+	t.loadBusy, err = machine.Busy(r.loadCPUs...)
+	return t, err
 }
 
 // one measures one round. Its CPU times are those between the two edges of the
 // load's measured time.
-func (r *rounds) one(ctx context.Context, p *peer.Running) (result.Round, error) {
-	var own, busy, loadBusy, backend [2]time.Duration
-	edges := 0
-	edge := func() (err error) {
-		if own[edges], err = p.CPU(); err != nil {
-			return err
+func (r *rounds) one(ctx context.Context, p target, rate float64) (result.Round, error) {
+	if r.workload.log {
+		if err := os.Truncate(p.LogFile, 0); err != nil {
+			return result.Round{}, fmt.Errorf("cannot empty the access log: %w", err)
 		}
-		if backend[edges], err = r.backend.CPU(); err != nil {
-			return err
-		}
-		if loadBusy[edges], err = machine.Busy(r.loadCPU); err != nil {
-			return err
-		}
-		busy[edges], err = machine.Busy(r.cpu)
-		edges++
-		return err
 	}
-	cfg := r.load
-	cfg.Addr, cfg.WarmUp, cfg.Length = p.Addr, r.settings.WarmUp, r.settings.Length
-	res, err := load.Run(ctx, cfg, edge)
+	var at []times
+	cfg := p.load
+	cfg.Addr, cfg.WarmUp, cfg.Length, cfg.Rate = p.Addr, r.settings.WarmUp, r.settings.Length, rate
+	res, err := load.Run(ctx, cfg, func() error {
+		t, err := r.times(p)
+		at = append(at, t)
+		return err
+	})
 	if err != nil {
 		return result.Round{}, err
 	}
-	cpu := own[1] - own[0]
+	if r.workload.log {
+		if err := r.lines(ctx, p.LogFile, res.All); err != nil {
+			return result.Round{}, err
+		}
+	}
+	memory, err := p.Memory()
+	if err != nil {
+		return result.Round{}, err
+	}
+	seconds := res.Elapsed.Seconds()
+	cpu := at[1].proxy - at[0].proxy
 	round := result.Round{
-		Requests: res.Requests, Seconds: res.Elapsed.Seconds(), CPU: cpu.Seconds(),
-		P50:     float64(res.Latency.Quantile(0.5).Nanoseconds()) / 1e3,
-		P99:     float64(res.Latency.Quantile(0.99).Nanoseconds()) / 1e3,
-		Backend: (backend[1] - backend[0]).Seconds(), LoadCore: (loadBusy[1] - loadBusy[0]).Seconds() / res.Elapsed.Seconds(),
-		Foreign: max(0, (busy[1]-busy[0]-cpu).Seconds()/res.Elapsed.Seconds()),
+		Requests: res.Requests, Seconds: seconds, CPU: cpu.Seconds(),
+		P50: micros(res.Latency.Quantile(0.5)), P99: micros(res.Latency.Quantile(0.99)), P999: micros(res.Latency.Quantile(0.999)),
+		Memory: memory, Backend: (at[1].backend - at[0].backend).Seconds(),
+		LoadCore: (at[1].loadBusy - at[0].loadBusy).Seconds() / seconds / float64(len(r.loadCPUs)),
+		Foreign:  r.foreign(at[0], at[1], seconds),
 	}
 	switch {
 	case res.Requests == 0:
@@ -148,4 +270,50 @@ func (r *rounds) one(ctx context.Context, p *peer.Running) (result.Round, error)
 		round.Dropped = fmt.Sprintf("others used %.0f %% of the proxy's core", 100*round.Foreign)
 	}
 	return round, nil
+}
+
+// foreign is the share of the proxy's core that others used; of all cores where it
+// shares them with the load.
+func (r *rounds) foreign(a, b times, seconds float64) float64 {
+	if r.workload.cores {
+		ours := b.proxy - a.proxy + b.backend - a.backend + b.self - a.self
+		return max(0, (b.loadBusy-a.loadBusy-ours).Seconds()/seconds/float64(len(r.loadCPUs)))
+	}
+	return max(0, (b.busy-a.busy-(b.proxy-a.proxy)).Seconds()/seconds)
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// flushed is how long a log may take to be written.
+const flushed = 10 * time.Second
+
+// lines waits until the log has a line for each request, and no more.
+func (r *rounds) lines(ctx context.Context, path string, want int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(ctx, flushed)
+	defer cancel()
+	buf := make([]byte, 1<<20)
+	for got := int64(0); ; {
+		n, err := f.Read(buf)
+		got += int64(bytes.Count(buf[:n], []byte("\n")))
+		switch {
+		case err == nil:
+			continue
+		case err != io.EOF:
+			return fmt.Errorf("cannot read the access log: %w", err)
+		case got == want:
+			return nil
+		case got > want:
+			return fmt.Errorf("%d lines in the access log for %d requests", got, want)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d lines in the access log for %d requests: %w", got, want, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }

@@ -2,8 +2,10 @@
 // HTTP/1.1 loop that answers every GET with the same body, as cheaply as a Go
 // program can, so that it takes little from the load's CPU. A target that ends
 // with ?echo is answered with the request head as it came, by which a proxy's
-// work can be checked. It knows no request bodies and no other methods: it
-// closes such connections. It is no server for anything but benchmarks.
+// work can be checked. A POST must bring what Body makes, with a Content-Length,
+// and is answered alike; a WebSocket gets back each message. With ServeH2 and
+// ServeTLS it speaks HTTP/2 too, and answers gRPC calls. All else it closes the
+// connection for. It is no server for anything but benchmarks.
 package backend
 
 import (
@@ -12,6 +14,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +22,10 @@ import (
 // maxHead is the largest request head, in bytes.
 const maxHead = 16 << 10
 
+const text = "the quick brown fox jumps over the lazy dog; "
+
 // Body is n bytes of text to answer with.
 func Body(n int) []byte {
-	const text = "the quick brown fox jumps over the lazy dog; "
 	return bytes.Repeat([]byte(text), n/len(text)+1)[:n]
 }
 
@@ -71,6 +75,7 @@ func serve(nc *net.TCPConn, answer []byte) {
 		buf    = make([]byte, maxHead)
 		filled int
 		out    []byte
+		d      = dialogue{answer: answer}
 	)
 	_ = raw.Read(func(fd uintptr) (done bool) {
 		n, err := unix.Read(int(fd), buf[filled:])
@@ -81,18 +86,9 @@ func serve(nc *net.TCPConn, answer []byte) {
 			return true
 		}
 		filled += n
-		out = out[:0]
-		in := buf[:filled]
-		for {
-			end := bytes.Index(in, []byte("\r\n\r\n"))
-			if end < 0 {
-				break
-			}
-			var ok bool
-			if out, ok = answerTo(out, in[:end+4], answer); !ok {
-				return true
-			}
-			in = in[end+4:]
+		in, ok := buf[:filled], true
+		if out, in, ok = d.replies(out[:0], in); !ok {
+			return true
 		}
 		filled = copy(buf, in)
 		if len(out) > 0 {
@@ -112,18 +108,83 @@ func serve(nc *net.TCPConn, answer []byte) {
 	})
 }
 
-func answerTo(out, head, answer []byte) ([]byte, bool) {
+// dialogue is what is said on one connection.
+type dialogue struct {
+	answer   []byte
+	upgraded bool // to a WebSocket
+}
+
+// replies answers all that is whole in in, and returns the rest of it.
+func (d *dialogue) replies(out, in []byte) (_, rest []byte, ok bool) {
+	for {
+		var used int
+		if d.upgraded {
+			out, used, ok = echoFrame(out, in)
+		} else {
+			out, used, ok = d.reply(out, in)
+		}
+		if !ok || used == 0 {
+			return out, in, ok
+		}
+		in = in[used:]
+	}
+}
+
+// reply answers the request that in begins with, and says how long it is; 0 when
+// it is not whole.
+func (d *dialogue) reply(out, in []byte) (_ []byte, used int, ok bool) {
+	end := bytes.Index(in, []byte("\r\n\r\n"))
+	if end < 0 {
+		return out, 0, true
+	}
+	head := in[:end+4]
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
-	target, ok := bytes.CutPrefix(line, []byte("GET "))
-	if !ok {
-		return out, false
-	}
+	method, target, _ := bytes.Cut(line, []byte(" "))
 	target, ok = bytes.CutSuffix(target, []byte(" HTTP/1.1"))
-	switch {
-	case !ok:
-		return out, false
-	case bytes.HasSuffix(target, []byte("?echo")):
-		return appendAnswer(out, head), true
+	if !ok {
+		return out, 0, false
 	}
-	return append(out, answer...), true
+	switch {
+	case string(method) == "POST":
+		n, err := strconv.Atoi(field(head, "Content-Length"))
+		if err != nil || n > maxHead/2 {
+			return out, 0, false
+		}
+		if len(in) < len(head)+n {
+			return out, 0, true
+		}
+		used = len(head) + n
+		return append(out, d.answer...), used, isBody(in[len(head):used])
+	case string(method) != "GET":
+		return out, 0, false
+	case field(head, "Sec-WebSocket-Key") != "":
+		d.upgraded = true
+		return appendUpgrade(out, field(head, "Sec-WebSocket-Key")), len(head), true
+	case bytes.HasSuffix(target, []byte("?echo")):
+		return appendAnswer(out, head), len(head), true
+	}
+	return append(out, d.answer...), len(head), true
+}
+
+// isBody says whether p is what Body makes.
+func isBody(p []byte) bool {
+	for n := 0; n < len(p); n += len(text) {
+		if string(p[n:min(n+len(text), len(p))]) != text[:min(len(text), len(p)-n)] {
+			return false
+		}
+	}
+	return true
+}
+
+// field is the value of a head's field, "" without it. Proxies keep the spelling
+// of names or write them in small letters.
+func field(head []byte, name string) string {
+	for _, n := range []string{name, strings.ToLower(name)} {
+		_, rest, ok := bytes.Cut(head, []byte("\r\n"+n+": "))
+		if ok {
+			value, _, _ := bytes.Cut(rest, []byte("\r\n"))
+			return string(value)
+		}
+	}
+	return ""
 }

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"net"
@@ -20,7 +19,7 @@ const (
 )
 
 // ServeTLS is Serve over TLS: as cheap as crypto/tls allows. Clients that ask for
-// RawProto get it.
+// RawProto get it, and those that ask for HTTP/2 where the config offers it.
 func ServeTLS(ctx context.Context, l net.Listener, body []byte, config *tls.Config) error {
 	raw := config.Clone()
 	// Nothing may follow the handshake.
@@ -41,7 +40,14 @@ func ServeTLS(ctx context.Context, l net.Listener, body []byte, config *tls.Conf
 		if tc.HandshakeContext(ctx) != nil {
 			return
 		}
-		if tc.ConnectionState().NegotiatedProtocol != RawProto {
+		switch tc.ConnectionState().NegotiatedProtocol {
+		case "h2":
+			c.Unasked = true
+			_ = serveH2(tc, body)
+			tc.Close()
+			return
+		case RawProto:
+		default:
 			serveTLS(tc, answer)
 			return
 		}
@@ -56,25 +62,23 @@ func serveTLS(c *tls.Conn, answer []byte) {
 	buf := make([]byte, maxHead)
 	filled := 0
 	var out []byte
+	d := dialogue{answer: answer}
 	for filled < len(buf) {
 		n, err := c.Read(buf[filled:])
 		if err != nil {
 			return
 		}
 		filled += n
-		for {
-			end := bytes.Index(buf[:filled], []byte("\r\n\r\n"))
-			if end < 0 {
-				break
-			}
-			var ok bool
-			if out, ok = answerTo(out[:0], buf[:end+4], answer); !ok {
-				return
-			}
-			if _, err := c.Write(out); err != nil {
-				return
-			}
-			filled = copy(buf, buf[end+4:filled])
+		in, ok := buf[:filled], true
+		if out, in, ok = d.replies(out[:0], in); !ok {
+			return
+		}
+		filled = copy(buf, in)
+		if len(out) == 0 {
+			continue
+		}
+		if _, err := c.Write(out); err != nil {
+			return
 		}
 	}
 }

@@ -24,13 +24,15 @@ const stopTimeout = 3 * time.Second
 
 // Spec says what to run.
 type Spec struct {
-	Name  string // for messages
-	Path  string
-	Args  []string // without the program's name
-	Env   []string // added to this process's
-	Log   string   // file that output is appended to
-	CPUs  []int    // where to run; empty: where this process may
-	Files []*os.File
+	Name string // for messages
+	Path string
+	Args []string // without the program's name
+	Env  []string // added to this process's
+	Log  string   // file that output is appended to
+	// Output is a file that standard output alone is appended to; empty: Log.
+	Output string
+	CPUs   []int // where to run; empty: where this process may
+	Files  []*os.File
 }
 
 // Process is a started child.
@@ -51,6 +53,14 @@ func Start(spec Spec) (*Process, error) {
 	p := &Process{spec: spec, cmd: exec.Command(spec.Path, spec.Args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), spec.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if spec.Output != "" {
+		out, err := os.OpenFile(spec.Output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("cannot start %s: %w", spec.Name, err)
+		}
+		defer out.Close()
+		p.cmd.Stdout = out
+	}
 	p.cmd.ExtraFiles = spec.Files
 	// A group of its own, so that Ctrl-C reaches only us, and we end it in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -112,12 +122,55 @@ func (p *Process) Stop() error {
 	return fmt.Errorf("cannot stop %s: it outlives SIGKILL", p.spec.Name)
 }
 
-// CPU is the time all threads of the process have run, user and system, to the
-// nanosecond. Threads that have ended are missing, so it is for programs whose
-// threads stay.
+// PIDs are the process and all below it.
+func (p *Process) PIDs() []int {
+	all := []int{p.PID()}
+	for i := 0; i < len(all); i++ {
+		lists, _ := filepath.Glob("/proc/" + strconv.Itoa(all[i]) + "/task/*/children")
+		for _, l := range lists {
+			text, _ := os.ReadFile(l)
+			for f := range strings.FieldsSeq(string(text)) {
+				if pid, err := strconv.Atoi(f); err == nil {
+					all = append(all, pid)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Memory is what the process and all below it hold resident, in bytes. What they
+// share is counted once for each.
+func (p *Process) Memory() (int64, error) {
+	var sum int64
+	for _, pid := range p.PIDs() {
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+		if err != nil {
+			return 0, fmt.Errorf("cannot read the memory of %s: %w", p.spec.Name, err)
+		}
+		f := strings.Fields(string(text))
+		if len(f) < 2 {
+			return 0, fmt.Errorf("cannot read the memory of %s: statm %q", p.spec.Name, text)
+		}
+		pages, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("cannot read the memory of %s: %w", p.spec.Name, err)
+		}
+		sum += pages * int64(os.Getpagesize())
+	}
+	return sum, nil
+}
+
+// CPU is the time all threads of the process and of its children have run, user
+// and system, to the nanosecond. Threads that have ended are missing, so it is
+// for programs whose threads stay.
 func (p *Process) CPU() (time.Duration, error) {
-	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(p.PID()) + "/task/*/schedstat")
-	if err != nil || len(tasks) == 0 {
+	var tasks []string
+	for _, pid := range p.PIDs() {
+		t, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/schedstat")
+		tasks = append(tasks, t...)
+	}
+	if len(tasks) == 0 {
 		return 0, fmt.Errorf("cannot read the CPU time of %s: it has no threads", p.spec.Name)
 	}
 	var sum time.Duration

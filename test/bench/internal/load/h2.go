@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"gatehouse.dev/gatehouse/test/bench/internal/backend"
 	"gatehouse.dev/gatehouse/test/bench/internal/turn"
 )
 
@@ -38,8 +39,10 @@ type h2Conn struct {
 	streams map[uint32]*stream
 	lastID  uint32
 	unacked uint32 // bytes of bodies since the last WINDOW_UPDATE
+	want    []byte // of each answer
 	status  string // of the head being read
 	length  string
+	grpc    string // status in trailers
 }
 
 // stream is an open request.
@@ -67,7 +70,10 @@ func (r *run) dialH2(ctx context.Context, i int) (client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &h2Conn{run: r, tc: tc, site: site, next: i % len(site.Targets), streams: map[uint32]*stream{}}
+	c := &h2Conn{run: r, tc: tc, site: site, next: i % len(site.Targets), streams: map[uint32]*stream{}, want: r.Body}
+	if r.Kind == GRPC {
+		c.want = backend.Message(r.Body)
+	}
 	if got := tc.ConnectionState().NegotiatedProtocol; got != "h2" {
 		c.close()
 		return nil, fmt.Errorf("negotiated %q instead of h2", got)
@@ -118,13 +124,26 @@ func (c *h2Conn) greet() error {
 	return nil
 }
 
+// ask are the fields of a GET, and of a gRPC call.
+func (c *h2Conn) ask() []hpack.HeaderField {
+	method := "GET"
+	if c.run.Kind == GRPC {
+		method = "POST"
+	}
+	fields := append(make([]hpack.HeaderField, 0, 8),
+		hpack.HeaderField{Name: ":method", Value: method}, hpack.HeaderField{Name: ":scheme", Value: "https"},
+		hpack.HeaderField{Name: ":authority", Value: c.site.Name}, hpack.HeaderField{Name: ":path", Value: c.site.Targets[c.next]},
+		hpack.HeaderField{Name: "user-agent", Value: "bench"})
+	if c.run.Kind == GRPC {
+		return append(fields, hpack.HeaderField{Name: "content-type", Value: "application/grpc"}, hpack.HeaderField{Name: "te", Value: "trailers"})
+	}
+	return append(fields, hpack.HeaderField{Name: "accept", Value: "*/*"})
+}
+
 // send begins a request.
 func (c *h2Conn) send(s *stream) error {
 	c.block.Reset()
-	for _, f := range []hpack.HeaderField{
-		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: c.site.Name},
-		{Name: ":path", Value: c.site.Targets[c.next]}, {Name: "user-agent", Value: "bench"}, {Name: "accept", Value: "*/*"},
-	} {
+	for _, f := range c.ask() {
 		if err := c.encoder.WriteField(f); err != nil {
 			return err
 		}
@@ -137,9 +156,15 @@ func (c *h2Conn) send(s *stream) error {
 	}
 	*s = stream{sent: time.Now()}
 	c.streams[c.lastID] = s
-	return c.framer.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: c.lastID, BlockFragment: c.block.Bytes(), EndHeaders: true, EndStream: true,
+	call := c.run.Kind == GRPC
+	err := c.framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: c.lastID, BlockFragment: c.block.Bytes(), EndHeaders: true, EndStream: !call,
 	})
+	if err != nil || !call {
+		return err
+	}
+	// Messages are small, and all windows are filled up by their own number.
+	return c.framer.WriteData(c.lastID, true, c.want)
 }
 
 func (c *h2Conn) frame(f http2.Frame) error {
@@ -170,25 +195,34 @@ func (c *h2Conn) field(f hpack.HeaderField) {
 		c.status = f.Value
 	case "content-length":
 		c.length = f.Value
+	case "grpc-status":
+		c.grpc = f.Value
 	}
 }
 
 func (c *h2Conn) head(f *http2.HeadersFrame) error {
 	s := c.streams[f.StreamID]
-	if s == nil || s.head || !f.HeadersEnded() {
+	if s == nil || !f.HeadersEnded() {
 		return fmt.Errorf("unexpected %v", f)
 	}
-	c.status, c.length = "", ""
+	c.status, c.length, c.grpc = "", "", ""
 	if _, err := c.decoder.Write(f.HeaderBlockFragment()); err != nil {
 		return err
 	}
 	if err := c.decoder.Close(); err != nil {
 		return err
 	}
-	if c.status != "200" {
-		return fmt.Errorf("wrong answer: status %q", c.status)
+	call := c.run.Kind == GRPC
+	if s.head { // trailers
+		if !call || c.grpc != "0" {
+			return fmt.Errorf("wrong trailers: grpc-status %q", c.grpc)
+		}
+		return c.ended(f.StreamID, s, f.StreamEnded())
 	}
-	if n, err := strconv.Atoi(c.length); err != nil || n != len(c.run.Body) {
+	if c.status != "200" || (call && c.grpc != "") {
+		return fmt.Errorf("wrong answer: status %q, grpc-status %q", c.status, c.grpc)
+	}
+	if n, err := strconv.Atoi(c.length); !call && (err != nil || n != len(c.want)) {
 		return fmt.Errorf("wrong answer: content-length %q", c.length)
 	}
 	s.head = true
@@ -200,7 +234,7 @@ func (c *h2Conn) body(f *http2.DataFrame) error {
 	if s == nil || !s.head {
 		return fmt.Errorf("unexpected %v", f)
 	}
-	if s.got+len(data) > len(c.run.Body) || !bytes.Equal(data, c.run.Body[s.got:s.got+len(data)]) {
+	if s.got+len(data) > len(c.want) || !bytes.Equal(data, c.want[s.got:s.got+len(data)]) {
 		return fmt.Errorf("wrong body: %.80q", data)
 	}
 	s.got += len(data)
@@ -210,6 +244,9 @@ func (c *h2Conn) body(f *http2.DataFrame) error {
 		}
 		c.unacked = 0
 	}
+	if f.StreamEnded() && c.run.Kind == GRPC {
+		return errors.New("no trailers")
+	}
 	return c.ended(f.StreamID, s, f.StreamEnded())
 }
 
@@ -218,7 +255,7 @@ func (c *h2Conn) ended(id uint32, s *stream, end bool) error {
 	if !end {
 		return nil
 	}
-	if s.got != len(c.run.Body) {
+	if s.got != len(c.want) {
 		return errors.New("answer cut short")
 	}
 	delete(c.streams, id)

@@ -6,6 +6,9 @@
 // latencies.
 // An answer that is not exactly right, or does not come, fails the whole run:
 // nothing is ever sent again.
+//
+// With a Rate the loop is open instead: requests are due at fixed times, and an
+// answer that makes the next one late makes its latency larger.
 package load
 
 import (
@@ -13,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -31,12 +35,15 @@ type Kind int
 
 // The kinds.
 const (
-	Plain   Kind = iota // HTTP/1.1
-	TLS                 // HTTP/1.1 over TLS
-	Raw                 // a TLS handshake, then HTTP/1.1 without encryption: see backend.RawProto
-	H2                  // HTTP/2 over TLS
-	Full                // for each request a new connection with a full TLS handshake
-	Resumed             // the same, but with the session of the last one
+	Plain     Kind = iota // HTTP/1.1
+	TLS                   // HTTP/1.1 over TLS
+	Raw                   // a TLS handshake, then HTTP/1.1 without encryption: see backend.RawProto
+	H2                    // HTTP/2 over TLS
+	Full                  // for each request a new connection with a full TLS handshake
+	Resumed               // the same, but with the session of the last one
+	Churn                 // for each request a new connection, without TLS
+	WebSocket             // messages that come back, without TLS
+	GRPC                  // unary calls over H2
 )
 
 // Site is a host that connections over TLS are made to, and what is asked of it.
@@ -54,7 +61,8 @@ type Config struct {
 	Streams  int      // of each connection, with H2
 	Requests [][]byte // with Plain: each connection goes round them, from its own place
 	Sites    []Site   // with TLS: the connections are spread over them
-	Body     []byte   // of every answer, with a Content-Length
+	Body     []byte   // of every answer, with a Content-Length; with WebSocket and GRPC each message
+	Rate     float64  // requests per second of all connections; 0: as many as there are answers
 	// Answers count that arrive within Length, after WarmUp.
 	WarmUp, Length time.Duration
 }
@@ -62,6 +70,7 @@ type Config struct {
 // Result is what came of a run.
 type Result struct {
 	Requests int64 // complete right answers
+	All      int64 // the same, with those of the warm-up and of the end
 	Elapsed  time.Duration
 	Latency  Histogram // from the write of a request to the read of its whole answer
 }
@@ -83,6 +92,7 @@ type client interface {
 type tally struct {
 	answers atomic.Int64
 	latency Histogram
+	due     time.Time // of the next request, with a Rate
 }
 
 func (t *tally) count() *tally { return t }
@@ -140,6 +150,7 @@ func Run(ctx context.Context, cfg Config, edge func() error) (*Result, error) {
 	}
 	for _, c := range conns {
 		res.Latency.Merge(&c.count().latency)
+		res.All += c.count().answers.Load()
 	}
 	return res, nil
 }
@@ -185,14 +196,16 @@ func (r *run) wait(ctx context.Context, d time.Duration) error {
 // client makes the connection number i.
 func (r *run) client(ctx context.Context, i int) (client, error) {
 	switch r.Kind {
-	case Full, Resumed:
+	case Full, Resumed, Churn:
 		return newVisitor(ctx, r, i), nil
 	case TLS:
 		return r.dialTLS(ctx, i)
 	case Raw:
 		return r.dialRaw(ctx, i)
-	case H2:
+	case H2, GRPC:
 		return r.dialH2(ctx, i)
+	case WebSocket:
+		return r.dialWebSocket(ctx, i)
 	default:
 		return r.dialPlain(ctx, i)
 	}
@@ -210,6 +223,28 @@ func (r *run) dial(ctx context.Context, from net.Addr) (*net.TCPConn, error) {
 		return nil, fmt.Errorf("cannot set a deadline: %w", err)
 	}
 	return nc.(*net.TCPConn), nil
+}
+
+// pace waits until a connection's next request is due, and returns the time from
+// which its latency counts. That is not before now for a request that was waited
+// for: the timer's lateness is not the proxy's.
+func (r *run) pace(t *tally) time.Time {
+	now := time.Now()
+	if r.Rate == 0 {
+		return now
+	}
+	interval := time.Duration(float64(time.Second) * float64(r.Conns) / r.Rate)
+	if t.due.IsZero() {
+		// Not all at once.
+		t.due = now.Add(time.Duration(rand.Int64N(int64(interval))))
+	}
+	due := t.due
+	t.due = due.Add(interval)
+	if late := now.Sub(due); late >= 0 {
+		return due
+	}
+	time.Sleep(due.Sub(now))
+	return time.Now()
 }
 
 // answered counts an answer to what was sent, and says whether to go on.

@@ -20,6 +20,7 @@ type conn struct {
 	sent   time.Time
 	buf    []byte
 	filled int
+	check  func([]byte) (whole bool, err error)
 }
 
 func (c *conn) close() { c.nc.Close() }
@@ -29,7 +30,11 @@ func (r *run) dialPlain(ctx context.Context, i int) (client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{run: r, nc: nc, reqs: r.Requests, next: i % len(r.Requests), buf: make([]byte, maxAnswerHead+len(r.Body))}, nil
+	return r.newConn(nc, r.Requests, i), nil
+}
+
+func (r *run) newConn(nc *net.TCPConn, reqs [][]byte, i int) *conn {
+	return &conn{run: r, nc: nc, reqs: reqs, next: i % len(reqs), buf: make([]byte, maxAnswerHead+len(r.Body)), check: r.check}
 }
 
 // exchange holds one raw read open for the connection's life, which costs half the
@@ -65,7 +70,7 @@ func (c *conn) send(fd int) error {
 	if c.next++; c.next == len(c.reqs) {
 		c.next = 0
 	}
-	c.sent = time.Now()
+	c.sent = c.run.pace(&c.tally)
 	if n, err := unix.Write(fd, req); err != nil || n != len(req) {
 		return fmt.Errorf("cannot send a request: %d of %d bytes, %w", n, len(req), err)
 	}
@@ -84,7 +89,7 @@ func (c *conn) receive(fd int) (done bool, err error) {
 		return true, errors.New("connection closed instead of an answer")
 	}
 	c.filled += n
-	whole, err := c.run.check(c.buf[:c.filled])
+	whole, err := c.check(c.buf[:c.filled])
 	if err != nil || !whole {
 		return err != nil, err
 	}

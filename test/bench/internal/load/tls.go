@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"gatehouse.dev/gatehouse/test/bench/internal/backend"
 	"gatehouse.dev/gatehouse/test/bench/internal/cert"
@@ -42,7 +41,7 @@ func (r *run) handshake(ctx context.Context, config *tls.Config, from net.Addr) 
 }
 
 // ask sends a request and reads its whole answer into buf.
-func (r *run) ask(tc *tls.Conn, req, buf []byte) error {
+func (r *run) ask(tc net.Conn, req, buf []byte) error {
 	if _, err := tc.Write(req); err != nil {
 		return fmt.Errorf("cannot send a request: %w", err)
 	}
@@ -84,7 +83,7 @@ func (c *tlsConn) exchange() error {
 	for {
 		req := c.site.Requests[c.next]
 		c.next = (c.next + 1) % len(c.site.Requests)
-		sent := time.Now()
+		sent := c.run.pace(&c.tally)
 		if err := c.run.ask(c.tc, req, c.buf); err != nil {
 			return err
 		}
@@ -108,7 +107,7 @@ func (r *run) dialRaw(ctx context.Context, i int) (client, error) {
 		nc.TCPConn.Close()
 		return nil, fmt.Errorf("no plain bytes after the handshake: %q, %w", ready, err)
 	}
-	return &conn{run: r, nc: nc.TCPConn, reqs: site.Requests, next: i % len(site.Requests), buf: make([]byte, maxAnswerHead+len(r.Body))}, nil
+	return r.newConn(nc.TCPConn, site.Requests, i), nil
 }
 
 // visitor makes one connection after the other, each for one request.
@@ -117,17 +116,21 @@ type visitor struct {
 	run    *run
 	ctx    context.Context
 	cancel context.CancelFunc
-	site   *Site
 	config *tls.Config
 	from   net.Addr
 	next   int
 	buf    []byte
-	nc     atomic.Pointer[tls.Conn]
+	reqs   [][]byte
+	nc     atomic.Pointer[net.TCPConn]
 }
 
 func newVisitor(ctx context.Context, r *run, i int) *visitor {
-	site := &r.Sites[i%len(r.Sites)]
-	v := &visitor{run: r, site: site, config: clientConfig(site.Name), next: i % len(site.Requests), buf: make([]byte, maxAnswerHead+len(r.Body)),
+	reqs, config := r.Requests, (*tls.Config)(nil)
+	if r.Kind != Churn {
+		site := &r.Sites[i%len(r.Sites)]
+		reqs, config = site.Requests, clientConfig(site.Name)
+	}
+	v := &visitor{run: r, config: config, reqs: reqs, next: i % len(reqs), buf: make([]byte, maxAnswerHead+len(r.Body)),
 		// Ports are used up by connections that are closed but still remembered.
 		from: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%250))}}
 	v.ctx, v.cancel = context.WithCancel(ctx)
@@ -139,14 +142,14 @@ func newVisitor(ctx context.Context, r *run, i int) *visitor {
 
 func (v *visitor) close() {
 	v.cancel()
-	if tc := v.nc.Load(); tc != nil {
-		tc.NetConn().(*turn.Conn).TCPConn.Close()
+	if nc := v.nc.Load(); nc != nil {
+		nc.Close()
 	}
 }
 
 func (v *visitor) exchange() error {
 	for first := true; ; first = false {
-		sent := time.Now()
+		sent := v.run.pace(&v.tally)
 		if err := v.visit(first); err != nil {
 			if v.ctx.Err() != nil {
 				return context.Cause(v.ctx)
@@ -160,17 +163,34 @@ func (v *visitor) exchange() error {
 }
 
 func (v *visitor) visit(first bool) error {
+	req := v.reqs[v.next]
+	v.next = (v.next + 1) % len(v.reqs)
+	if v.config == nil {
+		return v.plain(req)
+	}
 	tc, err := v.run.handshake(v.ctx, v.config, v.from)
 	if err != nil {
 		return err
 	}
-	v.nc.Store(tc)
+	v.nc.Store(tc.NetConn().(*turn.Conn).TCPConn)
 	defer tc.Close()
 	want := v.run.Kind == Resumed && !first
 	if got := tc.ConnectionState().DidResume; got != want {
 		return fmt.Errorf("handshake resumed a session: %t, want %t", got, want)
 	}
-	req := v.site.Requests[v.next]
-	v.next = (v.next + 1) % len(v.site.Requests)
 	return v.run.ask(tc, req, v.buf)
+}
+
+func (v *visitor) plain(req []byte) error {
+	nc, err := v.run.dial(v.ctx, v.from)
+	if err != nil {
+		return err
+	}
+	v.nc.Store(nc)
+	defer nc.Close()
+	c, err := turn.New(nc)
+	if err != nil {
+		return err
+	}
+	return v.run.ask(c, req, v.buf)
 }

@@ -73,14 +73,31 @@ func pin(tid int, cpus []int) error {
 	return nil
 }
 
-// Busy is how long a CPU has not been idle since the machine started, in steps
-// of 10 ms. Time that the hypervisor took counts as busy: it was not ours.
-func Busy(cpu int) (time.Duration, error) {
+// Busy is how long CPUs together have not been idle since the machine started, in
+// steps of 10 ms. Time that the hypervisor took counts as busy: it was not ours.
+func Busy(cpus ...int) (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, fmt.Errorf("cannot read the CPU's time: %w", err)
 	}
-	return busy(text, cpu)
+	var sum time.Duration
+	for _, cpu := range cpus {
+		d, err := busy(text, cpu)
+		if err != nil {
+			return 0, err
+		}
+		sum += d
+	}
+	return sum, nil
+}
+
+// Own is the CPU time of this process, user and system.
+func Own() (time.Duration, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("cannot read the CPU time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // busy reads the line of a CPU: user nice system idle iowait irq softirq steal.

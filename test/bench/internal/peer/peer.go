@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -40,35 +41,56 @@ type Peer struct {
 	Prepare func(ctx context.Context, e *Env) (*Program, error)
 }
 
-// Peers are all rows, in the order in which rounds go.
-var Peers = []Peer{
-	{Nginx, "one process, upstream keepalive 320, stub_status; `internal/peer/nginx.conf`", prepareNginx},
-	{Gatehouse, "`gatehouse serve --manifests`, one CPU; `internal/peer/gatehouse.yaml`", prepareGatehouse},
-	{"haproxy", "one thread, routes in maps, http-reuse always, Prometheus exporter; `internal/peer/haproxy.cfg`", prepareHAProxy},
-	{"net/http", "Go's http.Server, ServeMux and httputil.ReverseProxy, 1,024 idle connections; `internal/reverseproxy`", prepareReverseProxy},
+// Names of further peers, which only some workloads are measured with.
+const (
+	NginxTuned    = "nginx, large buffers"
+	NginxBuffered = "nginx, buffered log"
+	IngressNginx  = "nginx as ingress-nginx"
+	HAProxy       = "haproxy"
+	Caddy         = "caddy"
+	NetHTTP       = "net/http"
+)
+
+// Optional says whether a peer is measured only with the workloads that name it.
+func Optional(name string) bool {
+	switch name {
+	case NginxTuned, NginxBuffered, IngressNginx, Caddy, NetHTTP:
+		return true
+	}
+	return false
 }
 
-// TLSPeers are the rows of the benchmark of TLS.
-var TLSPeers = []Peer{
-	{Nginx, "one process; passthrough: stream with ssl_preread; bridging: proxy_ssl_verify, session reuse; upstream keepalive 320; `internal/peer/nginx-tls.conf`", prepareNginx},
-	{Gatehouse, "`gatehouse serve --manifests`, one CPU, annotations ssl-passthrough, backend-protocol, proxy-ssl-verify; `internal/peer/gatehouse-tls.yaml`", prepareGatehouse},
-	{"haproxy", "one thread; passthrough: mode tcp with req.ssl_sni and splice-auto; bridging: verify required; http-reuse always; `internal/peer/haproxy-tls.cfg`", prepareHAProxy},
+// Peers are all rows, in the order in which rounds go.
+var Peers = []Peer{
+	{Nginx, "one worker, upstream keepalive 320, stub_status, else as it is; passthrough: stream with ssl_preread; bridging: proxy_ssl_verify, session reuse; `peer/nginx.conf`", prepareNginx},
+	{Gatehouse, "`gatehouse serve --manifests`, all by default; `peer/gatehouse.yaml`", prepareGatehouse},
+	{HAProxy, "one thread for each core, routes in maps, http-reuse always, Prometheus exporter; passthrough: mode tcp with req.ssl_sni and splice-auto; bridging: verify required; `peer/haproxy.cfg`", prepareHAProxy},
+	{NginxTuned, "the same, proxy_buffers 16 of 64k, proxy_busy_buffers_size 512k, no temporary files", prepareNginxTuned},
+	{NginxBuffered, "the same, access_log with buffer=64k flush=1s", prepareNginxBuffered},
+	{NetHTTP, "Go's http.Server, ServeMux and httputil.ReverseProxy, 1,024 idle connections; `internal/reverseproxy`", prepareReverseProxy},
 }
 
 // Env is what a peer is set up with.
 type Env struct {
-	Mode    Mode
-	Certs   *cert.Set // unless Mode is Plain
-	RSA     bool      // which certificate
-	Table   Table
-	Backend string // HOST:PORT
-	Binary  string // of gatehouse
-	Self    string // the benchmark's own binary
-	Cache   string // for unpacked packages
+	Mode      Mode
+	Certs     *cert.Set // unless Mode is Plain
+	RSA       bool      // which certificate
+	Table     Table
+	Backend   string // HOST:PORT
+	GRPC      bool   // the backend speaks gRPC, without TLS
+	WebSocket bool
+	Log       bool   // an access log, JSON
+	Cores     int    // for the proxy
+	Binary    string // of gatehouse
+	Self      string // the benchmark's own binary
+	Bench     string // directory of the benchmark's source
+	Cache     string // for unpacked packages and built peers
 
 	// Set for each peer.
 	Dir, Addr, Admin string
-	StreamModule     string // of nginx
+	LogFile          string // of access logs
+	Tuned, Buffered  bool   // nginx
+	ctx              context.Context
 }
 
 // Program is how to run a peer.
@@ -77,6 +99,7 @@ type Program struct {
 	Args    []string
 	Env     []string
 	Version string
+	Output  string // file for standard output; empty: that of messages
 }
 
 // Running is a peer that serves.
@@ -85,13 +108,15 @@ type Running struct {
 	Peer    Peer
 	Addr    string // of HTTP or HTTPS
 	Admin   string // of /metrics; the same as Addr where there is no other
+	LogFile string // of access logs; there only with Env.Log
 	Version string
 }
 
-// Start sets a peer up in a directory of its own below dir, runs it on the CPU
-// and waits until it does its duties, at most 20 s.
-func (p Peer) Start(ctx context.Context, e Env, dir string, cpu int) (*Running, error) {
-	e.Dir = filepath.Join(dir, strings.ReplaceAll(p.Name, "/", "-"))
+// Start sets a peer up in a directory of its own below dir, runs it on the CPUs
+// and waits until it does its duties, at most a minute.
+func (p Peer) Start(ctx context.Context, e Env, dir string, cpus []int) (*Running, error) {
+	e.Dir = filepath.Join(dir, strings.NewReplacer("/", "-", " ", "-", ",", "").Replace(p.Name))
+	e.LogFile, e.Cores, e.ctx = filepath.Join(e.Dir, "access.log"), len(cpus), ctx
 	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot set up %s: %w", p.Name, err)
 	}
@@ -104,18 +129,21 @@ func (p Peer) Start(ctx context.Context, e Env, dir string, cpu int) (*Running, 
 		return nil, fmt.Errorf("cannot set up %s: %w", p.Name, err)
 	}
 	proc, err := child.Start(child.Spec{
-		Name: p.Name, Path: prog.Path, Args: prog.Args, Env: append(prog.Env, "GOMAXPROCS=1"),
-		Log: filepath.Join(e.Dir, "log"), CPUs: []int{cpu},
+		Name: p.Name, Path: prog.Path, Args: prog.Args, Env: append(prog.Env, "GOMAXPROCS="+strconv.Itoa(len(cpus))),
+		Log: filepath.Join(e.Dir, "log"), Output: prog.Output, CPUs: cpus,
 	})
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{Process: proc, Peer: p, Addr: e.Addr, Admin: e.Admin, Version: prog.Version}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	r := &Running{Process: proc, Peer: p, Addr: e.Addr, Admin: e.Admin, LogFile: e.LogFile, Version: prog.Version}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	check := func() error { return r.Check(e.Table) }
-	if e.Mode != Plain {
+	switch {
+	case e.Mode != Plain:
 		check = func() error { return r.checkTLS(&e) }
+	case e.WebSocket:
+		check = func() error { return r.checkMetrics("") } // the load checks the rest
 	}
 	if err := r.await(ctx, check); err != nil {
 		log := r.LogTail()
@@ -158,7 +186,7 @@ func freeAddrs() (a, b string, err error) {
 	return addrs[0], addrs[1], nil
 }
 
-//go:embed nginx.conf haproxy.cfg gatehouse.yaml nginx-tls.conf haproxy-tls.cfg gatehouse-tls.yaml
+//go:embed nginx.conf haproxy.cfg gatehouse.yaml
 var templates embed.FS
 
 // BackendIP and BackendPort are the two halves of Backend.
@@ -184,12 +212,7 @@ func prepareNginx(ctx context.Context, e *Env) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Mode == Passthrough {
-		if e.StreamModule, err = apt.File(ctx, e.Cache, "/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"); err != nil {
-			return nil, err
-		}
-	}
-	conf, err := e.write(e.file("nginx", "conf"))
+	conf, err := e.write("nginx.conf")
 	if err != nil {
 		return nil, err
 	}
@@ -199,42 +222,97 @@ func prepareNginx(ctx context.Context, e *Env) (*Program, error) {
 	}, nil
 }
 
+func prepareNginxTuned(ctx context.Context, e *Env) (*Program, error) {
+	e.Tuned = true
+	return prepareNginx(ctx, e)
+}
+
+func prepareNginxBuffered(ctx context.Context, e *Env) (*Program, error) {
+	e.Buffered = true
+	return prepareNginx(ctx, e)
+}
+
+// Module is the path of a module of nginx, for its template.
+func (e *Env) Module(pkg, name string) (string, error) {
+	return apt.File(e.ctx, e.Cache, "/usr/lib/nginx/modules/"+name+".so", "libnginx-mod-"+pkg)
+}
+
 func prepareHAProxy(ctx context.Context, e *Env) (*Program, error) {
 	p, err := apt.Find(ctx, e.Cache, "haproxy", "haproxy")
 	if err != nil {
 		return nil, err
 	}
 	var exact, prefix strings.Builder
-	for _, h := range e.Table.Hosts {
+	var sni strings.Builder
+	for i, h := range e.Table.Hosts {
+		service := e.Table.Service(i)
 		for _, path := range e.Table.Paths {
-			fmt.Fprintf(&exact, "%s%s %s\n", h, path.Path, label(h))
+			fmt.Fprintf(&exact, "%s%s %s\n", h, path.Path, service)
 			if !path.Exact {
-				fmt.Fprintf(&prefix, "%s%s/ %s\n", h, path.Path, label(h))
+				fmt.Fprintf(&prefix, "%s%s/ %s\n", h, path.Path, service)
 			}
 		}
-	}
-	var sni strings.Builder
-	for _, h := range e.Table.Hosts {
-		fmt.Fprintf(&sni, "%s %s\n", h, label(h))
+		fmt.Fprintf(&sni, "%s %s\n", h, service)
 	}
 	for name, text := range map[string]string{"exact.map": exact.String(), "prefix.map": prefix.String(), "sni.map": sni.String()} {
 		if err := os.WriteFile(filepath.Join(e.Dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
 		}
 	}
-	conf, err := e.write(e.file("haproxy", "cfg"))
+	conf, err := e.write("haproxy.cfg")
 	if err != nil {
 		return nil, err
 	}
-	return &Program{Path: p.Path, Args: []string{"-db", "-f", conf}, Env: p.Env, Version: version(ctx, p, "-v")}, nil
+	prog := &Program{Path: p.Path, Args: []string{"-db", "-f", conf}, Env: p.Env, Version: version(ctx, p, "-v")}
+	if e.Log {
+		prog.Output = e.LogFile
+	}
+	return prog, nil
+}
+
+// manifestBytes is how large a file of manifests gets; there is a limit of 8 MiB.
+const manifestBytes = 4 << 20
+
+// writeManifests writes gatehouse's manifests into files of a directory of their own.
+func (e *Env) writeManifests() (string, error) {
+	path, err := e.write("gatehouse.yaml")
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(e.Dir, "manifests")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	const between = "\n---\n"
+	for n := 0; len(text) > 0; n++ {
+		end := len(text)
+		if end > manifestBytes {
+			end = bytes.LastIndex(text[:manifestBytes], []byte(between)) + len(between)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%04d.yaml", n)), text[:end], 0o644); err != nil {
+			return "", err
+		}
+		text = text[end:]
+	}
+	return dir, nil
 }
 
 func prepareGatehouse(ctx context.Context, e *Env) (*Program, error) {
-	conf, err := e.write(e.file("gatehouse", "yaml"))
+	conf, err := e.writeManifests()
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"serve", "--manifests", conf, "--admin-addr", e.Admin, "--pprof", "--access-log", "off"}
+	args := []string{"serve", "--manifests", conf, "--admin-addr", e.Admin, "--pprof"}
+	prog := &Program{Path: e.Binary, Version: version(ctx, apt.Program{Path: e.Binary}, "version")}
+	if e.Log {
+		args, prog.Output = append(args, "--access-log", "json"), e.LogFile
+	} else {
+		args = append(args, "--access-log", "off")
+	}
 	switch e.Mode {
 	case Plain:
 		args = append(args, "--http-addr", e.Addr, "--https-addr", "off")
@@ -243,10 +321,8 @@ func prepareGatehouse(ctx context.Context, e *Env) (*Program, error) {
 	default:
 		args = append(args, "--http-addr", "off", "--https-addr", e.Addr, "--default-tls-secret", "bench/front")
 	}
-	return &Program{
-		Path: e.Binary, Args: args,
-		Version: version(ctx, apt.Program{Path: e.Binary}, "version"),
-	}, nil
+	prog.Args = args
+	return prog, nil
 }
 
 // OtherGatehouse is a row for another build of gatehouse, or for the same with

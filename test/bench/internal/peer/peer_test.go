@@ -7,8 +7,8 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	table := NewTable(10)
-	reqs := table.Requests()
+	table := NewTable(10, 3)
+	reqs := table.Requests(Browse)
 	if len(table.Hosts) != 10 || len(reqs) != 30 {
 		t.Fatalf("%d hosts, %d requests", len(table.Hosts), len(reqs))
 	}
@@ -22,10 +22,10 @@ func TestTable(t *testing.T) {
 }
 
 func TestTemplates(t *testing.T) {
-	e := Env{Table: NewTable(3), Backend: "127.0.0.1:4321", Dir: t.TempDir(), Addr: "127.0.0.1:1", Admin: "127.0.0.1:2"}
+	e := Env{Table: NewTable(3, 3), Backend: "127.0.0.1:4321", Cores: 1, Dir: t.TempDir(), Addr: "127.0.0.1:1", Admin: "127.0.0.1:2"}
 	for name, want := range map[string][]string{
 		"nginx.conf":     {"server_name site2.bench.example;", "location = /health {", "location /shop/cart/ {", "listen 127.0.0.1:2;"},
-		"haproxy.cfg":    {"backend site2\n", "server one 127.0.0.1:4321", e.Dir + "/exact.map"},
+		"haproxy.cfg":    {"backend service2\n", "server one 127.0.0.1:4321", e.Dir + "/exact.map"},
 		"gatehouse.yaml": {"host: site2.bench.example", "{path: /health, pathType: Exact,", "port: 4321", "[127.0.0.1]"},
 	} {
 		path, err := e.write(name)

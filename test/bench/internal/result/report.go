@@ -17,6 +17,8 @@ type Report struct {
 	Peers    []Peer     `json:"peers"` // the first is the reference
 	Work     []Workload `json:"workloads"`
 	Rounds   []Round    `json:"rounds"`
+	Calls    []Calls    `json:"systemCalls,omitempty"`
+	Idle     []Idle     `json:"idle,omitempty"`
 	Changes  []Change   `json:"changes,omitempty"`
 	Settings Settings   `json:"settings"`
 }
@@ -27,13 +29,37 @@ type Fact struct{ Name, Value string }
 // Peer is one of the proxies.
 type Peer struct{ Name, Version, About string }
 
-// Workload is one row of the benchmark. Target is the ratio in CPU per request that
-// Ours aims at: to the reference, or with TLS to the better of the others.
+// Workload is one row of the benchmark.
 type Workload struct {
 	Name, Title string
-	Group       string `json:",omitempty"` // of rows in one table
-	Target      float64
-	Date        string `json:",omitempty"` // of an earlier run that the row is from
+	Group       string   // of rows under one heading
+	Targets     []Target `json:",omitempty"`
+	Date        string   `json:",omitempty"` // of an earlier run that the row is from
+}
+
+// Target is the largest ratio that is aimed at.
+type Target struct {
+	Of     string `json:",omitempty"` // peer; empty: Ours
+	To     string // peer
+	Metric string // name of CPUPerRequest or P99
+	Most   float64
+}
+
+// Calls are the system calls that a request took, from a round of its own.
+type Calls struct {
+	Workload   string  `json:"workload"`
+	Peer       string  `json:"peer"`
+	PerRequest float64 `json:"perRequest"`
+}
+
+// Idle is what idle connections hold.
+type Idle struct {
+	Peer        string  `json:"peer"`
+	TLS         bool    `json:"tls"`
+	Connections int     `json:"connections"`
+	Before      int64   `json:"beforeBytes"` // resident, of the proxy
+	Each        float64 `json:"eachBytes"`
+	Target      float64 `json:"targetBytes,omitempty"`
 }
 
 // Adopt takes the workloads that this run did not measure from an earlier one of
@@ -46,6 +72,17 @@ func (r *Report) Adopt(earlier *Report, names []string) error {
 	if len(r.Work) == 0 {
 		r.Date = earlier.Date
 	}
+	for _, p := range earlier.Peers {
+		if !slices.ContainsFunc(r.Peers, func(own Peer) bool { return own.Name == p.Name }) {
+			r.Peers = append(r.Peers, p)
+		}
+	}
+	if len(r.Idle) == 0 {
+		r.Idle = earlier.Idle
+	}
+	if len(r.Changes) == 0 {
+		r.Changes = earlier.Changes
+	}
 	for _, w := range earlier.Work {
 		if slices.ContainsFunc(r.Work, func(own Workload) bool { return own.Name == w.Name }) {
 			continue
@@ -57,6 +94,11 @@ func (r *Report) Adopt(earlier *Report, names []string) error {
 		for _, round := range earlier.Rounds {
 			if round.Workload == w.Name {
 				r.Rounds = append(r.Rounds, round)
+			}
+		}
+		for _, c := range earlier.Calls {
+			if c.Workload == w.Name {
+				r.Calls = append(r.Calls, c)
 			}
 		}
 	}
@@ -133,77 +175,234 @@ func (t table) String() string {
 	return b.String()
 }
 
-// Table is the medians of a workload, and the ratios to the reference.
-func (r *Report) Table(w Workload) string {
-	ref := r.Peers[0].Name
-	t := table{{"", "CPU/request", "to " + ref, "(range)", "requests/s", "to " + ref, "p50", "p99", "to " + ref, "core used", "rounds", "dropped"}}
+// Group is rows under one heading.
+type Group struct {
+	Title string
+	Work  []Workload
+}
+
+// Groups are the workloads by their Group, in order.
+func (r *Report) Groups() []Group {
+	var all []Group
+	for _, w := range r.Work {
+		if n := len(all); n > 0 && all[n-1].Title == w.Group {
+			all[n-1].Work = append(all[n-1].Work, w)
+		} else {
+			all = append(all, Group{w.Group, []Workload{w}})
+		}
+	}
+	return all
+}
+
+// median is that of a metric at saturation, NaN when nothing was measured.
+func (r *Report) median(w Workload, peer string, m Metric) float64 {
+	return Of(Values(Saturated(r.Rounds), w.Name, peer, m)).Median
+}
+
+// ratio divides one peer's figures by another's, at saturation.
+func (r *Report) ratio(w Workload, of, to string, m Metric) Stats {
+	return Of(Ratios(Saturated(r.Rounds), w.Name, of, to, m))
+}
+
+// present are the peers that a workload was measured with.
+func (r *Report) present(w Workload) []Peer {
+	var out []Peer
 	for _, p := range r.Peers {
-		val := func(m Metric) float64 { return Of(Values(r.Rounds, w.Name, p.Name, m)).Median }
-		ratio := func(m Metric) Stats { return Of(Ratios(r.Rounds, w.Name, p.Name, ref, m)) }
-		cpu := ratio(CPUPerRequest)
+		if count(r.Rounds, func(o Round) bool { return o.Workload == w.Name && o.Peer == p.Name }) > 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Table is the medians of a workload at saturation.
+func (r *Report) Table(w Workload) string {
+	t := table{{w.Title, "CPU/request", "gatehouse to it", "(range)", "system calls", "requests/s", "p50", "p99", "p99.9", "memory", "core used", "load's", "rounds", "dropped"}}
+	t[0][2] = r.Settings.Ours + " to it"
+	for _, p := range r.present(w) {
+		val := func(m Metric) float64 { return r.median(w, p.Name, m) }
+		cpu := r.ratio(w, r.Settings.Ours, p.Name, CPUPerRequest)
 		t = append(t, []string{
-			p.Name,
-			unit(val(CPUPerRequest), 2, " µs"), times(cpu.Median), span(cpu),
-			unit(val(PerSecond), 0, ""), times(ratio(PerSecond).Median),
-			unit(val(P50)/1000, 2, " ms"), unit(val(P99)/1000, 2, " ms"), times(ratio(P99).Median),
-			unit(val(CoreUse)*100, 0, " %"),
-			strconv.Itoa(cpu.N), strconv.Itoa(Dropped(r.Rounds, w.Name, p.Name)),
+			p.Name, unit(val(CPUPerRequest), 2, " µs"), times(cpu.Median), span(cpu), unit(r.calls(w, p.Name), 2, ""),
+			unit(val(PerSecond), 0, ""), unit(val(P50)/1000, 2, " ms"), unit(val(P99)/1000, 2, " ms"), unit(val(P999)/1000, 2, " ms"),
+			unit(val(Resident)/(1<<20), 0, " MiB"), unit(val(CoreUse)*100, 0, " %"), unit(val(LoadUse)*100, 0, " %"),
+			strconv.Itoa(len(Values(Saturated(r.Rounds), w.Name, p.Name, CPUPerRequest))), strconv.Itoa(Dropped(r.Rounds, w.Name, p.Name)),
 		})
 	}
 	return t.String()
 }
 
-// Against is ours divided by each other peer.
-func (r *Report) Against(w Workload) string {
-	t := table{{r.Settings.Ours + " divided by"}}
-	for _, m := range Metrics {
-		t[0] = append(t[0], m.Name)
+func (r *Report) calls(w Workload, peer string) float64 {
+	for _, c := range r.Calls {
+		if c.Workload == w.Name && c.Peer == peer {
+			return c.PerRequest
+		}
 	}
-	for _, p := range r.Peers {
-		if p.Name == r.Settings.Ours {
-			continue
+	return math.NaN()
+}
+
+// PacedTable is the latencies at a fixed rate; "" without such rounds.
+func (r *Report) PacedTable() string {
+	t := table{{"", "proxy", "requests/s due", "p50", "p99", "p99.9", "CPU/request", "core used"}}
+	paced := Paced(r.Rounds)
+	for _, w := range r.Work {
+		for _, p := range r.present(w) {
+			val := func(m Metric) float64 { return Of(Values(paced, w.Name, p.Name, m)).Median }
+			rate := val(Metric{Of: func(r Round) float64 { return r.Rate }})
+			if math.IsNaN(rate) {
+				continue
+			}
+			t = append(t, []string{w.Title, p.Name, unit(rate, 0, ""), unit(val(P50)/1000, 2, " ms"), unit(val(P99)/1000, 2, " ms"),
+				unit(val(P999)/1000, 2, " ms"), unit(val(CPUPerRequest), 2, " µs"), unit(val(CoreUse)*100, 0, " %")})
 		}
-		row := []string{p.Name}
-		for _, m := range Metrics {
-			row = append(row, times(Of(Ratios(r.Rounds, w.Name, r.Settings.Ours, p.Name, m)).Median))
-		}
-		t = append(t, row)
+	}
+	if len(t) == 1 {
+		return ""
 	}
 	return t.String()
 }
 
-// Losses are the figures of a workload in which ours is worse than another
-// peer, in words.
-func (r *Report) Losses(w Workload) []string {
-	var out []string
-	for _, p := range r.Peers {
-		if p.Name == r.Settings.Ours {
+// outcome is what became of a target.
+type outcome struct {
+	Workload
+	Target
+	Stats
+}
+
+func (o outcome) missed() bool { return o.N > 0 && o.Median > o.Most }
+
+// cell is the outcome in few words.
+func (o outcome) cell() string {
+	switch {
+	case o.N == 0:
+		return "- (≤ " + times(o.Most) + ")"
+	case o.missed():
+		return times(o.Median) + " (≤ " + times(o.Most) + " MISSED)"
+	default:
+		return times(o.Median) + " (≤ " + times(o.Most) + " met)"
+	}
+}
+
+var byName = map[string]Metric{CPUPerRequest.Name: CPUPerRequest, P99.Name: P99}
+
+// outcomes are those of all targets to peers that the workload was measured with.
+func (r *Report) outcomes() []outcome {
+	var out []outcome
+	for _, w := range r.Work {
+		for _, t := range w.Targets {
+			of := t.Of
+			if of == "" {
+				of = r.Settings.Ours
+			}
+			out = append(out, outcome{w, t, r.ratio(w, of, t.To, byName[t.Metric])})
+		}
+	}
+	return out
+}
+
+// TargetTable is all targets and what became of them: one row for each workload,
+// one column for each peer, once for CPU and once for p99.
+func (r *Report) TargetTable(m Metric) string {
+	var columns []string
+	cells := map[[2]string]string{}
+	for _, o := range r.outcomes() {
+		if o.Target.Metric != m.Name {
 			continue
 		}
-		for _, m := range Metrics {
-			ratio := Of(Ratios(r.Rounds, w.Name, r.Settings.Ours, p.Name, m))
-			if ratio.N > 0 && !m.Better(ratio.Median) {
-				out = append(out, fmt.Sprintf("%s: %s is %s %s's (%s over %d rounds).",
-					w.Title, m.Name, times(ratio.Median), p.Name, span(ratio), ratio.N))
+		to := o.To
+		if o.Of != "" {
+			to = "itself"
+		}
+		if !slices.Contains(columns, to) {
+			columns = append(columns, to)
+		}
+		cells[[2]string{o.Name, to}] = o.cell()
+	}
+	t := table{append([]string{m.Name + ": " + r.Settings.Ours + " to"}, columns...)}
+	for _, w := range r.Work {
+		row, any := []string{w.Title}, false
+		for _, c := range columns {
+			cell := cells[[2]string{w.Name, c}]
+			any = any || cell != ""
+			row = append(row, cell)
+		}
+		if any {
+			t = append(t, row)
+		}
+	}
+	return t.String()
+}
+
+// Missed are the targets that were, in words.
+func (r *Report) Missed() []string {
+	var out []string
+	for _, o := range r.outcomes() {
+		if !o.missed() {
+			continue
+		}
+		of := o.Of
+		if of == "" {
+			of = r.Settings.Ours
+		}
+		out = append(out, fmt.Sprintf("%s: %s of %s is %s that of %s (%s over %d rounds), target %s.",
+			o.Title, o.Target.Metric, of, times(o.Median), o.To, span(o.Stats), o.N, times(o.Most)))
+	}
+	for _, i := range r.Idle {
+		if i.Target > 0 && i.Each > i.Target {
+			out = append(out, fmt.Sprintf("Idle connections of %s, TLS %t: %s each, target %s.", i.Peer, i.TLS, kib(i.Each), kib(i.Target)))
+		}
+	}
+	return out
+}
+
+// Worse is the missed targets of CPU whose ratio is larger than so many times the
+// target: what a gate fails for.
+func (r *Report) Worse(factor float64) []string {
+	var out []string
+	for _, o := range r.outcomes() {
+		if o.Target.Metric == CPUPerRequest.Name && o.N > 0 && o.Median > o.Most*factor {
+			out = append(out, o.Name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Unsaturated are the rows whose proxy had time to spare, in words: their
+// requests per second and latencies are the load's.
+func (r *Report) Unsaturated() []string {
+	const busy = 0.9
+	var out []string
+	for _, w := range r.Work {
+		for _, p := range r.present(w) {
+			if use := r.median(w, p.Name, CoreUse); use < busy {
+				out = append(out, fmt.Sprintf("%s, %s: %s of its core, %s of the load's", w.Title, p.Name, unit(use*100, 0, " %"), unit(r.median(w, p.Name, LoadUse)*100, 0, " %")))
 			}
 		}
 	}
 	return out
 }
 
-// Verdict says whether a workload's target is met, or "" when it has none or
-// was not measured.
-func (r *Report) Verdict(w Workload) string {
-	ratio := Of(Ratios(r.Rounds, w.Name, r.Settings.Ours, r.Peers[0].Name, CPUPerRequest))
-	if w.Target == 0 || ratio.N == 0 {
+// IdleTable is what idle connections hold; "" when it was not measured.
+func (r *Report) IdleTable() string {
+	t := table{{"", "TLS", "connections", "before them", "each", "target"}}
+	for _, i := range r.Idle {
+		target := ""
+		switch {
+		case i.Target > 0 && i.Each > i.Target:
+			target = "≤ " + kib(i.Target) + " MISSED"
+		case i.Target > 0:
+			target = "≤ " + kib(i.Target) + " met"
+		}
+		t = append(t, []string{i.Peer, strconv.FormatBool(i.TLS), unit(float64(i.Connections), 0, ""), unit(float64(i.Before)/(1<<20), 0, " MiB"), kib(i.Each), target})
+	}
+	if len(t) == 1 {
 		return ""
 	}
-	word := "met"
-	if ratio.Median > w.Target {
-		word = "MISSED"
-	}
-	return fmt.Sprintf("Target: at most %s %s's CPU per request. %s: %s.", times(w.Target), r.Peers[0].Name, word, times(ratio.Median))
+	return t.String()
 }
+
+func kib(bytes float64) string { return unit(bytes/1024, 1, " KiB") }
 
 // Complaint is an error when figures are missing or something failed, which a
 // table alone might hide.
@@ -215,7 +414,7 @@ func (r *Report) Complaint() error {
 		}
 	}
 	for _, w := range r.Work {
-		for _, p := range r.Peers {
+		for _, p := range r.present(w) {
 			if len(Values(r.Rounds, w.Name, p.Name, CPUPerRequest)) == 0 {
 				errs = append(errs, fmt.Errorf("%s, %s: no round without much foreign work; repeat on a quiet machine", w.Name, p.Name))
 			}

@@ -21,6 +21,10 @@ type Round struct {
 	LoadCore float64 `json:"loadCore,omitempty"` // share of the load's and the backend's CPU that was used
 	P50      float64 `json:"p50us"`              // latency, microseconds
 	P99      float64 `json:"p99us"`
+	P999     float64 `json:"p999us"`
+	Memory   int64   `json:"memory,omitempty"` // of the proxy at the end, resident bytes
+	// Rate is the requests per second that were due, in rounds below saturation.
+	Rate float64 `json:"rate,omitempty"`
 	// Foreign is the share of the proxy's CPU that others used.
 	Foreign float64 `json:"foreign"`
 	// Dropped says why the round does not count; empty when it does.
@@ -56,6 +60,9 @@ var (
 	PerCPU        = Metric{"requests per CPU second at the balancer", "/s", func(r Round) float64 { return float64(r.Requests) / r.CPU }, more}
 	PerBackendCPU = Metric{"requests per CPU second at the backend", "/s", func(r Round) float64 { return float64(r.Requests) / r.Backend }, more}
 
+	P999     = Metric{"p99.9 latency", "µs", func(r Round) float64 { return r.P999 }, less}
+	Resident = Metric{"memory", "bytes", func(r Round) float64 { return float64(r.Memory) }, less}
+
 	Metrics = []Metric{CPUPerRequest, PerSecond, P50, P99}
 )
 
@@ -84,6 +91,22 @@ func Quantile(d []time.Duration, q float64) time.Duration {
 	}
 	s := slices.Sorted(slices.Values(d))
 	return s[max(0, int(math.Ceil(q*float64(len(s))))-1)]
+}
+
+// Saturated are the rounds without a rate.
+func Saturated(rounds []Round) []Round { return pick(rounds, false) }
+
+// Paced are the rounds with one.
+func Paced(rounds []Round) []Round { return pick(rounds, true) }
+
+func pick(rounds []Round, paced bool) []Round {
+	var out []Round
+	for _, r := range rounds {
+		if (r.Rate > 0) == paced {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // Values are a metric's, of the rounds that count.
@@ -124,11 +147,6 @@ func Dropped(rounds []Round, workload, peer string) int {
 	return count(rounds, func(r Round) bool {
 		return r.Dropped != "" && r.Workload == workload && (peer == "" || r.Peer == peer)
 	})
-}
-
-// ran counts a workload's rounds, dropped ones too.
-func ran(rounds []Round, workload string) int {
-	return count(rounds, func(r Round) bool { return r.Workload == workload })
 }
 
 func count(rounds []Round, f func(Round) bool) int {

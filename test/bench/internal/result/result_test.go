@@ -1,6 +1,8 @@
 package result
 
 import (
+	"encoding/xml"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -80,8 +82,10 @@ func TestRatios(t *testing.T) {
 
 func report() *Report {
 	return &Report{
-		Peers:    []Peer{{"a", "1.0", "as it comes"}, {"b", "2.0", ""}},
-		Work:     []Workload{{Name: "w", Title: "Small answers", Target: 1.2}},
+		Peers: []Peer{{"a", "1.0", "as it comes"}, {"b", "2.0", ""}},
+		Work: []Workload{{Name: "w", Title: "Small answers", Group: "All", Targets: []Target{
+			{To: "a", Metric: CPUPerRequest.Name, Most: 1.2}, {To: "a", Metric: P99.Name, Most: 3}, {To: "nobody", Metric: CPUPerRequest.Name, Most: 1}}}},
+		Idle:     []Idle{{"b", false, 10000, 1 << 20, 7000, 6144}},
 		Rounds:   rounds(),
 		Changes:  []Change{{"a file", 1000, 50, 5 * time.Millisecond, 250 * time.Millisecond, time.Second, 200 * time.Millisecond}},
 		Settings: Settings{Rounds: 4, Length: time.Second, MaxForeign: 0.08, Ours: "b"},
@@ -91,7 +95,7 @@ func report() *Report {
 func TestTable(t *testing.T) {
 	got := report().Table(report().Work[0])
 	for _, want := range []string{
-		"| a | ", "| b | ", "20.00 µs", "2.00x", "(range)", "2.00–2.00", "500,000", "1.00 ms",
+		"\n| a  ", "\n| b  ", "20.00 µs", "2.00x", "(range)", "2.00–2.00", "500,000", "1.00 ms",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -103,29 +107,87 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestLosses(t *testing.T) {
+func TestTargets(t *testing.T) {
 	r := report()
-	if got := strings.Join(r.Losses(r.Work[0]), "\n"); !strings.Contains(got, "CPU per request is 2.00x a's") || strings.Contains(got, "per second") {
-		t.Errorf("losses are %q", got)
+	cpu, p99 := r.TargetTable(CPUPerRequest), r.TargetTable(P99)
+	if !strings.Contains(cpu, "2.00x (≤ 1.20x MISSED)") || !strings.Contains(cpu, "- (≤ 1.00x)") || strings.Contains(cpu, "met") {
+		t.Errorf("CPU:\n%s", cpu)
 	}
-	if got := r.Verdict(r.Work[0]); !strings.Contains(got, "MISSED: 2.00x") {
-		t.Errorf("verdict is %q", got)
+	if !strings.Contains(p99, "≤ 3.00x met") || strings.Contains(p99, "MISSED") {
+		t.Errorf("p99:\n%s", p99)
 	}
-	r.Settings.Ours = "a"
-	if got := r.Losses(r.Work[0]); len(got) != 0 {
-		t.Errorf("losses of the better are %q", got)
+	got := strings.Join(r.Missed(), "\n")
+	if !strings.Contains(got, "CPU per request of b is 2.00x that of a") || strings.Contains(got, "p99") || !strings.Contains(got, "6.8 KiB each, target 6.0 KiB") {
+		t.Errorf("missed: %q", got)
+	}
+	if a, b := r.Worse(1.4), r.Worse(1.7); len(a) != 1 || a[0] != "w" || len(b) != 0 {
+		t.Errorf("far off: %q and %q", a, b)
+	}
+}
+
+func TestPaced(t *testing.T) {
+	r := report()
+	if r.PacedTable() != "" {
+		t.Error("a table of nothing")
+	}
+	before := r.Table(r.Work[0])
+	r.Rounds = append(r.Rounds, Round{Workload: "w", Peer: "b", Requests: 1000, Seconds: 1, CPU: 0.5, P50: 2000, P99: 3000, P999: 9000, Rate: 1000})
+	if got := r.PacedTable(); !strings.Contains(got, "9.00 ms") || !strings.Contains(got, "1,000") {
+		t.Errorf("got:\n%s", got)
+	}
+	if r.Table(r.Work[0]) != before {
+		t.Error("a paced round counts at saturation")
 	}
 }
 
 func TestDocument(t *testing.T) {
-	got, err := report().Document(PartPlain, "")
+	got, err := report().Document("## Found out\n\nThis.\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"### Small answers", "Rounds dropped: 3 of 9", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x a's"} {
+	for _, want := range []string{"### All", "| Small answers ", "3 of 10 were", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x that of a", "\n\n## Found out\n\nThis.\n\n", "≤ 6.0 KiB MISSED"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
+	}
+}
+
+func TestPicture(t *testing.T) {
+	r := report()
+	r.Work[0].Title = "first <one>"
+	got := r.Picture(CPUPerRequest)
+	d := xml.NewDecoder(strings.NewReader(got))
+	for {
+		if _, err := d.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatalf("not XML: %v\n%s", err, got)
+		}
+	}
+	for _, want := range []string{"first &lt;one&gt;", "2.00 · 20.0 µs", `class="ours"`, `class="target"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	r, earlier := report(), report()
+	earlier.Date, earlier.Work[0].Name = "before", "v"
+	for i := range earlier.Rounds {
+		earlier.Rounds[i].Workload = "v"
+	}
+	earlier.Calls = []Calls{{"v", "a", 4}}
+	n := len(r.Rounds)
+	if err := r.Adopt(earlier, []string{"v", "w"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Work) != 2 || r.Work[0].Name != "v" || len(r.Rounds) != 2*n || len(r.Calls) != 1 || len(r.Adopted()) != 1 {
+		t.Errorf("adopted: %+v", r)
+	}
+	earlier.Settings.Rounds++
+	if err := r.Adopt(earlier, nil); err == nil {
+		t.Error("rows with other settings were adopted")
 	}
 }
 
@@ -138,7 +200,7 @@ func TestComplaint(t *testing.T) {
 	if err := r.Complaint(); err != nil {
 		t.Error(err)
 	}
-	r.Rounds = r.Rounds[:1]
+	r.Rounds[1].Dropped = "others"
 	if err := r.Complaint(); err == nil || !strings.Contains(err.Error(), "w, b: no round") {
 		t.Errorf("complaint is %v", err)
 	}
