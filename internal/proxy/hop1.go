@@ -117,6 +117,7 @@ func (h *hop1) end(reuse bool) {
 }
 
 func (h *hop1) tunnel() (tunnelConn, []byte) {
+	h.uc.BearLong()
 	return h.uc.Conn.(tunnelConn), h.rd.Unread() // *socket.Conn or *tls.Conn
 }
 

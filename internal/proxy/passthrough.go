@@ -216,6 +216,7 @@ func (c *conn) passTo(r *route, t *target, hello *http1.Reader, e *accesslog.Ent
 }
 
 func (c *conn) carry(uc *upstream.Conn, hello *http1.Reader, e *accesslog.Entry) {
+	uc.BearLong()
 	up := uc.Socket()
 	first := hello.Unread()
 	if writeAll(up, first, c.srv.o.UpstreamSend) != nil {

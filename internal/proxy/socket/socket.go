@@ -225,6 +225,13 @@ func (c *Conn) Bear() (bearing bool) {
 	return bearing
 }
 
+// BearFor lets bytes stay unacknowledged for d, whatever the reason.
+func (c *Conn) BearFor(d time.Duration) {
+	_ = c.raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
+	})
+}
+
 // heardWithin is how long ago a host may have been heard that is believed to be
 // there. The kernel asks it 0.2, 0.6, 1.4 and 3 s after its window has closed.
 const heardWithin = 2 * time.Second

@@ -95,6 +95,15 @@ func (c *Conn) Bear() {
 	}
 }
 
+// BearLong is for a connection that from now on carries bytes between two that
+// Gatehouse does not know: nobody calls Bear, and one that reads nothing for a
+// while is as good as one that is lost, so both get a minute.
+func (c *Conn) BearLong() {
+	if c.sock != nil {
+		c.sock.BearFor(lostLongAfter)
+	}
+}
+
 // Endpoint is what the connection leads to.
 func (c *Conn) Endpoint() *Endpoint { return c.endpoint }
 

@@ -100,9 +100,10 @@ func IsLost(err error) bool {
 // hours. Ten seconds is longer than a route change, a live migration or a
 // switch that starts anew takes, and five probes may be lost in it.
 const (
-	lostAfter  = 10 * time.Second
-	probeAfter = 5 * time.Second
-	probeEvery = time.Second
+	lostAfter     = 10 * time.Second
+	lostLongAfter = time.Minute // see Conn.BearLong
+	probeAfter    = 5 * time.Second
+	probeEvery    = time.Second
 )
 
 // tcpDialer connects with TCP. TCP_NODELAY is Go's default. Keep-alive is set
