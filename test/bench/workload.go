@@ -75,11 +75,11 @@ func post(host, target string) []byte { return peer.Post(host, target, backend.B
 func upgrade(host, target string) []byte { return peer.Request(host, target, load.Upgrade) }
 
 const (
-	oneHost   = "gatehouse, 1 host"
-	someHosts = "gatehouse, 5000 hosts"
-	manyHosts = "gatehouse, 50000 hosts"
-	oneCore   = "gatehouse, 1 core"
-	allCores  = "gatehouse, all cores"
+	oneHost   = "gatehouse (1 host)"
+	someHosts = "gatehouse (5000 hosts)"
+	manyHosts = "gatehouse (50000 hosts)"
+	oneCore   = "gatehouse (1 core)"
+	allCores  = "gatehouse (all cores)"
 )
 
 // workloads are all rows.
