@@ -46,6 +46,11 @@ func run(ctx context.Context, o *options) (err error) {
 	if err := b.measure(ctx, o.workloads); err != nil {
 		return err
 	}
+	if o.idle {
+		if err := b.idle(ctx); err != nil {
+			return err
+		}
+	}
 	if err := machine.Calm(ctx, b.cpus[0], o.settings.MaxForeign, &b.patience); err != nil {
 		return err
 	}

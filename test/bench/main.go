@@ -66,7 +66,8 @@ type options struct {
 	patience       time.Duration
 	json, document string
 	repeats        int  // of rounds, without patience
-	beside         bool // half load, system calls, idle connections
+	beside         bool // half load and system calls
+	idle           bool // idle connections
 	gate           bool
 	profiles       string
 	earlier        string
@@ -75,20 +76,20 @@ type options struct {
 // sizes of a run, set before other flags are read.
 func (o *options) size(name string) (peers, works string, err error) {
 	o.settings = result.Settings{Ours: peer.Gatehouse, Rounds: 5, Length: 2 * time.Second, WarmUp: 500 * time.Millisecond, MaxForeign: 0.08}
-	o.patience, o.repeats, o.changes, o.beside, o.apply = 2*time.Minute, 2, 100, true, "files"
+	o.patience, o.repeats, o.changes, o.beside, o.idle, o.apply = 2*time.Minute, 2, 100, true, true, "files"
 	base := strings.Join([]string{peer.Nginx, peer.Gatehouse, peer.HAProxy}, ",")
 	switch name {
 	case "full":
 		return "", "", nil
 	case "quick":
 		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 200*time.Millisecond, 20
-		o.patience, o.repeats, o.beside, o.apply = 20*time.Second, 1, false, "none"
+		o.patience, o.repeats, o.beside, o.idle, o.apply = 20*time.Second, 1, false, false, "none"
 		return base, "", nil
 	case "gate":
 		o.settings.Rounds, o.settings.Length, o.settings.WarmUp = 3, time.Second, 200*time.Millisecond
 		// Others work on a machine of CI; what they take is taken from all alike.
 		o.settings.MaxForeign = 0.25
-		o.patience, o.repeats, o.beside, o.apply, o.gate = 20*time.Second, 1, false, "none", true
+		o.patience, o.repeats, o.beside, o.idle, o.apply, o.gate = 20*time.Second, 1, false, false, "none", true
 		return peer.Nginx + "," + peer.Gatehouse, strings.Join(gate, ","), nil
 	default:
 		return "", "", fmt.Errorf("-bench %q: give full, quick or gate", name)
@@ -123,7 +124,8 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.settings.WarmUp, "warm-up", o.settings.WarmUp, "before each round")
 	f.Float64Var(&o.settings.MaxForeign, "max-foreign", o.settings.MaxForeign, "share of the proxy's core that others may use before a round is dropped")
 	f.DurationVar(&o.patience, "patience", o.patience, "how long to wait in all, before rounds and by repeating those dropped, while others use the proxy's core")
-	f.BoolVar(&o.beside, "beside", o.beside, "measure at half load, system calls and idle connections too")
+	f.BoolVar(&o.beside, "beside", o.beside, "measure at half load, and system calls, too")
+	f.BoolVar(&o.idle, "idle", o.idle, "measure the memory of idle connections")
 	p := f.String("peers", peers, "peers to measure, such as nginx,gatehouse; the first is the reference; empty: all")
 	var binaries []string
 	f.Func("peer-binary", "another `gatehouse` to measure as a peer, as NAME=/path/of/binary or 'NAME=/path --flag ...'; may be repeated", func(v string) error {

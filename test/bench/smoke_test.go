@@ -69,7 +69,7 @@ func TestSmokeBeside(t *testing.T) {
 		t.Skip("builds gatehouse and runs two proxies")
 	}
 	o, err := parse([]string{"-peers", "nginx,gatehouse", "-workloads", "log", "-rounds", "1", "-length", "300ms", "-warm-up", "50ms",
-		"-max-foreign", "3", "-patience", "0", "-apply", "none"})
+		"-max-foreign", "3", "-patience", "0", "-idle=false", "-apply", "none"})
 	if err != nil {
 		t.Fatal(err)
 	}

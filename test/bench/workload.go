@@ -84,15 +84,15 @@ const (
 
 // workloads are all rows.
 var workloads = []workload{
-	{Workload: row("plain", plainGroup, "128 B", and(aims(0.85, 0.85, 0.2), peer.IngressNginx, 0.5)),
+	{Workload: row("plain", plainGroup, "HTTP/1.1, 128 B", and(aims(0.85, 0.85, 0.2), peer.IngressNginx, 0.5)),
 		also: []string{peer.IngressNginx, peer.Caddy, peer.NetHTTP}},
-	{Workload: row("log", plainGroup, "128 B, JSON access log", and(aims(0.85, 0.9, 0.2), peer.IngressNginx, 0.5)), log: true,
+	{Workload: row("log", plainGroup, "HTTP/1.1, 128 B, JSON access log", and(aims(0.85, 0.9, 0.2), peer.IngressNginx, 0.5)), log: true,
 		also: []string{peer.NginxBuffered, peer.IngressNginx, peer.Caddy}},
-	{Workload: row("browser", plainGroup, "128 B, browser's request head of 0.7 KB", aims(0.85, 0.9, 0)), ask: peer.Browse},
-	{Workload: row("post", plainGroup, "POST 2 KiB", aims(0.85, 0.85, 0)), ask: post},
+	{Workload: row("browser", plainGroup, "HTTP/1.1, 128 B, browser's request head", aims(0.85, 0.9, 0)), ask: peer.Browse},
+	{Workload: row("post", plainGroup, "HTTP/1.1, POST of 2 KiB", aims(0.85, 0.85, 0)), ask: post},
 
-	{Workload: row("64k", bulkGroup, "64 KiB", and(aims(0.6, 0.8, 0), peer.NginxTuned, 1.05)), body: 64 << 10, also: []string{peer.NginxTuned}},
-	{Workload: row("1m", bulkGroup, "1 MiB", and(aims(0.6, 0.6, 0), peer.NginxTuned, 0.75)), body: 1 << 20, also: []string{peer.NginxTuned}},
+	{Workload: row("64k", bulkGroup, "HTTP/1.1, 64 KiB", and(aims(0.6, 0.8, 0), peer.NginxTuned, 1.05)), body: 64 << 10, also: []string{peer.NginxTuned}},
+	{Workload: row("1m", bulkGroup, "HTTP/1.1, 1 MiB", and(aims(0.6, 0.6, 0), peer.NginxTuned, 0.75)), body: 1 << 20, also: []string{peer.NginxTuned}},
 
 	{Workload: row("tls", tlsGroup, "offloading, 128 B", aims(0.9, 0.85, 0.2)), mode: peer.Offloading, kind: load.TLS, also: []string{peer.Caddy}},
 	{Workload: row("tls-64k", tlsGroup, "offloading, 64 KiB", aims(0.7, 0.7, 0.2)), mode: peer.Offloading, kind: load.TLS, body: 64 << 10,
@@ -106,19 +106,19 @@ var workloads = []workload{
 		also: []string{peer.Caddy}},
 	{Workload: row("grpc", streamGroup, "gRPC, unary calls, 128 B", nil), mode: peer.Offloading, kind: load.GRPC, conns: 10, streams: 32},
 
-	{Workload: row("new", newGroup, "plain", aims(1.05, 1, 0)), kind: load.Churn},
-	{Workload: row("p256", newGroup, "TLS, P-256, 16 at a time", aims(0.9, 0.9, 0)), mode: peer.Offloading, kind: load.Full, conns: 16},
-	{Workload: row("rsa", newGroup, "TLS, RSA-2048, 16 at a time", aims(1.25, 1.25, 0)), mode: peer.Offloading, kind: load.Full, conns: 16, rsa: true},
-	{Workload: row("resumed", newGroup, "TLS, resumed, 16 at a time", aims(0.9, 0.85, 0)), mode: peer.Offloading, kind: load.Resumed, conns: 16},
+	{Workload: row("new", newGroup, "new connections, 64 at a time", aims(1.05, 1, 0)), kind: load.Churn},
+	{Workload: row("p256", newGroup, "handshakes, P-256, 16 at a time", aims(0.9, 0.9, 0)), mode: peer.Offloading, kind: load.Full, conns: 16},
+	{Workload: row("rsa", newGroup, "handshakes, RSA-2048, 16 at a time", aims(1.25, 1.25, 0)), mode: peer.Offloading, kind: load.Full, conns: 16, rsa: true},
+	{Workload: row("resumed", newGroup, "handshakes, resumed, 16 at a time", aims(0.9, 0.85, 0)), mode: peer.Offloading, kind: load.Resumed, conns: 16},
 
 	{Workload: row("hosts", hostGroup, "5,000 hosts x 2 paths", aims(0.75, 0.85, 0.03)), hosts: 5000, also: []string{peer.Caddy, peer.NetHTTP}},
-	{Workload: row("flat", hostGroup, "as hosts grow", []result.Target{within(someHosts, oneHost, 1.05), within(manyHosts, oneHost, 1.15)}),
+	{Workload: row("flat", hostGroup, "1, 5,000 and 50,000 hosts", []result.Target{within(someHosts, oneHost, 1.05), within(manyHosts, oneHost, 1.15)}),
 		sizes: []int{1, 5000, 50000}},
 
 	{Workload: row("websocket", webSocketGroup, "WebSocket, echo of 128 B", nil), kind: load.WebSocket, ask: upgrade},
 
 	// 1.8 times the throughput with two cores is 2/1.8 times the CPU for each.
-	{Workload: row("cores", coreGroup, "128 B", []result.Target{within(allCores, oneCore, 2/1.8)}), cores: true},
+	{Workload: row("cores", coreGroup, "all cores, HTTP/1.1, 128 B", []result.Target{within(allCores, oneCore, 2/1.8)}), cores: true},
 }
 
 // gate are the rows of a quick look for regressions.

@@ -14,7 +14,7 @@ import (
 // prepareCaddy builds Caddy once, in a module of its own.
 func prepareCaddy(ctx context.Context, e *Env) (*Program, error) {
 	if e.Mode == Passthrough {
-		return nil, errors.New("Caddy does not pass TLS through")
+		return nil, errors.New("does not pass TLS through")
 	}
 	path, err := build(ctx, e, "caddy")
 	if err != nil {
