@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -68,5 +71,24 @@ PASS
 	}
 	if _, err := parseApply("FAIL\n"); err == nil {
 		t.Error("figures out of nothing")
+	}
+}
+
+func TestLines(t *testing.T) {
+	r := &rounds{}
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("one\ntwo\nhalf"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.lines(t.Context(), path, 2); err != nil {
+		t.Error(err)
+	}
+	if r.lines(t.Context(), path, 1) == nil {
+		t.Error("a line too much was not seen")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if r.lines(ctx, path, 3) == nil {
+		t.Error("a missing line was not seen")
 	}
 }

@@ -73,3 +73,32 @@ func TestSchedstat(t *testing.T) {
 		t.Error("garbage accepted")
 	}
 }
+
+func TestChildren(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	p, err := Start(Spec{Name: "sh", Path: "sh", Args: []string{"-c", "sleep 60 & echo $!; wait"}, Log: filepath.Join(dir, "log"), Output: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop()
+	var pid int
+	for end := time.Now().Add(10 * time.Second); pid == 0; {
+		text, err := os.ReadFile(out)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("no output: %q, %v", text, err)
+		}
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	sleep, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sleep.Kill()
+	if got := p.PIDs(); len(got) != 2 || got[1] != pid {
+		t.Errorf("processes %v, the child is %d", got, pid)
+	}
+	if n, err := p.Memory(); err != nil || n < 1<<16 || n > 1<<28 {
+		t.Errorf("memory is %d, %v", n, err)
+	}
+}

@@ -22,7 +22,7 @@ func tlsLoad(kind Kind, addr string, body []byte) Config {
 }
 
 // server speaks TLS, with session tickets or without.
-func server(t *testing.T, body []byte, tickets bool) string {
+func server(t *testing.T, body []byte, tickets bool, protos ...string) string {
 	t.Helper()
 	set, err := cert.Make(t.TempDir(), nil, []string{"a.example"})
 	if err != nil {
@@ -38,6 +38,7 @@ func server(t *testing.T, body []byte, tickets bool) string {
 	}
 	conf := cert.Config()
 	conf.Certificates, conf.SessionTicketsDisabled = []tls.Certificate{pair}, !tickets
+	conf.NextProtos = protos
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- backend.ServeTLS(ctx, l, body, conf) }()
@@ -131,5 +132,21 @@ func TestStopsAll(t *testing.T) {
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("kind %d: %v", kind, took)
 		}
+	}
+}
+
+func TestGRPC(t *testing.T) {
+	body := backend.Body(128)
+	addr := server(t, body, true, "h2")
+	for _, kind := range []Kind{H2, GRPC} {
+		res, err := Run(t.Context(), tlsLoad(kind, addr, body), func() error { return nil })
+		if err != nil || res.Requests == 0 {
+			t.Errorf("kind %d: %+v, %v", kind, res, err)
+		}
+	}
+	// Another message than the one sent is a wrong answer.
+	c := tlsLoad(GRPC, addr, backend.Body(127))
+	if _, err := Run(t.Context(), c, func() error { return nil }); err == nil {
+		t.Error("a wrong message was not seen")
 	}
 }
