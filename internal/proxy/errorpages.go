@@ -25,13 +25,13 @@ const (
 )
 
 // compileErrorPages makes the Route on which pages are asked for.
-func (c *Compiler) compileErrorPages(r *route, p *ir.ErrorPages, backends map[ir.BackendID]ir.Backend) (*errorPages, error) {
+func (c *Compiler) compileErrorPages(r *route, p *ir.ErrorPages) (*errorPages, error) {
 	out := &errorPages{statuses: p.Statuses, route: &route{id: r.id, namespace: r.namespace, ingress: r.ingress, stats: r.stats}}
 	f := ir.Forward{
 		Targets:  []ir.Target{{Weight: 1, Backend: p.Backend}},
 		Timeouts: ir.Timeouts{Connect: r.connect, Read: r.read, Send: r.send},
 	}
-	return out, c.forward(out.route, &f, backends)
+	return out, c.forward(out.route, &f)
 }
 
 // replaces reports whether a page is asked for in place of an answer of the

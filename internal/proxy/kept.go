@@ -40,6 +40,25 @@ func (k *keptUsers) parse(content ir.Secret) (*auth.Users, error) {
 	return f.users, f.err
 }
 
+// review counts no file as asked for, until keep or parse says so.
+func (k *keptUsers) review() {
+	k.last, k.lastContent = nil, nil
+	for _, f := range k.known {
+		f.asked = false
+	}
+}
+
+// keep counts the file, if it is known, as asked for.
+func (k *keptUsers) keep(content ir.Secret) {
+	if k.last != nil && len(content) > 0 && len(content) == len(k.lastContent) && &content[0] == &k.lastContent[0] {
+		return
+	}
+	if f := k.known[sha256.Sum256(content)]; f != nil {
+		f.asked = true
+		k.last, k.lastContent = f, content
+	}
+}
+
 // retain forgets the files that were not asked for since it was last called.
 func (k *keptUsers) retain() {
 	k.last, k.lastContent = nil, nil

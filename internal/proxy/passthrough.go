@@ -97,7 +97,7 @@ func (c *conn) openTLS() (ended bool) {
 			return true
 		}
 		if name, ok := ln.names.Lookup(h.ServerName); ok && name.Passthrough != nil {
-			c.pass(ln, ln.passthrough[name.Index], h.ServerName, &from.rd)
+			c.pass(ln, ln.passthrough[name], h.ServerName, &from.rd)
 			from.rd.Release()
 			return true
 		}

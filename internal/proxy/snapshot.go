@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -26,8 +28,8 @@ type Snapshot struct {
 	listeners  map[ir.ListenerID]*listener
 	byBind     map[ir.BindID]*listener // one Listener a Bind, until Gateways share ports
 	backends   []ir.Backend
-	certs      []ir.CertificateID
-	labels     map[stats.RouteLabels]bool
+	certs      []ir.Certificate
+	turn       uint64 // of the Compiler
 }
 
 // listener is what is served on a Bind.
@@ -38,9 +40,10 @@ type listener struct {
 	port   string
 	hosts  *match.Hosts[*host]
 	names  *certs.ServerNames // nil without TLS
-	// passthrough has the routes of names that are passed through, by their
-	// index among names.
-	passthrough map[int]*route
+	// passthrough has the routes of names that are passed through.
+	passthrough map[*certs.ServerName]*route
+	// nowhere has the hosts of names under which nothing is served.
+	nowhere map[*certs.ServerName]*host
 	// secure is the TLS listener that serves, for this one without TLS, what a
 	// trusted proxy has received over TLS; nil: none.
 	secure    *listener
@@ -90,18 +93,40 @@ type target struct {
 	proxyProtocol int
 }
 
-// Compiler makes Snapshots. It keeps what outlives them, by content: parsed
-// certificates, regular expressions, users and who of them was verified. It is
-// not safe for concurrent use.
+// Compiler makes Snapshots. It keeps what outlives them: parsed certificates,
+// regular expressions, users and who of them was verified, by content; Hosts,
+// which are never written to, by their pointers; and tables of which little
+// changed. It is not safe for concurrent use.
 type Compiler struct {
 	Upstream *upstream.Manager
 	Stats    *stats.Registry
 	certs    *certs.Cache
 	auth     *auth.Cache
 	users    keptUsers
-	paths    *match.Expressions                   // of paths and rewrites
-	byID     map[ir.CertificateID]*ir.Certificate // of the Config being compiled
+	paths    *match.Expressions // of paths and rewrites
 	defaults Options
+
+	config *ir.Config // being compiled
+	turn   uint64     // one Compile
+	hosts  map[*ir.Host]*keptHost
+	passed map[*ir.Passthrough]*keptRoute
+	last   *Snapshot // what was retained last; nil: nothing
+	// labels counts the routes of hosts and passed under each of them.
+	labels map[stats.RouteLabels]int
+}
+
+// keptHost is a compiled Host.
+type keptHost struct {
+	turn uint64 // when it was last asked for
+	host *host
+	// named is host under the name that it was last asked for with.
+	named *host
+}
+
+// keptRoute is a compiled Passthrough.
+type keptRoute struct {
+	turn  uint64
+	route *route
 }
 
 // NewCompiler shares the Server's upstreams, counters and default timeouts.
@@ -110,6 +135,7 @@ func NewCompiler(o Options) *Compiler {
 	return &Compiler{
 		Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), auth: auth.NewCache(0), defaults: o,
 		users: keptUsers{known: map[[sha256.Size]byte]*userFile{}}, paths: match.NewExpressions(),
+		hosts: map[*ir.Host]*keptHost{}, passed: map[*ir.Passthrough]*keptRoute{}, labels: map[stats.RouteLabels]int{},
 	}
 }
 
@@ -118,27 +144,21 @@ func NewCompiler(o Options) *Compiler {
 // caller keeps serving the Snapshot it has. What of a Route cannot be compiled
 // closes that Route: it answers 503.
 func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error) {
+	c.turn++
 	s := &Snapshot{
 		Generation: generation,
 		binds:      cfg.Binds,
 		listeners:  make(map[ir.ListenerID]*listener, len(cfg.Listeners)),
 		byBind:     make(map[ir.BindID]*listener, len(cfg.Binds)),
 		backends:   cfg.Backends,
-		labels:     map[stats.RouteLabels]bool{},
+		certs:      cfg.Certificates,
+		turn:       c.turn,
 	}
-	c.byID = make(map[ir.CertificateID]*ir.Certificate, len(cfg.Certificates))
-	for i := range cfg.Certificates {
-		c.byID[cfg.Certificates[i].ID] = &cfg.Certificates[i]
-	}
-	defer func() { c.byID = nil }()
-	backends := make(map[ir.BackendID]ir.Backend, len(cfg.Backends))
-	for _, b := range cfg.Backends {
-		backends[b.ID] = b
-	}
-	hosts := map[*ir.Host]*host{} // a Host shared by HTTP and HTTPS is compiled once
+	c.config = cfg
+	defer func() { c.config = nil }()
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
-		cl, err := c.listener(l, cfg, backends, hosts)
+		cl, err := c.listener(l)
 		if err != nil {
 			return nil, err
 		}
@@ -157,51 +177,24 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 			}
 		}
 	}
-	for _, h := range hosts {
-		for i := range h.routes {
-			s.labels[h.routes[i].stats.Labels()] = true
-		}
-	}
-	for _, l := range s.listeners {
-		for _, r := range l.passthrough {
-			s.labels[r.stats.Labels()] = true
-		}
-	}
-	for i := range cfg.Certificates {
-		s.certs = append(s.certs, cfg.Certificates[i].ID)
-	}
 	return s, nil
 }
 
-// Retain forgets what only older Snapshots needed. Call it after the swap.
-func (c *Compiler) Retain(s *Snapshot) {
-	c.Upstream.Retain(s.backends)
-	c.certs.Retain(s.certs...)
-	c.users.retain()
-	c.paths.Retain()
-	c.Stats.Retain(func(l stats.RouteLabels) bool { return s.labels[l] })
-}
-
-func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.BackendID]ir.Backend, memo map[*ir.Host]*host) (*listener, error) {
+func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
 	out := &listener{
 		id: l.ID, scheme: "http", port: strconv.Itoa(int(l.Port)),
 		unmatched: c.Stats.Route(stats.RouteLabels{}),
 	}
-	var entries []match.HostEntry[*host]
+	before := &listener{}
+	if c.last != nil && c.last.listeners[l.ID] != nil {
+		before = c.last.listeners[l.ID]
+	}
+	entries := make([]match.HostEntry[*host], 0, len(l.Hosts)+2*len(l.ServerNames))
 	add := func(hs []*ir.Host, name *certs.ServerName) error {
 		for _, h := range hs {
-			ch := memo[h]
-			if ch == nil {
-				var err error
-				if ch, err = c.host(h, backends); err != nil {
-					return err
-				}
-				memo[h] = ch
-			}
-			if name != nil {
-				named := *ch
-				named.name = name
-				ch = &named
+			ch, err := c.hostUnder(h, name)
+			if err != nil {
+				return err
 			}
 			entries = append(entries, match.HostEntry[*host]{Pattern: h.Pattern, Value: ch})
 		}
@@ -209,23 +202,30 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 	}
 	if l.Protocol == ir.ProtocolHTTPS {
 		out.tls, out.scheme = true, "https"
-		out.names = certs.NewServerNames(l.ServerNames, cfg.Certificates, c.certs)
+		out.names = certs.NewServerNames(l.ServerNames, c.config.Certificates, c.certs, before.names)
 		for i, n := range l.ServerNames {
 			name := out.names.At(i)
 			if n.Passthrough != nil {
-				r := &route{id: ir.RouteID("tls/" + n.Pattern.String()), namespace: n.Passthrough.Origin.Namespace, ingress: n.Passthrough.Origin.Name}
-				if err := c.forward(r, &n.Passthrough.Forward, backends); err != nil {
-					return nil, fmt.Errorf("cannot compile passthrough of %s: %w", n.Pattern, err)
+				r, err := c.passthrough(&n)
+				if err != nil {
+					return nil, err
 				}
-				r.stats = c.Stats.Route(stats.RouteLabels{Namespace: r.namespace, Ingress: r.ingress, Service: r.service})
 				if out.passthrough == nil {
-					out.passthrough = map[int]*route{}
+					out.passthrough = map[*certs.ServerName]*route{}
 				}
-				out.passthrough[i] = r
+				out.passthrough[name] = r
 			}
 			if n.Terminate == nil {
 				// No connection may ask for it under another name: 421.
-				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: &host{name: name}})
+				h := before.nowhere[name]
+				if h == nil {
+					h = &host{name: name}
+				}
+				if out.nowhere == nil {
+					out.nowhere = map[*certs.ServerName]*host{}
+				}
+				out.nowhere[name] = h
+				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: h})
 				continue
 			}
 			if err := add(n.Terminate.Hosts, name); err != nil {
@@ -235,24 +235,61 @@ func (c *Compiler) listener(l *ir.Listener, cfg *ir.Config, backends map[ir.Back
 	} else if err := add(l.Hosts, nil); err != nil {
 		return nil, err
 	}
-	seen := make(map[ir.HostPattern]bool, len(entries))
-	for _, e := range entries {
-		if seen[e.Pattern] {
-			return nil, fmt.Errorf("cannot compile listener %s: two hosts %s", l.ID, e.Pattern)
-		}
-		seen[e.Pattern] = true
+	var err error
+	if out.hosts, err = match.HostsAfter(before.hosts, entries); err != nil {
+		return nil, fmt.Errorf("cannot compile listener %s: two hosts: %w", l.ID, err)
 	}
-	out.hosts = match.NewHosts(entries)
 	return out, nil
 }
 
-func (c *Compiler) host(h *ir.Host, backends map[ir.BackendID]ir.Backend) (*host, error) {
+// passthrough gives the route of a name that is passed through.
+func (c *Compiler) passthrough(n *ir.ServerName) (*route, error) {
+	p := n.Passthrough
+	if kept := c.passed[p]; kept != nil {
+		kept.turn = c.turn
+		return kept.route, nil
+	}
+	r := &route{id: ir.RouteID("tls/" + n.Pattern.String()), namespace: p.Origin.Namespace, ingress: p.Origin.Name}
+	if err := c.forward(r, &p.Forward); err != nil {
+		return nil, fmt.Errorf("cannot compile passthrough of %s: %w", n.Pattern, err)
+	}
+	r.stats = c.Stats.Route(stats.RouteLabels{Namespace: r.namespace, Ingress: r.ingress, Service: r.service})
+	c.count([]route{*r})
+	c.passed[p] = &keptRoute{turn: c.turn, route: r}
+	return r, nil
+}
+
+// hostUnder gives the Host as it is served under a name; nil: without TLS.
+func (c *Compiler) hostUnder(h *ir.Host, name *certs.ServerName) (*host, error) {
+	kept := c.hosts[h]
+	if kept == nil {
+		made, err := c.host(h)
+		if err != nil {
+			return nil, err
+		}
+		c.count(made.routes)
+		kept = &keptHost{host: made}
+		c.hosts[h] = kept
+	}
+	kept.turn = c.turn
+	if name == nil {
+		return kept.host, nil
+	}
+	if kept.named == nil || kept.named.name != name {
+		named := *kept.host
+		named.name = name
+		kept.named = &named
+	}
+	return kept.named, nil
+}
+
+func (c *Compiler) host(h *ir.Host) (*host, error) {
 	matches := make([]ir.Match, len(h.Routes))
 	out := &host{routes: make([]route, len(h.Routes))}
 	for i := range h.Routes {
 		r := &h.Routes[i]
 		matches[i] = r.Match
-		if err := c.route(&out.routes[i], r, backends); err != nil {
+		if err := c.route(&out.routes[i], r); err != nil {
 			return nil, err
 		}
 	}
@@ -263,7 +300,7 @@ func (c *Compiler) host(h *ir.Host, backends map[ir.BackendID]ir.Backend) (*host
 	return out, nil
 }
 
-func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.Backend) error {
+func (c *Compiler) route(out *route, r *ir.Route) error {
 	out.id, out.namespace = r.ID, r.Origin.Namespace
 	if r.Origin.Kind == "Ingress" {
 		out.ingress = r.Origin.Name
@@ -277,13 +314,13 @@ func (c *Compiler) route(out *route, r *ir.Route, backends map[ir.BackendID]ir.B
 		}
 	}
 	if f := r.Action.Forward; f != nil {
-		if err := c.forward(out, f, backends); err != nil {
+		if err := c.forward(out, f); err != nil {
 			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
 		}
 	}
 	if p := r.Filters.Errors; p != nil && r.Action.Forward != nil {
 		var err error
-		if out.errors, err = c.compileErrorPages(out, p, backends); err != nil {
+		if out.errors, err = c.compileErrorPages(out, p); err != nil {
 			return fmt.Errorf("cannot compile route %s: %w", r.ID, err)
 		}
 	}
@@ -296,7 +333,7 @@ func (r *route) close() {
 	r.respond = &ir.Respond{Status: http.StatusServiceUnavailable, Reason: ir.ReasonAnnotationInvalid}
 }
 
-func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]ir.Backend) error {
+func (c *Compiler) forward(out *route, f *ir.Forward) error {
 	or := func(d, fallback time.Duration) time.Duration {
 		if d == 0 {
 			return fallback
@@ -314,7 +351,7 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 	for _, t := range f.Targets {
 		ct := target{weight: uint64(t.Weight), respond: t.Respond}
 		if t.Respond == nil {
-			if err := c.backend(&ct, t.Backend, backends); err != nil {
+			if err := c.backend(&ct, t.Backend); err != nil {
 				return err
 			}
 			if out.service == "" {
@@ -326,17 +363,21 @@ func (c *Compiler) forward(out *route, f *ir.Forward, backends map[ir.BackendID]
 	}
 	if f.Fallback != "" {
 		out.fallback = &target{}
-		return c.backend(out.fallback, f.Fallback, backends)
+		return c.backend(out.fallback, f.Fallback)
 	}
 	return nil
 }
 
 // backend makes t lead to a Backend of the Config.
-func (c *Compiler) backend(t *target, id ir.BackendID, backends map[ir.BackendID]ir.Backend) error {
-	b, ok := backends[id]
-	if !ok {
+func (c *Compiler) backend(t *target, id ir.BackendID) error {
+	i, ok := slices.BinarySearchFunc(c.config.Backends, id, func(b ir.Backend, id ir.BackendID) int { return cmp.Compare(b.ID, id) })
+	if !ok { // unless they are not sorted
+		i = slices.IndexFunc(c.config.Backends, func(b ir.Backend) bool { return b.ID == id })
+	}
+	if i < 0 {
 		return fmt.Errorf("backend %s is not in the Config", id)
 	}
+	b := c.config.Backends[i]
 	t.service, t.port, t.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
 	t.http2, t.secure = b.Protocol == ir.BackendHTTP2, b.TLS != nil
 	t.either = b.Protocol == ir.BackendHTTP && b.TLS != nil && allowsHTTP2(b.TLS)
@@ -352,7 +393,7 @@ func (c *Compiler) upstream(b ir.Backend) *upstream.Backend {
 	return c.Upstream.SecureBackend(b, func() (*tls.Config, error) {
 		var shown *ir.Certificate
 		if b.TLS.Certificate != "" {
-			if shown = c.byID[b.TLS.Certificate]; shown == nil {
+			if shown = certs.Find(c.config.Certificates, b.TLS.Certificate); shown == nil {
 				return nil, fmt.Errorf("certificate %s is not in the Config", b.TLS.Certificate)
 			}
 		}

@@ -24,6 +24,7 @@ type Endpoints struct {
 	Verdicts []verdict.Verdict
 
 	memo []*builtService // parallel to State.Services
+	view *view.View
 }
 
 // builtService is a Service with what it was built from.
@@ -46,25 +47,33 @@ type builtService struct {
 // port of their Backend, whether it stands in Ports or not.
 func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
 	var old []*builtService
+	sameEndpoints := false
 	if prev != nil {
 		old = prev.memo
+		sameEndpoints = v.SameEndpoints(prev.view)
 	}
 	out := &Endpoints{
 		State: &service.State{Services: make([]*service.Service, len(v.Services))},
 		memo:  make([]*builtService, len(v.Services)),
+		view:  v,
 	}
 	same := prev != nil && len(old) == len(v.Services)
 	next := 0 // both lists are sorted: walk them together
 	for i, svc := range v.Services {
-		es := v.EndpointSlices(svc.Namespace, svc.Name)
 		for next < len(old) && old[next].service != svc && old[next].before(svc) {
 			next++
 		}
-		if next < len(old) && old[next].service == svc && sameSlices(old[next].slices, es) {
+		known := next < len(old) && old[next].service == svc
+		if known && sameEndpoints {
+			out.memo[i] = old[next]
+		} else if es := v.EndpointSlices(svc.Namespace, svc.Name); known && sameSlices(old[next].slices, es) {
 			out.memo[i] = old[next]
 		} else {
 			out.memo[i] = buildService(svc, es, o.Addresses)
 			same = false
+		}
+		if known {
+			next++
 		}
 		out.State.Services[i] = out.memo[i].built
 		out.Verdicts = append(out.Verdicts, out.memo[i].verdicts...)

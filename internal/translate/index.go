@@ -69,6 +69,7 @@ type ruled struct {
 type host struct {
 	*ir.Host
 	backends []*candidate.Backend
+	uses     []*use[ir.BackendID, *candidate.Backend] // parallel; nil: not known
 }
 
 func newIndex() *index {

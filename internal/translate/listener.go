@@ -161,9 +161,7 @@ func (a *assembler) makeServerName(n *node) *ir.ServerName {
 
 // serve counts what a Host uses.
 func (a *assembler) serve(h *host) *ir.Host {
-	for _, b := range h.backends {
-		a.uses.backend(b)
-	}
+	a.uses.host(h)
 	return h.Host
 }
 

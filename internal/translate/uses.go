@@ -39,6 +39,17 @@ func (u *uses) begin() {
 
 func (u *uses) backend(b *candidate.Backend) { u.backends.use(b.ID, b) }
 
+// host counts what a Host sends to. It remembers where that stands in the list.
+func (u *uses) host(h *host) {
+	for i, b := range h.backends {
+		if x := h.uses[i]; x != nil && !x.swept {
+			u.backends.again(x, b)
+		} else {
+			h.uses[i] = u.backends.use(b.ID, b)
+		}
+	}
+}
+
 // certificate makes a certificate part of the Config. Equal content may come
 // from several Secrets: the first is named.
 func (u *uses) certificate(c *resolve.Certificate) { u.certificates.use(c.ID, c) }
@@ -65,7 +76,7 @@ func (u *uses) end() ([]ir.Backend, []ir.Certificate) {
 }
 
 // used is a sorted list of what was used in this turn.
-type used[K cmp.Ordered, V any] struct {
+type used[K cmp.Ordered, V comparable] struct {
 	first func(a, b V) bool // which of two under the same key is named
 	same  func(a, b V) bool // whether they come to the same in the list
 	turn  uint64
@@ -75,7 +86,8 @@ type used[K cmp.Ordered, V any] struct {
 	count int          // used in this turn
 }
 
-type use[K cmp.Ordered, V any] struct {
+type use[K cmp.Ordered, V comparable] struct {
+	swept   bool // not in byKey any more
 	key     K
 	value   V
 	listed  V    // as it stands in the list
@@ -91,15 +103,20 @@ func (u *used[K, V]) begin() {
 	}
 }
 
-func (u *used[K, V]) use(key K, v V) {
+func (u *used[K, V]) use(key K, v V) *use[K, V] {
 	x := u.byKey[key]
-	switch {
-	case x == nil:
+	if x == nil {
 		x = &use[K, V]{key: key}
 		u.byKey[key] = x
 		u.fresh = append(u.fresh, x)
-	case x.turn == u.turn:
-		if u.first(v, x.value) {
+	}
+	u.again(x, v)
+	return x
+}
+
+func (u *used[K, V]) again(x *use[K, V], v V) {
+	if x.turn == u.turn {
+		if x.value != v && u.first(v, x.value) {
 			x.value = v
 		}
 		return
@@ -114,6 +131,7 @@ func (u *used[K, V]) end() (changed bool) {
 		u.list = slices.DeleteFunc(u.list, func(x *use[K, V]) bool {
 			if x.turn != u.turn {
 				delete(u.byKey, x.key)
+				x.swept = true
 			}
 			return x.turn != u.turn
 		})
@@ -122,7 +140,7 @@ func (u *used[K, V]) end() (changed bool) {
 		u.list, u.fresh = mergeSorted(u.list, u.fresh, compare), nil
 	}
 	for _, x := range u.list {
-		if !x.isThere || !u.same(x.listed, x.value) {
+		if !x.isThere || x.listed != x.value && !u.same(x.listed, x.value) {
 			x.listed, x.isThere, changed = x.value, true, true
 		}
 	}
@@ -156,6 +174,7 @@ func newHost(h *ir.Host, of *mergedHost) *host {
 			}
 		}
 	}
+	out.uses = make([]*use[ir.BackendID, *candidate.Backend], len(out.backends))
 	return out
 }
 

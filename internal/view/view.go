@@ -62,6 +62,10 @@ func (v *View) EndpointSlices(namespace, service string) []*discoveryv1.Endpoint
 	return v.slices[shardOf(k)][k]
 }
 
+// SameEndpoints reports whether no EndpointSlice differs between two Views of a
+// Store. It may say no although none does.
+func (v *View) SameEndpoints(o *View) bool { return v.slices == o.slices }
+
 func find[T metav1.Object](all []T, namespace, name string) T {
 	i, ok := slices.BinarySearchFunc(all, [2]string{namespace, name}, func(o T, k [2]string) int {
 		return cmp.Or(cmp.Compare(o.GetNamespace(), k[0]), cmp.Compare(o.GetName(), k[1]))

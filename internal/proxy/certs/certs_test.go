@@ -11,6 +11,8 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,7 +80,10 @@ func (n *names) refuse(host string) *names {
 	return n
 }
 
-func (n *names) compile(cache *Cache) *ServerNames { return NewServerNames(n.list, n.certs, cache) }
+func (n *names) compile(cache *Cache) *ServerNames {
+	slices.SortFunc(n.certs, func(a, b ir.Certificate) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return NewServerNames(n.list, n.certs, cache, nil)
+}
 
 // front is a TLS listener on loopback that greets after each handshake.
 type front struct {

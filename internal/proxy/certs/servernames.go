@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
@@ -19,8 +20,6 @@ type ServerName struct {
 	Terminate   *ir.Terminate
 	Passthrough *ir.Passthrough
 	Refuse      *ir.Refuse
-	// Index is the place among the names given to NewServerNames.
-	Index int
 	// HSTS is the field line of answers under this name, or empty.
 	HSTS string
 
@@ -57,40 +56,71 @@ func (n *ServerName) authID() string {
 type ServerNames struct {
 	hosts *match.Hosts[*ServerName]
 	names []*ServerName
+	of    []ir.ServerName // parallel to names
 }
 
-// NewServerNames compiles the names of a listener. certificates holds those
-// that the names refer to, and may hold more; what is parsed comes from, and
-// goes to, the cache. It panics when a name refers to an unknown certificate
-// or has not exactly one of Terminate and Refuse, or when two names have the
-// same pattern.
-func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache *Cache) *ServerNames {
-	byID := make(map[ir.CertificateID]*ir.Certificate, len(certificates))
-	for i := range certificates {
-		byID[certificates[i].ID] = &certificates[i]
-	}
+// NewServerNames compiles the names of a listener, which are sorted by pattern.
+// certificates holds those that the names refer to, and may hold more; what is
+// parsed comes from, and goes to, the cache. A name that is the same as in the
+// table before (nil: none), but for its hosts, is the same ServerName. It panics
+// when a name refers to an unknown certificate or has not exactly one of
+// Terminate, Passthrough and Refuse, or when two names have the same pattern.
+func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache *Cache, before *ServerNames) *ServerNames {
+	all := &ServerNames{names: make([]*ServerName, len(names)), of: names}
 	entries := make([]match.HostEntry[*ServerName], len(names))
-	for i, n := range names {
-		if !wellFormed(n) {
-			panic(fmt.Sprintf("BUG: certs.NewServerNames: %s is not exactly one of terminated, passed through and refused", n.Pattern))
-		}
-		s := &ServerName{Pattern: n.Pattern, Terminate: n.Terminate, Passthrough: n.Passthrough, Refuse: n.Refuse, Index: i}
-		if n.Terminate != nil {
-			if n.Terminate.ClientAuth != nil {
-				s.clients = &clientAuth{source: n.Terminate.ClientAuth}
-			}
-			if n.Terminate.HSTS != "" {
-				s.HSTS = "Strict-Transport-Security: " + n.Terminate.HSTS + "\r\n"
-			}
-			s.bind(n.Terminate.Certificates, byID, cache)
-		}
-		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: s}
+	var table *match.Hosts[*ServerName]
+	old, oldOf := []*ServerName(nil), []ir.ServerName(nil)
+	if before != nil {
+		table, old, oldOf = before.hosts, before.names, before.of
 	}
-	all := &ServerNames{hosts: match.NewHosts(entries)}
-	for i := range entries {
-		all.names = append(all.names, entries[i].Value)
+	for i, n := range names {
+		for len(old) > 0 && old[0].Pattern != n.Pattern && old[0].Pattern.Compare(n.Pattern) < 0 {
+			old, oldOf = old[1:], oldOf[1:]
+		}
+		if len(old) > 0 && sameName(oldOf[0], n) {
+			all.names[i] = old[0]
+			old, oldOf = old[1:], oldOf[1:]
+		} else {
+			all.names[i] = newServerName(n, certificates, cache)
+		}
+		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: all.names[i]}
+	}
+	var err error
+	if all.hosts, err = match.HostsAfter(table, entries); err != nil {
+		panic("BUG: certs.NewServerNames: " + err.Error())
 	}
 	return all
+}
+
+// sameName reports whether two names differ in nothing but their hosts. What
+// Terminates point to is never written to.
+func sameName(a, b ir.ServerName) bool {
+	if a.Pattern != b.Pattern || a.Passthrough != b.Passthrough || a.Refuse != b.Refuse {
+		return false
+	}
+	x, y := a.Terminate, b.Terminate
+	return x == y || x != nil && y != nil && x.ClientAuth == y.ClientAuth && x.HSTS == y.HSTS &&
+		slices.Equal(x.Certificates, y.Certificates) && slices.Equal(x.CipherSuites, y.CipherSuites)
+}
+
+func newServerName(n ir.ServerName, certificates []ir.Certificate, cache *Cache) *ServerName {
+	if !wellFormed(n) {
+		panic(fmt.Sprintf("BUG: certs.NewServerNames: %s is not exactly one of terminated, passed through and refused", n.Pattern))
+	}
+	s := &ServerName{Pattern: n.Pattern, Passthrough: n.Passthrough, Refuse: n.Refuse}
+	if n.Terminate != nil {
+		settings := *n.Terminate
+		settings.Hosts = nil // which change more often, and are not needed here
+		s.Terminate = &settings
+		if n.Terminate.ClientAuth != nil {
+			s.clients = &clientAuth{source: n.Terminate.ClientAuth}
+		}
+		if n.Terminate.HSTS != "" {
+			s.HSTS = "Strict-Transport-Security: " + n.Terminate.HSTS + "\r\n"
+		}
+		s.bind(certificates, cache)
+	}
+	return s
 }
 
 // At is the name at a place among those given to NewServerNames.
@@ -110,11 +140,11 @@ func wellFormed(n ir.ServerName) bool {
 	return set == 1 && (n.Terminate == nil || len(n.Terminate.Certificates) > 0)
 }
 
-func (n *ServerName) bind(ids []ir.CertificateID, byID map[ir.CertificateID]*ir.Certificate, cache *Cache) {
+func (n *ServerName) bind(certificates []ir.Certificate, cache *Cache) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q", n.Pattern.Kind, n.Pattern.Name)
-	for _, id := range ids {
-		c := byID[id]
+	for _, id := range n.Terminate.Certificates {
+		c := Find(certificates, id)
 		if c == nil {
 			panic(fmt.Sprintf("BUG: certs.NewServerNames: %s refers to the unknown certificate %s", n.Pattern, id))
 		}
@@ -123,6 +153,15 @@ func (n *ServerName) bind(ids []ir.CertificateID, byID map[ir.CertificateID]*ir.
 	}
 	fmt.Fprintf(h, " auth %q suites %v", n.authID(), n.Terminate.CipherSuites)
 	copy(n.session[:], h.Sum(nil))
+}
+
+// Find gives the certificate with the ID, or nil. They are sorted by ID.
+func Find(certificates []ir.Certificate, id ir.CertificateID) *ir.Certificate {
+	i, ok := slices.BinarySearchFunc(certificates, id, func(c ir.Certificate, id ir.CertificateID) int { return cmp.Compare(c.ID, id) })
+	if !ok {
+		return nil
+	}
+	return &certificates[i]
 }
 
 // Lookup selects by the server name as the client sent it; empty when it sent

@@ -17,7 +17,7 @@ func TestLookup(t *testing.T) {
 	f := func(sni string, want int) {
 		t.Helper()
 		n, ok := s.Lookup(sni)
-		if !ok || n.Index != want {
+		if !ok || n != s.At(want) {
 			t.Errorf("Lookup(%q) = %v, %v; want %d", sni, n, ok, want)
 		}
 	}

@@ -27,6 +27,20 @@ func (e *Expressions) Retain() {
 	}
 }
 
+// Review counts no expression as asked for, until Keep says so.
+func (e *Expressions) Review() {
+	for _, x := range e.known {
+		x.asked = false
+	}
+}
+
+// Keep counts the expression, if it is known, as asked for.
+func (e *Expressions) Keep(text string) {
+	if x := e.known[text]; x != nil {
+		x.asked = true
+	}
+}
+
 // Compile gives the expression of users as it is used on paths: RE2, without
 // regard to case, from the beginning of the canonical path.
 func (e *Expressions) Compile(text string) (*regexp.Regexp, error) {

@@ -2,40 +2,183 @@ package match
 
 import (
 	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // HostEntry is a host pattern with what it selects.
-type HostEntry[T any] struct {
+type HostEntry[T comparable] struct {
 	Pattern ir.HostPattern
 	Value   T
 }
 
 // Hosts selects by host name: for the Host of a request and for the server
 // name of a TLS handshake alike. It is immutable.
-type Hosts[T any] struct {
-	exact    map[string]HostEntry[T]
+type Hosts[T comparable] struct {
+	entries []HostEntry[T] // as they were given
+	// exact is in as many parts as there are, a power of two: so that a table
+	// that differs in one host from the one before copies little.
+	exact    []map[string]HostEntry[T]
+	seed     maphash.Seed
 	wildcard map[string]wildcards[T] // by Name, without the "*."
 	longest  int                     // of the keys of wildcard, in bytes
 	fallback *HostEntry[T]
 }
 
 // wildcards are the entries of one wildcard Name.
-type wildcards[T any] struct {
+type wildcards[T comparable] struct {
 	oneLabel, suffix *HostEntry[T]
 }
 
+// perPart is how many exact hosts a part has, at most, when a table is made.
+const perPart = 32
+
 // NewHosts compiles the entries, whose order does not matter. It panics when
 // two have the same pattern, or when one has an unknown kind.
-func NewHosts[T any](entries []HostEntry[T]) *Hosts[T] {
-	h := &Hosts[T]{exact: map[string]HostEntry[T]{}, wildcard: map[string]wildcards[T]{}}
-	for _, e := range entries {
-		if !h.add(e) {
-			panic(fmt.Sprintf("BUG: match.NewHosts: duplicate or unknown pattern %s %q", e.Pattern.Kind, e.Pattern))
-		}
+func NewHosts[T comparable](entries []HostEntry[T]) *Hosts[T] {
+	h, err := HostsAfter(nil, entries)
+	if err != nil {
+		panic("BUG: match.NewHosts: " + err.Error())
 	}
 	return h
+}
+
+// HostsAfter gives what NewHosts gives, or an error instead of a panic. It
+// shares with the table before (nil: none) what is the same: the cost of a few
+// differences is small as long as the order stays.
+func HostsAfter[T comparable](before *Hosts[T], entries []HostEntry[T]) (*Hosts[T], error) {
+	if before != nil && len(entries) <= 2*perPart*len(before.exact) {
+		if gone, come, ok := differences(before.entries, entries); ok {
+			return before.edit(entries, gone, come)
+		}
+	}
+	parts := 1
+	for parts*perPart < len(entries) {
+		parts *= 2
+	}
+	h := &Hosts[T]{
+		entries: entries, exact: make([]map[string]HostEntry[T], parts), seed: maphash.MakeSeed(), wildcard: map[string]wildcards[T]{},
+	}
+	for i := range h.exact {
+		h.exact[i] = map[string]HostEntry[T]{}
+	}
+	for _, e := range entries {
+		if !h.add(e) {
+			return nil, duplicate(e)
+		}
+	}
+	return h, nil
+}
+
+func duplicate[T comparable](e HostEntry[T]) error {
+	return fmt.Errorf("duplicate or unknown pattern %s %q", e.Pattern.Kind, e.Pattern)
+}
+
+// differences gives the entries of one list that the other lacks. Not ok: there
+// are many.
+func differences[T comparable](before, after []HostEntry[T]) (gone, come []HostEntry[T], ok bool) {
+	const far = 64
+	for len(before) > 0 || len(after) > 0 {
+		if len(before) > 0 && len(after) > 0 && before[0] == after[0] {
+			before, after = before[1:], after[1:]
+			continue
+		}
+		// Find where both go on alike, with as little as possible left out.
+		x, y, found := 0, 0, false
+		for d := 1; d <= far && !found; d++ {
+			for x = 0; x <= d && !found; x++ {
+				y = d - x
+				switch {
+				case x > len(before) || y > len(after):
+				case x == len(before) && y == len(after):
+					found = true
+				case x < len(before) && y < len(after):
+					found = before[x] == after[y]
+				}
+			}
+		}
+		if !found || len(gone)+len(come) > len(before)/8+far {
+			return nil, nil, false
+		}
+		x--
+		gone, come = append(gone, before[:x]...), append(come, after[:y]...)
+		before, after = before[x:], after[y:]
+	}
+	return gone, come, true
+}
+
+// edit gives a table without some entries and with others.
+func (h *Hosts[T]) edit(entries, gone, come []HostEntry[T]) (*Hosts[T], error) {
+	if len(gone) == 0 && len(come) == 0 {
+		return h, nil
+	}
+	next := *h
+	next.entries, next.exact = entries, slices.Clone(h.exact)
+	copied := map[int]bool{}
+	wildcard := false
+	for _, list := range [2][]HostEntry[T]{gone, come} {
+		for _, e := range list {
+			if e.Pattern.Kind != ir.HostExact {
+				wildcard = wildcard || e.Pattern.Kind != ir.HostAny
+				continue
+			}
+			if i := h.part(e.Pattern.Name); !copied[i] {
+				copied[i] = true
+				next.exact[i] = maps.Clone(h.exact[i])
+			}
+		}
+	}
+	if wildcard {
+		next.wildcard = maps.Clone(h.wildcard)
+	}
+	for _, e := range gone {
+		next.drop(e.Pattern)
+	}
+	for _, e := range come {
+		if !next.add(e) {
+			return nil, duplicate(e)
+		}
+	}
+	return &next, nil
+}
+
+func (h *Hosts[T]) drop(p ir.HostPattern) {
+	switch p.Kind {
+	case ir.HostExact:
+		delete(h.exact[h.part(p.Name)], p.Name)
+		return
+	case ir.HostAny:
+		h.fallback = nil
+		return
+	}
+	w := h.wildcard[p.Name]
+	if p.Kind == ir.HostOneLabel {
+		w.oneLabel = nil
+	} else {
+		w.suffix = nil
+	}
+	if h.wildcard[p.Name] = w; w == (wildcards[T]{}) {
+		delete(h.wildcard, p.Name)
+	}
+}
+
+// part says where an exact name belongs.
+func (h *Hosts[T]) part(name string) int {
+	if len(h.exact) == 1 {
+		return 0
+	}
+	return int(maphash.String(h.seed, name) & uint64(len(h.exact)-1))
+}
+
+// partOf is part for bytes.
+func (h *Hosts[T]) partOf(name []byte) int {
+	if len(h.exact) == 1 {
+		return 0
+	}
+	return int(maphash.Bytes(h.seed, name) & uint64(len(h.exact)-1))
 }
 
 func (h *Hosts[T]) add(e HostEntry[T]) bool {
@@ -43,10 +186,11 @@ func (h *Hosts[T]) add(e HostEntry[T]) bool {
 	w := h.wildcard[name]
 	switch e.Pattern.Kind {
 	case ir.HostExact:
-		if _, dup := h.exact[name]; dup {
+		exact := h.exact[h.part(name)]
+		if _, dup := exact[name]; dup {
 			return false
 		}
-		h.exact[name] = e
+		exact[name] = e
 		return true
 	case ir.HostAny:
 		if h.fallback != nil {
@@ -77,16 +221,16 @@ func (h *Hosts[T]) add(e HostEntry[T]) bool {
 // with the longest Name (HostOneLabel before HostSuffix of the same Name), then
 // HostAny. A selected entry is final: nothing falls through to another.
 func (h *Hosts[T]) Lookup(host []byte) (v T, pattern ir.HostPattern, ok bool) {
-	return lookupHost(h, host)
+	return lookupHost(h, h.exact[h.partOf(host)], host)
 }
 
 // LookupString is Lookup for a string.
 func (h *Hosts[T]) LookupString(host string) (v T, pattern ir.HostPattern, ok bool) {
-	return lookupHost(h, host)
+	return lookupHost(h, h.exact[h.part(host)], host)
 }
 
-func lookupHost[T any, S string | []byte](h *Hosts[T], host S) (v T, pattern ir.HostPattern, ok bool) {
-	if e, found := h.exact[string(host)]; found {
+func lookupHost[T comparable, S string | []byte](h *Hosts[T], exact map[string]HostEntry[T], host S) (v T, pattern ir.HostPattern, ok bool) {
+	if e, found := exact[string(host)]; found {
 		return e.Value, e.Pattern, true
 	}
 	if e := findWildcard(h, host); e != nil {
@@ -99,7 +243,7 @@ func lookupHost[T any, S string | []byte](h *Hosts[T], host S) (v T, pattern ir.
 }
 
 // findWildcard tries the parts behind each dot, the longest first.
-func findWildcard[T any, S string | []byte](h *Hosts[T], host S) *HostEntry[T] {
+func findWildcard[T comparable, S string | []byte](h *Hosts[T], host S) *HostEntry[T] {
 	if len(h.wildcard) == 0 {
 		return nil
 	}

@@ -2,6 +2,8 @@ package match
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,4 +195,77 @@ func BenchmarkHostsLookup(b *testing.B) {
 			})
 		}
 	}
+}
+
+// TestHostsAfter: a table made from the one before says what one made anew says,
+// and the one before still says the same.
+func TestHostsAfter(t *testing.T) {
+	for seed := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		all := []ir.HostPattern{ir.AnyHost}
+		for i := range 300 {
+			all = append(all, pattern([]string{"a-%d.com", "*.w-%d.com", "**.w-%d.com", "x.w-%d.com"}[i%4]))
+			all[i+1].Name = fmt.Sprintf(all[i+1].Name, i/4)
+		}
+		there := map[int]int{} // values by place in all
+		for i := range all {
+			if r.IntN(2) == 0 {
+				there[i] = r.Int()
+			}
+		}
+		var table *Hosts[int]
+		for range 30 {
+			for range r.IntN(4) {
+				if i := r.IntN(len(all)); r.IntN(3) == 0 {
+					delete(there, i)
+				} else {
+					there[i] = r.Int()
+				}
+			}
+			var entries []HostEntry[int]
+			for i, p := range all {
+				if v, ok := there[i]; ok {
+					entries = append(entries, HostEntry[int]{p, v})
+				}
+			}
+			before, fresh := table, NewHosts(entries)
+			var was []int
+			for _, p := range all {
+				v, _, _ := lookUp(before, p)
+				was = append(was, v)
+			}
+			var err error
+			if table, err = HostsAfter(before, entries); err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range all {
+				v, got, ok := lookUp(table, p)
+				want, wantPattern, wantOK := lookUp(fresh, p)
+				if v != want || got != wantPattern || ok != wantOK {
+					t.Fatalf("seed %d: %s selects %v %v, want %v %v", seed, p, v, got, want, wantPattern)
+				}
+				if v, _, _ := lookUp(before, p); v != was[i] {
+					t.Fatalf("seed %d: the table before changed for %s", seed, p)
+				}
+			}
+			if len(entries) > 1 {
+				if _, err := HostsAfter(table, append(slices.Clone(entries), entries[0])); err == nil {
+					t.Fatal("a duplicate is taken")
+				}
+			}
+		}
+	}
+}
+
+func lookUp(h *Hosts[int], p ir.HostPattern) (int, ir.HostPattern, bool) {
+	if h == nil {
+		return 0, ir.HostPattern{}, false
+	}
+	switch p.Kind {
+	case ir.HostOneLabel:
+		return h.LookupString("q." + p.Name)
+	case ir.HostSuffix:
+		return h.Lookup([]byte("q.q." + p.Name))
+	}
+	return h.Lookup([]byte(p.Name))
 }

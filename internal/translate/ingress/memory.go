@@ -102,10 +102,14 @@ func (m *Memory) Lower(v *view.View, o Options) ([]*Lowered, []verdict.Verdict) 
 		for len(old) > 0 && old[0].ingress != ing && compareNames(old[0].ingress, ing) < 0 {
 			old = old[1:]
 		}
-		if len(old) > 0 && old[0].ingress == ing && !old[0].refersTo(stale) {
+		known := len(old) > 0 && old[0].ingress == ing
+		if known && !old[0].refersTo(stale) {
 			out[i] = old[0]
 		} else {
 			out[i] = l.lower(ing, classes.of(ing))
+		}
+		if known {
+			old = old[1:]
 		}
 	}
 	if !same(m.secrets, v.Secrets) {
