@@ -43,45 +43,43 @@ func run(ctx context.Context, o *options) (err error) {
 	if o.gate {
 		return b.gateway(ctx)
 	}
-	if err := b.measure(ctx, o.workloads); err != nil {
-		return err
+	failed := b.measure(ctx, o.workloads)
+	if o.idle && ctx.Err() == nil {
+		failed = errors.Join(failed, b.idle(ctx))
 	}
-	if o.idle {
-		if err := b.idle(ctx); err != nil {
-			return err
-		}
-	}
-	if err := machine.Calm(ctx, b.cpus[0], o.settings.MaxForeign, &b.patience); err != nil {
-		return err
-	}
+	failed = errors.Join(failed, machine.Calm(ctx, b.cpus[0], o.settings.MaxForeign, &b.patience))
 	if o.apply == "files" || o.apply == "all" {
-		if err := b.applyFiles(ctx); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, b.applyFiles(ctx))
 	}
 	if o.apply == "api" || o.apply == "all" {
-		if err := b.applyAPI(ctx); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, b.applyAPI(ctx))
 	}
-	if err := o.output(b.report, filepath.Join(b.root, "test", "bench")); err != nil {
-		return err
+	if ctx.Err() != nil {
+		// What was measured is not lost, but it makes no document.
+		o.document = ""
+		return errors.Join(context.Cause(ctx), o.output(b.report, ""))
 	}
-	return b.report.Complaint()
+	return errors.Join(failed, o.output(b.report, filepath.Join(b.root, "test", "bench")), b.report.Complaint())
 }
 
-// measure measures workloads one after the other.
-func (b *bench) measure(ctx context.Context, works []workload) error {
+// measure measures workloads one after the other. One that fails does not keep the
+// others from being measured.
+func (b *bench) measure(ctx context.Context, works []workload) (failed error) {
 	for i, w := range works {
 		// The first must not use up the patience of all.
 		share := b.patience / time.Duration(len(works)-i)
 		b.patience -= share
 		if err := b.work(ctx, w, &share); err != nil {
-			return fmt.Errorf("%s: %w", w.Name, err)
+			err = fmt.Errorf("%s: %w", w.Name, err)
+			if ctx.Err() != nil {
+				return err
+			}
+			fmt.Fprintln(os.Stderr, err)
+			failed = errors.Join(failed, err)
 		}
 		b.patience += max(0, share)
 	}
-	return nil
+	return failed
 }
 
 const (
@@ -196,6 +194,7 @@ func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (
 	}
 	r := &rounds{settings: b.settings, workload: w, cpus: proxyCPUs, loadCPUs: loadCPUs, out: os.Stderr, backend: server,
 		patience: patience, repeats: b.repeats, profiles: b.profiles}
+	var failed error
 	for _, s := range b.starts(w, proxyCPUs) {
 		own := env
 		if s.hosts > 0 {
@@ -203,7 +202,8 @@ func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (
 		}
 		running, err := s.peer.Start(ctx, own, dir, s.cpus)
 		if err != nil {
-			return err
+			failed = errors.Join(failed, err)
+			continue // the others are measured all the same
 		}
 		defer running.Stop()
 		r.peers = append(r.peers, target{running, w.load(own.Table)})
@@ -216,7 +216,7 @@ func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (
 	err = r.run(ctx, b.beside)
 	b.report.Rounds = append(b.report.Rounds, r.all...)
 	b.report.Calls = append(b.report.Calls, r.calls...)
-	return err
+	return errors.Join(err, failed)
 }
 
 // start is a peer to be started.
