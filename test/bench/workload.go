@@ -164,5 +164,5 @@ func (w workload) bodySize() int {
 	return w.body
 }
 
-// paced says whether the load can keep to a rate.
-func (w workload) paced() bool { return w.kind != load.H2 && w.kind != load.GRPC && !w.cores }
+// paced says whether the row is measured at half load too.
+func (w workload) paced() bool { return !w.cores }

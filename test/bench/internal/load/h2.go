@@ -7,7 +7,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -25,10 +28,16 @@ const (
 // h2Conn is an HTTP/2 connection with a number of streams. It is no client for
 // anything but benchmarks: one goroutine, no flow control for requests since they
 // have no bodies.
+//
+// With a Rate a second goroutine sends what is due; mu is then held by whoever does
+// not wait.
 type h2Conn struct {
 	tally
 	run     *run
 	tc      *tls.Conn
+	nc      *net.TCPConn
+	mu      sync.Mutex
+	queue   []time.Time // of requests that are due, but have no stream
 	site    *Site
 	next    int
 	out     *bufio.Writer
@@ -59,6 +68,8 @@ func (f flushing) Read(p []byte) (int, error) {
 	if err := f.c.out.Flush(); err != nil {
 		return 0, err
 	}
+	f.c.mu.Unlock()
+	defer f.c.mu.Lock()
 	return f.c.tc.Read(p)
 }
 
@@ -66,11 +77,26 @@ func (r *run) dialH2(ctx context.Context, i int) (client, error) {
 	site := &r.Sites[i%len(r.Sites)]
 	conf := clientConfig(site.Name)
 	conf.NextProtos = []string{"h2"}
-	tc, err := r.handshake(ctx, conf, nil)
+	nc, err := r.dial(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	c := &h2Conn{run: r, tc: tc, site: site, next: i % len(site.Targets), streams: map[uint32]*stream{}, want: r.Body}
+	under := net.Conn(nc)
+	if r.Rate == 0 {
+		// Only for one goroutine.
+		t, err := turn.New(nc)
+		if err != nil {
+			nc.Close()
+			return nil, err
+		}
+		t.Unasked, under = true, t
+	}
+	tc := tls.Client(under, conf)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("handshake: %w", err)
+	}
+	c := &h2Conn{run: r, tc: tc, nc: nc, site: site, next: i % len(site.Targets), streams: map[uint32]*stream{}, want: r.Body}
 	if r.Kind == GRPC {
 		c.want = backend.Message(r.Body)
 	}
@@ -78,7 +104,6 @@ func (r *run) dialH2(ctx context.Context, i int) (client, error) {
 		c.close()
 		return nil, fmt.Errorf("negotiated %q instead of h2", got)
 	}
-	tc.NetConn().(*turn.Conn).Unasked = true
 	c.out = bufio.NewWriterSize(tc, 16<<10)
 	c.framer = http2.NewFramer(c.out, bufio.NewReaderSize(flushing{c}, 32<<10))
 	c.framer.SetReuseFrames()
@@ -87,15 +112,24 @@ func (r *run) dialH2(ctx context.Context, i int) (client, error) {
 	return c, nil
 }
 
-func (c *h2Conn) close() { c.tc.NetConn().(*turn.Conn).TCPConn.Close() }
+func (c *h2Conn) close() { c.nc.Close() }
 
 func (c *h2Conn) exchange() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	err := c.greet()
-	for err == nil && len(c.streams) > 0 {
+	paced := c.run.Rate > 0
+	if err == nil && paced {
+		go c.keepPace() // until the run stops or the connection fails
+	}
+	for err == nil && (len(c.streams) > 0 || paced) {
 		var f http2.Frame
 		if f, err = c.framer.ReadFrame(); err == nil {
 			err = c.frame(f)
 		}
+	}
+	if paced && c.run.phase.Load() == stopping && len(c.streams) == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("HTTP/2: %w", err)
@@ -116,8 +150,11 @@ func (c *h2Conn) greet() error {
 	if err := c.framer.WriteWindowUpdate(0, 1<<30); err != nil {
 		return err
 	}
+	if c.run.Rate > 0 {
+		return nil
+	}
 	for range c.run.Streams {
-		if err := c.send(&stream{}); err != nil {
+		if err := c.send(&stream{}, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -141,7 +178,7 @@ func (c *h2Conn) ask() []hpack.HeaderField {
 }
 
 // send begins a request.
-func (c *h2Conn) send(s *stream) error {
+func (c *h2Conn) send(s *stream, sent time.Time) error {
 	c.block.Reset()
 	for _, f := range c.ask() {
 		if err := c.encoder.WriteField(f); err != nil {
@@ -154,7 +191,7 @@ func (c *h2Conn) send(s *stream) error {
 	} else {
 		c.lastID += 2
 	}
-	*s = stream{sent: time.Now()}
+	*s = stream{sent: sent}
 	c.streams[c.lastID] = s
 	call := c.run.Kind == GRPC
 	err := c.framer.WriteHeaders(http2.HeadersFrameParam{
@@ -259,8 +296,46 @@ func (c *h2Conn) ended(id uint32, s *stream, end bool) error {
 		return errors.New("answer cut short")
 	}
 	delete(c.streams, id)
-	if !c.run.answered(&c.tally, s.sent) {
+	more := c.run.answered(&c.tally, s.sent)
+	if c.run.Rate == 0 && more {
+		return c.send(s, time.Now())
+	}
+	if len(c.queue) == 0 || !more {
 		return nil
 	}
-	return c.send(s)
+	sent := c.queue[0]
+	c.queue = c.queue[1:]
+	return c.send(s, sent)
+}
+
+// keepPace sends each request when it is due, or leaves it to the next stream that
+// ends.
+func (c *h2Conn) keepPace() {
+	const last = 5 * time.Millisecond // between looks at streams that are still open at the end
+	for {
+		sent := c.run.pace(&c.tally)
+		c.mu.Lock()
+		stop := c.run.phase.Load() == stopping
+		over := stop && len(c.streams) == 0
+		var err error
+		switch {
+		case over:
+			err = c.nc.SetReadDeadline(time.Unix(1, 0))
+		case stop:
+		case len(c.streams) >= c.run.Streams:
+			c.queue = append(c.queue, sent)
+		default:
+			err = errors.Join(c.send(&stream{}, sent), c.out.Flush())
+		}
+		c.mu.Unlock()
+		switch {
+		case err != nil:
+			c.nc.Close() // which the other goroutine reports
+			return
+		case over:
+			return
+		case stop:
+			time.Sleep(last)
+		}
+	}
 }

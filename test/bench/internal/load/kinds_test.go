@@ -68,6 +68,22 @@ func TestRate(t *testing.T) {
 	}
 }
 
+func TestRateH2(t *testing.T) {
+	body := backend.Body(128)
+	c := tlsLoad(H2, server(t, body, true, "h2"), body)
+	c.Rate, c.WarmUp, c.Length = 300, 100*time.Millisecond, 500*time.Millisecond
+	for _, kind := range []Kind{H2, GRPC} {
+		c.Kind = kind
+		res, err := Run(t.Context(), c, func() error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Requests > 190 || res.Requests == 0 {
+			t.Errorf("%d requests in %v at %v a second", res.Requests, res.Elapsed, c.Rate)
+		}
+	}
+}
+
 // TestLate finds a pause in the latencies of all requests that were due in it.
 func TestLate(t *testing.T) {
 	r := &run{Config: Config{Rate: 1000, Conns: 1}}
