@@ -82,7 +82,7 @@ func (o *options) size(name string) (peers, works string, err error) {
 	case "full":
 		return "", "", nil
 	case "quick":
-		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, time.Second, 200*time.Millisecond, 20
+		o.settings.Rounds, o.settings.Length, o.settings.WarmUp, o.changes = 3, 700*time.Millisecond, 200*time.Millisecond, 20
 		o.patience, o.repeats, o.beside, o.idle, o.apply = 20*time.Second, 1, false, false, "none"
 		return base, "", nil
 	case "gate":

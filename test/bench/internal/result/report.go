@@ -316,7 +316,14 @@ func (r *Report) TargetTable(m Metric) string {
 		if !slices.Contains(columns, to) {
 			columns = append(columns, to)
 		}
-		cells[[2]string{o.Name, to}] = o.cell()
+		key, cell := [2]string{o.Name, to}, o.cell()
+		if o.Of != "" {
+			cell = o.Of + " to " + o.To + ": " + cell
+		}
+		if cells[key] != "" {
+			cell = cells[key] + "; " + cell
+		}
+		cells[key] = cell
 	}
 	t := table{append([]string{m.Name + ": " + r.Settings.Ours + " to"}, columns...)}
 	for _, w := range r.Work {

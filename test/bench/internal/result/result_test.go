@@ -116,6 +116,10 @@ func TestTargets(t *testing.T) {
 	if !strings.Contains(p99, "≤ 3.00x met") || strings.Contains(p99, "MISSED") {
 		t.Errorf("p99:\n%s", p99)
 	}
+	r.Work[0].Targets = append(r.Work[0].Targets, Target{"b", "a", CPUPerRequest.Name, 3}, Target{"a", "b", CPUPerRequest.Name, 3})
+	if own := r.TargetTable(CPUPerRequest); !strings.Contains(own, "b to a: 2.00x (≤ 3.00x met); a to b: 0.50x (≤ 3.00x met)") {
+		t.Errorf("two of one row:\n%s", own)
+	}
 	got := strings.Join(r.Missed(), "\n")
 	if !strings.Contains(got, "CPU per request of b is 2.00x that of a") || strings.Contains(got, "p99") || !strings.Contains(got, "6.8 KiB each, target 6.0 KiB") {
 		t.Errorf("missed: %q", got)
