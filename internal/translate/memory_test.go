@@ -20,7 +20,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/view"
 )
 
-var sequences = flag.Int("sequences", 30, "how many sequences of edits TestMemoryChangesNothing makes")
+var sequences = flag.Int("sequences", 120, "how many sequences of edits TestMemoryChangesNothing makes")
 
 // world is a Store whose objects are edited at random.
 type world struct {
