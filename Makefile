@@ -6,7 +6,7 @@ LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
-	cluster-up cluster-down kubectl bench fuzz docs manifests clean
+	cluster-up cluster-down kubectl bench bench-tls fuzz docs manifests clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -68,6 +68,11 @@ BENCHOUT_full = -o ../../docs/PERFORMANCE.md -json ../../docs/performance.json
 
 bench: ## Measure against the peers: BENCH=full writes docs/PERFORMANCE.md, quick is a look, gate is for CI
 	cd test/bench && $(GO) run . -bench $(BENCH) $(BENCHOUT_$(BENCH)) $(BENCHFLAGS)
+
+TLSROWS := tls,tls-64k,bridging,bridging-h2,passthrough,passthrough-1m,h2,p256,rsa,resumed
+bench-tls: ## Of that the three TLS modes, HTTP/2 and handshakes; other rows stay as the last full run left them
+	cd test/bench && $(GO) run . -bench full -workloads $(TLSROWS) $(if $(wildcard docs/performance.json),-earlier ../../docs/performance.json) \
+		$(BENCHOUT_full) $(BENCHFLAGS)
 
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s
