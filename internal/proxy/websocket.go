@@ -28,6 +28,8 @@ type frames struct {
 	head [14]byte
 	n    int    // bytes of head that are there
 	left uint64 // of the payload
+	// closed: a Close frame has been passed on, behind which nothing may come.
+	closed bool
 }
 
 // pass takes the next bytes of the direction into account.
@@ -73,6 +75,9 @@ func (f *frames) interpret() {
 		length = min(binary.BigEndian.Uint64(f.head[2:]), math.MaxInt64)
 	}
 	f.n, f.left = 0, length
+	if f.head[0]&0x0f == 8 {
+		f.closed = true
+	}
 }
 
 // between reports whether a frame has just ended, so that another one may be
@@ -92,7 +97,8 @@ func closeFrame(masked bool) []byte {
 	return append(frame, status[0]^mask[0], status[1]^mask[1])
 }
 
-// sayGoodbye ends one direction with a Close frame, if it is between two frames.
+// sayGoodbye ends one direction with a Close frame, if it is between two frames,
+// unless one was passed on, such as the answer to what the other side was told.
 // What the other side still sends is read and dropped: closing with bytes unread
 // would be a reset, which can take the Close frame away before it is read.
 func (t *tunnel) sayGoodbye(dst, src tunnelConn, f *frames, masked bool) bool {
@@ -101,9 +107,11 @@ func (t *tunnel) sayGoodbye(dst, src tunnelConn, f *frames, masked bool) bool {
 	}
 	end := time.Now().Add(farewell)
 	dst.SetWriteDeadline(end)
-	if _, err := dst.Write(closeFrame(masked)); err != nil {
-		t.end(dst, src)
-		return true
+	if !f.closed {
+		if _, err := dst.Write(closeFrame(masked)); err != nil {
+			t.end(dst, src)
+			return true
+		}
 	}
 	dst.CloseWrite()
 	buf := http1.GetBuffer(http1.SmallBuffer)

@@ -63,6 +63,31 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// Behind a Close frame that was passed on, such as an endpoint's answer to ours,
+// none is added.
+func TestOneCloseFrame(t *testing.T) {
+	for _, passed := range [][]byte{frame(3, false), {0x88, 2, 3, 0xe8}} {
+		var f frames
+		f.pass(passed)
+		near, far := net.Pipe()
+		src, _ := net.Pipe()
+		src.Close()
+		got := make(chan []byte, 1)
+		go func() {
+			b, _ := io.ReadAll(far)
+			got <- b
+		}()
+		var tn tunnel
+		if !tn.sayGoodbye(pipeTunnel{near}, pipeTunnel{src}, &f, false) {
+			t.Error("not between two frames")
+		}
+		near.Close()
+		if b := <-got; (len(b) > 0) != (passed[0] == 0x82) {
+			t.Errorf("behind %x came %x", passed, b)
+		}
+	}
+}
+
 // webSocket is an endpoint that is told what to send, until send is closed, and
 // tells what it got.
 type webSocket struct {
