@@ -27,9 +27,6 @@ func TestMain(m *testing.M) {
 // duties, no answer is wrong, the document is written. The figures are not looked
 // at.
 func TestSmoke(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds gatehouse and runs three proxies for each row")
-	}
 	dir := t.TempDir()
 	document, data := filepath.Join(dir, "PERFORMANCE.md"), filepath.Join(dir, "bench.json")
 	o, err := parse([]string{"-bench", "quick", "-rounds", "1", "-length", "150ms", "-warm-up", "50ms", "-max-foreign", "3", "-patience", "0",
@@ -65,9 +62,6 @@ func TestSmoke(t *testing.T) {
 
 // TestSmokeBeside measures one row at half load too, with system calls.
 func TestSmokeBeside(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds gatehouse and runs two proxies")
-	}
 	o, err := parse([]string{"-peers", "nginx,gatehouse", "-workloads", "log", "-rounds", "1", "-length", "300ms", "-warm-up", "50ms",
 		"-max-foreign", "3", "-patience", "0", "-idle=false", "-apply", "none"})
 	if err != nil {

@@ -15,9 +15,6 @@ import (
 // that are the backend's to set.
 func TestTestSSL(t *testing.T) {
 	judge(t, "testssl", "Protocols, ciphers, forward secrecy, known weaknesses: nothing above LOW")
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	testssl := tool(t, "testssl", "testssl.sh")
 	tool(t, "hexdump", "bsdextrautils")
 	e, ca := offloadingEdge(t)

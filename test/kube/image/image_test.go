@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -151,12 +150,9 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestImages builds this repository's images, and has containerd read one where
-// it runs.
+// TestImages builds this repository's images. That containerd reads them is shown
+// by every test that runs them.
 func TestImages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds programs")
-	}
 	archive, err := PauseImage(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -168,17 +164,5 @@ func TestImages(t *testing.T) {
 		if _, err := build(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-	if err := exec.Command("ctr", "version").Run(); err != nil {
-		t.Skip("no containerd runs at its usual place: the cluster's tests import the images")
-	}
-	ctr := func(args ...string) (string, error) {
-		out, err := exec.Command("ctr", append([]string{"-n", "gatehouse-test", "images"}, args...)...).CombinedOutput()
-		return string(out), err
-	}
-	t.Cleanup(func() { ctr("rm", "--sync", Pause) })
-	out, err := ctr("import", "--no-unpack", archive)
-	if err != nil || !strings.Contains(out, Pause) {
-		t.Errorf("ctr: %v\n%s", err, out)
 	}
 }

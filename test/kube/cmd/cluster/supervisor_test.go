@@ -24,7 +24,7 @@ import (
 // behind in between: all else is the kernel's to end.
 func TestLife(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("takes root")
+		t.Fatal("takes root")
 	}
 	program := build(t)
 	name := fmt.Sprintf("life-test-%d", os.Getpid())

@@ -14,7 +14,7 @@ import (
 // TestLife shows a group with a process in it, from its making to its removal.
 func TestLife(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("takes root")
+		t.Fatal("takes root")
 	}
 	group := fmt.Sprintf("gatehouse-test-%d", os.Getpid())
 	name := group + "/inner"

@@ -75,7 +75,7 @@ func inner(task string) int {
 func command(t *testing.T, task string) *exec.Cmd {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("takes root")
+		t.Fatal("takes root")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(Outside(os.Environ()), taskEnv+"="+task, "TEST_DIR="+t.TempDir())
