@@ -66,7 +66,7 @@ func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
 		known := next < len(old) && old[next].service == svc
 		if known && sameEndpoints {
 			out.memo[i] = old[next]
-		} else if es := v.EndpointSlices(svc.Namespace, svc.Name); known && sameSlices(old[next].slices, es) {
+		} else if es := v.EndpointSlices(svc.Namespace, svc.Name); known && view.Same(old[next].slices, es) {
 			out.memo[i] = old[next]
 		} else {
 			out.memo[i] = buildService(svc, es, o.Addresses)
@@ -90,12 +90,6 @@ func (b *builtService) before(svc *corev1.Service) bool {
 		return c < 0
 	}
 	return b.service.Name < svc.Name
-}
-
-// sameSlices compares as View.EndpointSlices promises: unchanged slices come in
-// the same memory.
-func sameSlices(a, b []*discoveryv1.EndpointSlice) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy service.AddressPolicy) *builtService {

@@ -94,33 +94,15 @@ func (m *memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 // claim brings the index up to date with what the Ingresses claim now.
 func (m *memory) claim(lowered []*ingress.Lowered) *index {
 	var gone, come []*candidate.Set
-	before, after := m.lowered, lowered
-	for len(before) > 0 || len(after) > 0 {
-		c := 0
-		switch {
-		case len(before) == 0:
-			c = 1
-		case len(after) == 0:
-			c = -1
-		case before[0] == after[0]:
-			before, after = before[1:], after[1:]
-			continue
-		default:
-			c = before[0].Object.Compare(after[0].Object)
-		}
-		if c <= 0 {
-			if s := before[0].Set; s != nil {
-				gone = append(gone, s)
+	collect := func(sets *[]*candidate.Set) func(*ingress.Lowered) {
+		return func(l *ingress.Lowered) {
+			if l.Set != nil {
+				*sets = append(*sets, l.Set)
 			}
-			before = before[1:]
-		}
-		if c >= 0 {
-			if s := after[0].Set; s != nil {
-				come = append(come, s)
-			}
-			after = after[1:]
 		}
 	}
+	byObject := func(a, b *ingress.Lowered) int { return a.Object.Compare(b.Object) }
+	view.Edits(m.lowered, lowered, byObject, collect(&gone), collect(&come))
 	m.lowered = lowered
 	for _, s := range gone {
 		m.index.remove(s)
@@ -135,7 +117,7 @@ func (m *memory) claim(lowered []*ingress.Lowered) *index {
 // defaultCertificate is asked for again when a Secret changed, and only then
 // does what nobody reads any more fall into oblivion.
 func (m *memory) defaultCertificate(v *view.View, o Options) *resolve.Certificate {
-	if m.asked && len(v.Secrets) == len(m.secrets) && (len(v.Secrets) == 0 || &v.Secrets[0] == &m.secrets[0]) {
+	if m.asked && view.Same(v.Secrets, m.secrets) {
 		return m.fallback
 	}
 	fallback, verdicts := defaultCertificate(v, o)

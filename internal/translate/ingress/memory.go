@@ -112,7 +112,7 @@ func (m *Memory) Lower(v *view.View, o Options) ([]*Lowered, []verdict.Verdict) 
 			old = old[1:]
 		}
 	}
-	if !same(m.secrets, v.Secrets) {
+	if !view.Same(m.secrets, v.Secrets) {
 		for _, x := range out {
 			for i := range x.seen {
 				if s := x.seen[i].secret; s != nil {
@@ -154,41 +154,14 @@ func (x *Lowered) refersTo(stale map[reference]bool) bool {
 }
 
 // edited calls f with the name of every object that is in one list only, or is
-// another one than before. Both are sorted.
+// another one than before, then perhaps twice. Both are sorted by name.
 func edited[T interface {
 	comparable
 	metav1.Object
 }](before, after []T, f func(types.NamespacedName)) {
-	if same(before, after) {
-		return
-	}
-	for len(before) > 0 || len(after) > 0 {
-		c := 0
-		switch {
-		case len(before) == 0:
-			c = 1
-		case len(after) == 0:
-			c = -1
-		case before[0] == after[0]:
-			before, after = before[1:], after[1:]
-			continue
-		default:
-			c = compareNames(before[0], after[0])
-		}
-		if c <= 0 {
-			f(types.NamespacedName{Namespace: before[0].GetNamespace(), Name: before[0].GetName()})
-			before = before[1:]
-		} else {
-			f(types.NamespacedName{Namespace: after[0].GetNamespace(), Name: after[0].GetName()})
-		}
-		if c >= 0 {
-			after = after[1:]
-		}
-	}
+	name := func(o T) { f(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}) }
+	view.Edits(before, after, func(a, b T) int { return compareNames(a, b) }, name, name)
 }
-
-// same reports whether two lists are the same memory.
-func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
 func compareNames(a, b metav1.Object) int {
 	if c := cmp.Compare(a.GetNamespace(), b.GetNamespace()); c != 0 {

@@ -26,6 +26,21 @@ type Collector struct {
 // Serve takes lines from the connections to l until ctx ends, closes them all
 // and returns nil.
 func (c *Collector) Serve(ctx context.Context, l net.Listener) error {
+	return eachConn(ctx, l, func(conn net.Conn) {
+		lines := bufio.NewReader(conn)
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return // what was cut off by the pod's end is no line
+			}
+			c.line(line)
+		}
+	})
+}
+
+// eachConn calls serve for each connection to l, in a goroutine of its own, until
+// ctx ends; then it closes them all and returns nil.
+func eachConn(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	stop := context.AfterFunc(ctx, func() { l.Close() })
@@ -36,20 +51,13 @@ func (c *Collector) Serve(ctx context.Context, l net.Listener) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("cannot accept pods' counts: %w", err)
+			return fmt.Errorf("cannot accept at %s: %w", l.Addr(), err)
 		}
 		conns.Go(func() {
 			defer conn.Close()
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
-			lines := bufio.NewReader(conn)
-			for {
-				line, err := lines.ReadString('\n')
-				if err != nil {
-					return // what was cut off by the pod's end is no line
-				}
-				c.line(line)
-			}
+			serve(conn)
 		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -19,25 +18,7 @@ const connectTimeout = 5 * time.Second
 // HOST:PORT in its first line, is told "ok" or what is wrong, and is carried
 // there. So a test opens connections from inside of a pod, see DialThrough.
 func ServeRelay(ctx context.Context, l net.Listener) error {
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	for {
-		conn, err := l.Accept()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("cannot accept connections to carry: %w", err)
-		}
-		conns.Go(func() {
-			defer conn.Close()
-			stop := context.AfterFunc(ctx, func() { conn.Close() })
-			defer stop()
-			relay(ctx, conn)
-		})
-	}
+	return eachConn(ctx, l, func(conn net.Conn) { relay(ctx, conn) })
 }
 
 func relay(ctx context.Context, conn net.Conn) {
