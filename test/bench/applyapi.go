@@ -42,7 +42,7 @@ func (b *bench) applyAPI(ctx context.Context) error {
 // parseApply reads the line that go test prints for the benchmark: its name, the
 // number of changes, then pairs of a value and a unit.
 func parseApply(out string) (result.Change, error) {
-	c := result.Change{Way: "through the API server", Target: apiTarget}
+	c := result.Change{Way: throughAPI, Target: apiTarget}
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
 		if len(f) < 2 || !strings.HasPrefix(f[0], "BenchmarkApply") {

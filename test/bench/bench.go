@@ -30,10 +30,11 @@ type bench struct {
 	binary string // of gatehouse
 	cache  string
 	report *result.Report
+	start  time.Time
 }
 
 func run(ctx context.Context, o *options) (err error) {
-	b := &bench{options: o, report: &result.Report{
+	b := &bench{options: o, start: time.Now(), report: &result.Report{
 		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: facts(), Settings: o.settings,
 	}}
 	if err := b.prepare(ctx); err != nil {
@@ -43,43 +44,117 @@ func run(ctx context.Context, o *options) (err error) {
 	if o.gate {
 		return b.gateway(ctx)
 	}
-	failed := b.measure(ctx, o.workloads)
-	if o.idle && ctx.Err() == nil {
-		failed = errors.Join(failed, b.idle(ctx))
+	if _, err := b.whole(b.report); err != nil {
+		return err // now, and not when all is measured
 	}
-	failed = errors.Join(failed, machine.Calm(ctx, b.cpus[0], o.settings.MaxForeign, &b.patience))
-	if o.apply == "files" || o.apply == "all" {
-		failed = errors.Join(failed, b.applyFiles(ctx))
+	limited := ctx
+	if b.within > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, b.within+overtime)
+		defer cancel()
 	}
-	if o.apply == "api" || o.apply == "all" {
-		failed = errors.Join(failed, b.applyAPI(ctx))
-	}
+	failed := b.everything(limited)
 	if ctx.Err() != nil {
 		// What was measured is not lost, but it makes no document.
 		o.document = ""
-		return errors.Join(context.Cause(ctx), o.output(b.report, ""))
+		return errors.Join(context.Cause(ctx), b.output(b.report, ""))
 	}
-	return errors.Join(failed, o.output(b.report, filepath.Join(b.root, "test", "bench")), b.report.Complaint())
+	return errors.Join(failed, b.output(b.report, filepath.Join(b.root, "test", "bench")), b.report.Complaint())
+}
+
+// everything measures what was asked for and is not to be taken from the earlier run.
+// An error means that there is no sense in going on.
+func (b *bench) everything(ctx context.Context) error {
+	resume := b.all && b.earlier != nil
+	works := b.workloads
+	if resume {
+		works = slices.DeleteFunc(slices.Clone(works), func(w workload) bool { return b.earlier.Has(w.Name) })
+	}
+	if err := b.measure(ctx, works); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		name   string
+		wanted bool
+		known  func(*result.Report) bool
+		do     func(context.Context) error
+	}{
+		{"idle connections", b.idle, func(r *result.Report) bool { return len(r.Idle) > 0 }, b.holdIdle},
+		{"changes of manifests", b.apply == "files" || b.apply == "all", changed(throughFiles), b.applyFiles},
+		{"changes through the API server", b.apply == "api" || b.apply == "all", changed(throughAPI), b.applyAPI},
+	} {
+		err := b.late()
+		if !p.wanted || resume && p.known(b.earlier) || err == nil && ctx.Err() != nil {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(machine.Calm(ctx, b.cpus[0], b.settings.MaxForeign, &b.patience), p.do(ctx))
+		}
+		if err != nil {
+			b.absent(p.name, "", err)
+		}
+		if err := b.keep(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func changed(way string) func(*result.Report) bool {
+	return func(r *result.Report) bool {
+		return slices.ContainsFunc(r.Changes, func(c result.Change) bool { return c.Way == way })
+	}
+}
+
+// keep saves what there is so far.
+func (b *bench) keep() error {
+	r, err := b.whole(b.report)
+	return errors.Join(err, b.save(r))
+}
+
+// absent notes what the document has to say is missing.
+func (b *bench) absent(what, peer string, err error) {
+	fmt.Fprintf(os.Stderr, "%s %s: %v\n", what, peer, err)
+	b.report.Missing = append(b.report.Missing, result.Missing{What: what, Peer: peer, Why: err.Error()})
+}
+
+var errLate = errors.New("there was no time left for it")
+
+// late is an error when nothing is to be begun any more.
+func (b *bench) late() error {
+	if b.within > 0 && time.Since(b.start) > b.within {
+		return errLate
+	}
+	return nil
 }
 
 // measure measures workloads one after the other. One that fails does not keep the
 // others from being measured.
-func (b *bench) measure(ctx context.Context, works []workload) (failed error) {
+func (b *bench) measure(ctx context.Context, works []workload) error {
 	for i, w := range works {
-		// The first must not use up the patience of all.
+		// The first must not use up the patience of all, nor the time.
 		share := b.patience / time.Duration(len(works)-i)
 		b.patience -= share
-		if err := b.work(ctx, w, &share); err != nil {
-			err = fmt.Errorf("%s: %w", w.Name, err)
-			if ctx.Err() != nil {
-				return err
-			}
-			fmt.Fprintln(os.Stderr, err)
-			failed = errors.Join(failed, err)
+		until := time.Time{}
+		if b.within > 0 {
+			until = time.Now().Add((b.within - time.Since(b.start)) / time.Duration(len(works)-i))
+		}
+		err := b.late()
+		if err == nil {
+			err = b.work(ctx, w, &share, until)
+		}
+		if err != nil && ctx.Err() != nil && b.late() == nil {
+			return err // interrupted
+		}
+		if err != nil {
+			b.absent(w.Name, "", err)
 		}
 		b.patience += max(0, share)
+		if err := b.keep(); err != nil {
+			return err
+		}
 	}
-	return failed
+	return nil
 }
 
 const (
@@ -88,25 +163,28 @@ const (
 )
 
 // gateway measures until no ratio of CPU is far off its target, a few times; what
-// was far off is then measured again alone.
+// was far off, or could not be measured, is then measured again alone.
 func (b *bench) gateway(ctx context.Context) error {
 	works := b.workloads
 	for try := range gateTries {
-		b.report.Rounds, b.report.Work, b.report.Peers = nil, nil, nil
+		b.report.Rounds, b.report.Work, b.report.Peers, b.report.Missing = nil, nil, nil, nil
 		if err := b.measure(ctx, works); err != nil {
 			return err
 		}
 		if err := b.output(b.report, filepath.Join(b.root, "test", "bench")); err != nil {
 			return err
 		}
-		worse := b.report.Worse(gateFactor)
-		if len(worse) == 0 {
-			return b.report.Complaint()
+		again := b.report.Worse(gateFactor)
+		complaint := b.report.Complaint()
+		works = slices.DeleteFunc(slices.Clone(works), func(w workload) bool {
+			return !slices.Contains(again, w.Name) && b.report.Complete(w.Name, len(b.peers))
+		})
+		if len(works) == 0 {
+			return complaint
 		}
-		fmt.Fprintf(os.Stderr, "try %d: CPU is more than %.1f times its target: %s\n", try+1, gateFactor, strings.Join(worse, ", "))
-		works = slices.DeleteFunc(slices.Clone(works), func(w workload) bool { return !slices.Contains(worse, w.Name) })
+		fmt.Fprintf(os.Stderr, "try %d: CPU is more than %.1f times its target: %s; %v\n", try+1, gateFactor, strings.Join(again, ", "), complaint)
 	}
-	return fmt.Errorf("CPU per request is far off its target in %d tries", gateTries)
+	return fmt.Errorf("CPU per request is far off its target, or was not measured, in %d tries", gateTries)
 }
 
 // prepare builds gatehouse, on all CPUs.
@@ -161,7 +239,8 @@ func repository() (string, error) {
 }
 
 // work measures a workload: proxies on the first CPU, all else on the second.
-func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (err error) {
+// After until no round is repeated.
+func (b *bench) work(ctx context.Context, w workload, patience *time.Duration, until time.Time) (err error) {
 	dir := filepath.Join(b.dir, w.Name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
@@ -193,8 +272,7 @@ func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (
 		Bench: filepath.Join(b.root, "test", "bench"), Cache: b.cache,
 	}
 	r := &rounds{settings: b.settings, workload: w, cpus: proxyCPUs, loadCPUs: loadCPUs, out: os.Stderr, backend: server,
-		patience: patience, repeats: b.repeats, profiles: b.profiles}
-	var failed error
+		patience: patience, repeats: b.repeats, until: until, profiles: b.profiles}
 	for _, s := range b.starts(w, proxyCPUs) {
 		own := env
 		if s.hosts > 0 {
@@ -202,21 +280,31 @@ func (b *bench) work(ctx context.Context, w workload, patience *time.Duration) (
 		}
 		running, err := s.peer.Start(ctx, own, dir, s.cpus)
 		if err != nil {
-			failed = errors.Join(failed, err)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			b.absent(w.Name, s.peer.Name, err)
 			continue // the others are measured all the same
 		}
 		defer running.Stop()
-		r.peers = append(r.peers, target{running, w.load(own.Table)})
+		r.peers = append(r.peers, &target{Running: running, load: w.load(own.Table)})
 	}
-	b.describe(w, r.peers)
 	if err := machine.Pin(loadCPUs...); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, machine.Pin(b.cpus...)) }()
-	err = r.run(ctx, b.beside)
+	if err := r.run(ctx, b.beside); err != nil {
+		return err // a row is whole, or not there
+	}
+	for _, p := range r.peers {
+		if p.gone != nil {
+			b.absent(w.Name, p.Peer.Name, p.gone)
+		}
+	}
+	b.describe(w, r.peers)
 	b.report.Rounds = append(b.report.Rounds, r.all...)
 	b.report.Calls = append(b.report.Calls, r.calls...)
-	return errors.Join(err, failed)
+	return nil
 }
 
 // start is a peer to be started.
@@ -254,7 +342,7 @@ func (b *bench) starts(w workload, cpus []int) []start {
 	return out
 }
 
-func (b *bench) describe(w workload, peers []target) {
+func (b *bench) describe(w workload, peers []*target) {
 	b.report.Work = append(b.report.Work, w.Workload)
 	for _, p := range peers {
 		if !slices.ContainsFunc(b.report.Peers, func(q result.Peer) bool { return q.Name == p.Peer.Name }) {
@@ -262,6 +350,12 @@ func (b *bench) describe(w workload, peers []target) {
 		}
 	}
 }
+
+// Ways of changes.
+const (
+	throughFiles = "a manifest is replaced"
+	throughAPI   = "through the API server"
+)
 
 // applyFiles times changes of manifests.
 func (b *bench) applyFiles(ctx context.Context) error {
@@ -274,7 +368,7 @@ func (b *bench) applyFiles(ctx context.Context) error {
 		return fmt.Errorf("changes of manifests: %w", err)
 	}
 	b.report.Changes = append(b.report.Changes, result.Change{
-		Way: "a manifest is replaced", Objects: b.sites, N: len(times),
+		Way: throughFiles, Objects: b.sites, N: len(times),
 		P50: result.Quantile(times, 0.5), P99: result.Quantile(times, 0.99), Max: result.Quantile(times, 1),
 	})
 	return nil

@@ -30,8 +30,8 @@ const (
 // idleTargets are the most bytes that an idle connection of ours may hold.
 var idleTargets = map[bool]float64{false: 6 << 10, true: 18 << 10}
 
-// idle measures what idle connections hold, for all peers.
-func (b *bench) idle(ctx context.Context) error {
+// holdIdle measures what idle connections hold, for all peers.
+func (b *bench) holdIdle(ctx context.Context) error {
 	for _, secure := range []bool{false, true} {
 		w := workload{Workload: result.Workload{Name: "idle"}}
 		if secure {
@@ -66,12 +66,17 @@ func (b *bench) idleOf(ctx context.Context, w workload, secure bool) (err error)
 			continue
 		}
 		r, err := p.Start(ctx, env, dir, b.cpus[:1])
-		if err != nil {
-			return err
+		var i result.Idle
+		if err == nil {
+			i, err = fill(ctx, r, env, secure)
+			err = errors.Join(err, r.Stop())
 		}
-		i, err := fill(ctx, r, env, secure)
-		if err = errors.Join(err, r.Stop()); err != nil {
-			return fmt.Errorf("%s: %w", p.Name, err)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			b.absent(w.Name, p.Name, err)
+			continue
 		}
 		if p.Name == b.settings.Ours {
 			i.Target = idleTargets[secure]

@@ -27,8 +27,9 @@ import (
 	"gatehouse.dev/gatehouse/test/bench/internal/result"
 )
 
-// most bounds the whole run, whatever its flags.
-const most = time.Hour
+// overtime is how long what was begun in time may take on: after that the run ends,
+// with a document of what there is.
+const overtime = 4 * time.Minute
 
 func main() {
 	if known, err := role(os.Args[1:]); known {
@@ -41,8 +42,6 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		ctx, cancel := context.WithTimeout(ctx, most)
-		defer cancel()
 		err = run(ctx, o)
 	}
 	exit(err)
@@ -70,13 +69,15 @@ type options struct {
 	idle           bool // idle connections
 	gate           bool
 	profiles       string
-	earlier        string
+	earlier        *result.Report
+	all            bool          // rows, no names were given
+	within         time.Duration // begin nothing after that
 }
 
 // sizes of a run, set before other flags are read.
 func (o *options) size(name string) (peers, works string, err error) {
-	o.settings = result.Settings{Ours: peer.Gatehouse, Rounds: 5, Length: 2 * time.Second, WarmUp: 500 * time.Millisecond, MaxForeign: 0.08}
-	o.patience, o.repeats, o.changes, o.beside, o.idle, o.apply = 2*time.Minute, 2, 100, true, true, "files"
+	o.settings = result.Settings{Ours: peer.Gatehouse, Rounds: 5, Length: 1500 * time.Millisecond, WarmUp: 500 * time.Millisecond, MaxForeign: 0.08}
+	o.patience, o.repeats, o.changes, o.beside, o.idle, o.apply, o.within = 2*time.Minute, 2, 100, true, true, "all", 44*time.Minute
 	base := strings.Join([]string{peer.Nginx, peer.Gatehouse, peer.HAProxy}, ",")
 	switch name {
 	case "full":
@@ -119,7 +120,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.String("bench", "full", "size of the run: full (all, under an hour), quick (nginx, HAProxy and gatehouse, few short rounds) or gate (a few rows; fails when CPU is far off its target in three tries); it sets the defaults of the other flags")
+	f.String("bench", "full", "size of the run: full (all, under 50 minutes), quick (nginx, HAProxy and gatehouse, few short rounds) or gate (a few rows; fails when CPU is far off its target in three tries); it sets the defaults of the other flags")
 	f.IntVar(&o.settings.Rounds, "rounds", o.settings.Rounds, "rounds of each peer")
 	f.DurationVar(&o.settings.Length, "length", o.settings.Length, "of a round")
 	f.DurationVar(&o.settings.WarmUp, "warm-up", o.settings.WarmUp, "before each round")
@@ -139,13 +140,20 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.changes, "changes", o.changes, "changes to time")
 	f.IntVar(&o.sites, "ingresses", 1000, "Ingresses present while changes are timed")
 	f.StringVar(&o.json, "json", "", "file for everything that was measured")
-	f.StringVar(&o.earlier, "earlier", "", "what -json wrote in an earlier run with the same settings: rows that are not measured now are taken from it")
+	earlier := f.String("earlier", "", "what -json wrote in an earlier run with the same settings, also in one that was cut short: what is not measured now is taken from it; without -workloads only what it lacks is measured")
+	f.DurationVar(&o.within, "within", o.within, "begin no row after this time, and write the document without those left out")
 	f.StringVar(&o.document, "o", "", "file for the document, such as ../../docs/PERFORMANCE.md; pictures are put beside it")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
 	if err := o.pick(*p, *w, binaries); err != nil {
 		return nil, err
+	}
+	o.settings.Reference, o.all = o.peers[0].Name, *w == ""
+	if *earlier != "" {
+		if o.earlier, err = readReport(*earlier); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case f.NArg() > 0:
@@ -225,23 +233,13 @@ func names(works []workload) string {
 
 // output writes what was asked for; bench is the directory of the benchmark.
 func (o *options) output(r *result.Report, bench string) error {
-	if o.earlier != "" {
-		if err := o.adopt(r); err != nil {
-			return err
-		}
+	r, err := o.whole(r)
+	if err != nil {
+		return err
 	}
 	o.print(r)
-	if o.json != "" {
-		text, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.json, append(text, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	if o.document == "" {
-		return nil
+	if err := o.save(r); err != nil || o.document == "" {
+		return err
 	}
 	dir := filepath.Dir(o.document)
 	for name, m := range map[string]result.Metric{result.PictureCPU: result.CPUPerRequest, result.PictureP99: result.P99} {
@@ -260,17 +258,41 @@ func (o *options) output(r *result.Report, bench string) error {
 	return os.WriteFile(o.document, []byte(text), 0o644)
 }
 
-// adopt adds the rows of an earlier run.
-func (o *options) adopt(r *result.Report) error {
-	text, err := os.ReadFile(o.earlier)
+// save writes everything that was measured, so that a run that is cut short loses
+// only the row it was at.
+func (o *options) save(r *result.Report) error {
+	if o.json == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	var earlier result.Report
-	if err := json.Unmarshal(text, &earlier); err != nil {
-		return fmt.Errorf("cannot read %s: %w", o.earlier, err)
+	if err := os.WriteFile(o.json+".new", append(text, '\n'), 0o644); err != nil {
+		return err
 	}
-	return r.Adopt(&earlier, strings.Split(names(workloads), ","))
+	return os.Rename(o.json+".new", o.json)
+}
+
+// whole is the report with what is taken from the earlier run.
+func (o *options) whole(r *result.Report) (*result.Report, error) {
+	if o.earlier == nil {
+		return r, nil
+	}
+	r = r.Clone()
+	return r, r.Adopt(o.earlier, strings.Split(names(workloads), ","))
+}
+
+func readReport(path string) (*result.Report, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var r result.Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	return &r, nil
 }
 
 // print writes the tables to standard output.
@@ -287,8 +309,8 @@ func (o *options) print(r *result.Report) {
 	if len(r.Changes) > 0 {
 		fmt.Printf("\nFrom a change to the first changed answer\n\n%s", r.ChangeTable())
 	}
-	fmt.Printf("\n%s\n%s\n", r.TargetTable(result.CPUPerRequest), r.TargetTable(result.P99))
-	for _, text := range r.Missed() {
+	fmt.Printf("\n%s\n%s\n%s\n", r.TargetTable(result.CPUPerRequest), r.TargetTable(result.P99), r.PacedRatios())
+	for _, text := range append(r.Missed(), r.Absent()...) {
 		fmt.Println("-", text)
 	}
 }
@@ -301,5 +323,6 @@ func facts() []result.Fact {
 		{Name: "memory", Value: fmt.Sprintf("%d MiB", d.MemoryMB)},
 		{Name: "kernel", Value: d.Kernel},
 		{Name: "system", Value: d.System},
+		{Name: "TCP congestion control", Value: d.Congestion},
 	}
 }

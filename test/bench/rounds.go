@@ -22,19 +22,21 @@ import (
 type target struct {
 	*peer.Running
 	load load.Config
+	gone error // why it is measured no more
 }
 
 // rounds measures one workload with all peers in turn.
 type rounds struct {
 	settings result.Settings
 	workload workload
-	peers    []target
+	peers    []*target
 	cpus     []int // the proxies'
 	loadCPUs []int
 	backend  *child.Process
 	out      io.Writer      // progress
 	patience *time.Duration // for waiting and for rounds that do not count
 	repeats  int            // of a round that does not count, without patience; then it stays missing
+	until    time.Time      // after that none is repeated; zero: no limit
 	all      []result.Round
 	calls    []result.Calls
 	profiles string // directory for CPU profiles of ours; empty: none
@@ -57,7 +59,7 @@ func (r *rounds) run(ctx context.Context, beside bool) error {
 		return nil
 	}
 	for _, p := range r.peers {
-		if p.Peer.Name == r.settings.Ours {
+		if p.Peer.Name == r.settings.Ours && p.gone == nil {
 			return r.profile(ctx, p)
 		}
 	}
@@ -71,7 +73,7 @@ func (r *rounds) set(ctx context.Context, set int, rate float64) error {
 		if rate > r.capacity(p)*tooMuch {
 			continue
 		}
-		for n := 0; n <= r.repeats || *r.patience > 0; n++ {
+		for n := 0; p.gone == nil && (n == 0 || r.again(n)); n++ {
 			start := time.Now()
 			counts, err := r.try(ctx, set, p, rate)
 			if err != nil {
@@ -86,12 +88,20 @@ func (r *rounds) set(ctx context.Context, set int, rate float64) error {
 	return nil
 }
 
+// again says whether a round is repeated for the nth time.
+func (r *rounds) again(n int) bool {
+	return (n <= r.repeats || *r.patience > 0) && (r.until.IsZero() || time.Now().Before(r.until))
+}
+
+// pacedSets is how often all are measured at half load.
+const pacedSets = 3
+
 // tooMuch is the share of what a proxy can do at which it is not asked to keep a
 // rate: the slower ones are not measured at half the load of the faster ones.
 const tooMuch = 0.8
 
 // capacity is what a peer did at saturation; without limit if it was not measured.
-func (r *rounds) capacity(p target) float64 {
+func (r *rounds) capacity(p *target) float64 {
 	s := result.Of(result.Values(result.Saturated(r.all), r.workload.Name, p.Peer.Name, result.PerSecond))
 	if s.N == 0 {
 		return math.Inf(1)
@@ -108,13 +118,16 @@ func (r *rounds) beside(ctx context.Context) error {
 		}
 	}
 	if r.workload.paced() && !math.IsInf(rate, 1) {
-		for set := range min(2, r.settings.Rounds) {
+		for set := range min(pacedSets, r.settings.Rounds) {
 			if err := r.set(ctx, set, rate); err != nil {
 				return err
 			}
 		}
 	}
 	for _, p := range r.peers {
+		if p.gone != nil {
+			continue
+		}
 		if err := r.count(ctx, p); err != nil {
 			return err
 		}
@@ -123,7 +136,7 @@ func (r *rounds) beside(ctx context.Context) error {
 }
 
 // count counts the system calls of a round of its own.
-func (r *rounds) count(ctx context.Context, p target) error {
+func (r *rounds) count(ctx context.Context, p *target) error {
 	var counter *machine.Calls
 	var calls int64
 	edges := 0
@@ -146,7 +159,7 @@ func (r *rounds) count(ctx context.Context, p target) error {
 			return context.Cause(ctx)
 		}
 		fmt.Fprintf(r.out, "%s: cannot count system calls of %s: %v\n", r.workload.Name, p.Peer.Name, err)
-		return p.Exited()
+		p.gone = p.Exited()
 	case res.Requests > 0:
 		r.calls = append(r.calls, result.Calls{Workload: r.workload.Name, Peer: p.Peer.Name, PerRequest: float64(calls) / float64(res.Requests)})
 	}
@@ -154,7 +167,7 @@ func (r *rounds) count(ctx context.Context, p target) error {
 }
 
 // profile writes a CPU profile of one more round, which does not count.
-func (r *rounds) profile(ctx context.Context, p target) error {
+func (r *rounds) profile(ctx context.Context, p *target) error {
 	seconds := max(1, int(r.settings.Length.Seconds()))
 	got := make(chan error, 1)
 	edges := 0
@@ -173,8 +186,8 @@ func (r *rounds) profile(ctx context.Context, p target) error {
 }
 
 // try measures a round and keeps it, and says whether it counts. An error means
-// that there is no sense in going on.
-func (r *rounds) try(ctx context.Context, set int, p target, rate float64) (counts bool, err error) {
+// that there is no sense in going on, with any peer.
+func (r *rounds) try(ctx context.Context, set int, p *target, rate float64) (counts bool, err error) {
 	if err := machine.Calm(ctx, r.cpus[0], r.settings.MaxForeign, r.patience); err != nil {
 		return false, err
 	}
@@ -189,7 +202,8 @@ func (r *rounds) try(ctx context.Context, set int, p target, rate float64) (coun
 	round.Set, round.Workload, round.Peer, round.Rate = set, r.workload.Name, p.Peer.Name, rate
 	r.all = append(r.all, round)
 	r.say(&round)
-	return round.Dropped == "", p.Exited()
+	p.gone = p.Exited()
+	return round.Dropped == "", nil
 }
 
 func (r *rounds) say(round *result.Round) {
@@ -201,15 +215,15 @@ func (r *rounds) say(round *result.Round) {
 		fmt.Fprintf(r.out, "%s round %d %-22s%s dropped: %s\n", round.Workload, round.Set+1, round.Peer, at, round.Dropped)
 		return
 	}
-	fmt.Fprintf(r.out, "%s round %d %-22s %8.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  load's %3.0f %%  foreign %4.1f %%%s\n",
+	fmt.Fprintf(r.out, "%s round %d %-22s %8.2f µs CPU/request %8.0f requests/s  p99 %6.2f ms  core %3.0f %%  load's %3.0f %%  foreign %4.1f %% %4.1f %%%s\n",
 		round.Workload, round.Set+1, round.Peer, result.CPUPerRequest.Of(*round), result.PerSecond.Of(*round),
-		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.LoadCore, 100*round.Foreign, at)
+		round.P99/1000, 100*result.CoreUse.Of(*round), 100*round.LoadCore, 100*round.Foreign, 100*round.ForeignLoad, at)
 }
 
 // times are CPU times at one edge of the measured time.
 type times struct{ proxy, backend, self, busy, loadBusy time.Duration }
 
-func (r *rounds) times(p target) (t times, err error) {
+func (r *rounds) times(p *target) (t times, err error) {
 	if t.proxy, err = p.CPU(); err != nil {
 		return t, err
 	}
@@ -228,7 +242,7 @@ func (r *rounds) times(p target) (t times, err error) {
 
 // one measures one round. Its CPU times are those between the two edges of the
 // load's measured time.
-func (r *rounds) one(ctx context.Context, p target, rate float64) (result.Round, error) {
+func (r *rounds) one(ctx context.Context, p *target, rate float64) (result.Round, error) {
 	if r.workload.log {
 		if err := os.Truncate(p.LogFile, 0); err != nil {
 			return result.Round{}, fmt.Errorf("cannot empty the access log: %w", err)
@@ -260,14 +274,17 @@ func (r *rounds) one(ctx context.Context, p target, rate float64) (result.Round,
 		Requests: res.Requests, Seconds: seconds, CPU: cpu.Seconds(),
 		P50: micros(res.Latency.Quantile(0.5)), P99: micros(res.Latency.Quantile(0.99)), P999: micros(res.Latency.Quantile(0.999)),
 		Memory: memory, Backend: (at[1].backend - at[0].backend).Seconds(),
-		LoadCore: (at[1].loadBusy - at[0].loadBusy).Seconds() / seconds / float64(len(r.loadCPUs)),
-		Foreign:  r.foreign(at[0], at[1], seconds),
+		LoadCore:    (at[1].loadBusy - at[0].loadBusy).Seconds() / seconds / float64(len(r.loadCPUs)),
+		Foreign:     r.foreign(at[0], at[1], seconds),
+		ForeignLoad: r.foreignLoad(at[0], at[1], seconds),
 	}
 	switch {
 	case res.Requests == 0:
 		round.Dropped = "no answers"
 	case round.Foreign > r.settings.MaxForeign:
 		round.Dropped = fmt.Sprintf("others used %.0f %% of the proxy's core", 100*round.Foreign)
+	case round.ForeignLoad > r.settings.MaxForeign:
+		round.Dropped = fmt.Sprintf("others used %.0f %% of the load's core", 100*round.ForeignLoad)
 	}
 	return round, nil
 }
@@ -280,6 +297,16 @@ func (r *rounds) foreign(a, b times, seconds float64) float64 {
 		return max(0, (b.loadBusy-a.loadBusy-ours).Seconds()/seconds/float64(len(r.loadCPUs)))
 	}
 	return max(0, (b.busy-a.busy-(b.proxy-a.proxy)).Seconds()/seconds)
+}
+
+// foreignLoad is the share of the load's core that neither load nor backend used:
+// that slows the load down, which looks as if it were the proxy.
+func (r *rounds) foreignLoad(a, b times, seconds float64) float64 {
+	if r.workload.cores {
+		return 0 // foreign has it
+	}
+	ours := b.backend - a.backend + b.self - a.self
+	return max(0, (b.loadBusy-a.loadBusy-ours).Seconds()/seconds/float64(len(r.loadCPUs)))
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gatehouse.dev/gatehouse/test/bench/internal/result"
 )
@@ -69,5 +72,100 @@ func TestSmokeBeside(t *testing.T) {
 	}
 	if err := run(t.Context(), o); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// written is what -json wrote.
+func written(t *testing.T, path string) *result.Report {
+	t.Helper()
+	r, err := readReport(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestSmokeResume takes a run further that was cut short, in which one peer could
+// not start, and another ended.
+func TestSmokeResume(t *testing.T) {
+	dir := t.TempDir()
+	document, data := filepath.Join(dir, "PERFORMANCE.md"), filepath.Join(dir, "bench.json")
+	args := []string{"-peers", "nginx,gatehouse", "-rounds", "1", "-length", "100ms", "-warm-up", "50ms", "-max-foreign", "3", "-patience", "0",
+		"-beside=false", "-idle=false", "-apply", "none", "-o", document, "-json", data}
+	begin := func(more ...string) (*options, error) {
+		o, err := parse(append(args, more...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o, run(t.Context(), o)
+	}
+	// Its peer does not start, and is said to be missing.
+	_, err := begin("-workloads", "plain", "-peers", "nginx,gatehouse,none", "-peer-binary", "none="+filepath.Join(dir, "none"))
+	if err == nil || !strings.HasPrefix(err.Error(), "plain, none was not measured: ") {
+		t.Errorf("got %v", err)
+	}
+	text, err := os.ReadFile(document)
+	if err != nil || !strings.Contains(string(text), "- HTTP/1.1, 128 B, none: ") {
+		t.Errorf("what is missing is not in the document: %v\n%s", err, text)
+	}
+	first := written(t, data)
+	if len(first.Rounds) != 2 || len(first.Missing) != 1 {
+		t.Errorf("wrote %+v", first)
+	}
+	// A row is named: it alone is measured, the other is kept.
+	if _, err := begin("-workloads", "post", "-earlier", data); err != nil {
+		t.Error(err)
+	}
+	if r := written(t, data); len(r.Rounds) != 4 || !r.Has("plain") || !r.Has("post") {
+		t.Errorf("wrote %+v", r)
+	}
+	// None is named, and no time is left: nothing is measured, all is there.
+	o, err := begin("-earlier", data, "-within", "1ns")
+	if err == nil || len(o.workloads) != len(workloads) {
+		t.Errorf("%d rows, %v", len(o.workloads), err)
+	}
+	r := written(t, data)
+	if len(r.Rounds) != 4 || len(r.Missing) != len(workloads)-2+1 {
+		t.Errorf("wrote %d rounds, missing %+v", len(r.Rounds), r.Missing)
+	}
+	text, err = os.ReadFile(document)
+	if err != nil || !strings.Contains(string(text), "no time left") || !strings.Contains(string(text), "\n| HTTP/1.1, POST of 2 KiB ") {
+		t.Errorf("document: %v\n%s", err, text)
+	}
+	// Other settings do not mix.
+	if _, err := begin("-earlier", data, "-rounds", "2"); err == nil {
+		t.Error("rows of other settings were taken")
+	}
+}
+
+// TestSmokeInterrupted keeps the rows that were measured before.
+func TestSmokeInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	data := filepath.Join(dir, "bench.json")
+	o, err := parse([]string{"-peers", "nginx,gatehouse", "-workloads", "plain,post,64k", "-rounds", "1", "-length", "100ms", "-warm-up", "50ms",
+		"-max-foreign", "3", "-patience", "0", "-beside=false", "-o", filepath.Join(dir, "PERFORMANCE.md"), "-json", data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // as soon as there is a row
+		look := time.NewTicker(10 * time.Millisecond)
+		defer look.Stop()
+		for range look.C {
+			if _, err := os.Stat(data); err == nil || ctx.Err() != nil {
+				cancel()
+				return
+			}
+		}
+	}()
+	if err := run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if r := written(t, data); len(r.Work) == 0 || len(r.Work) > 2 || len(r.Rounds) != 2*len(r.Work) {
+		t.Errorf("wrote %+v", r)
+	}
+	if _, err := os.Stat(o.document); !os.IsNotExist(err) || o.document != "" {
+		t.Errorf("a document of a part: %v", err)
 	}
 }

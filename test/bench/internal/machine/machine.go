@@ -156,6 +156,8 @@ type Description struct {
 	MemoryMB int64  `json:"memoryMB"` // 2^20 bytes
 	Kernel   string `json:"kernel"`
 	System   string `json:"system"` // distribution
+	// Congestion is TCP's congestion control.
+	Congestion string `json:"congestion"`
 }
 
 // Describe reads the Description; what cannot be read stays empty.
@@ -165,6 +167,8 @@ func Describe() Description {
 	d.System = strings.Trim(field("/etc/os-release", "PRETTY_NAME", "="), `"`)
 	kb, _ := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal", ":"), " kB"), 10, 64)
 	d.MemoryMB = kb >> 10
+	congestion, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	d.Congestion = string(bytes.TrimSpace(congestion))
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		d.Kernel = unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:]) + " " + unix.ByteSliceToString(u.Machine[:])

@@ -23,7 +23,7 @@ const (
 // reference. Colours follow the reader's light or dark scheme, and are readable in
 // both where that is not known.
 func (r *Report) Picture(m Metric) string {
-	ref := r.Peers[0].Name
+	ref := r.Settings.Reference
 	var work []Workload
 	for _, w := range r.Work {
 		if !math.IsNaN(r.median(w, ref, m)) {
@@ -61,7 +61,7 @@ func (r *Report) rowHeight(w Workload) int {
 
 // row is one workload: its title, and a bar for each peer.
 func (r *Report) row(b *strings.Builder, w Workload, m Metric, y int) {
-	ref := r.Peers[0].Name
+	ref := r.Settings.Reference
 	fmt.Fprintf(b, "<text class=\"name\" x=\"0\" y=\"%d\">%s</text>\n", y+barHeight-2, html.EscapeString(w.Title))
 	peers := r.present(w)
 	for n, p := range peers {
@@ -78,7 +78,7 @@ func (r *Report) row(b *strings.Builder, w Workload, m Metric, y int) {
 func (r *Report) bar(b *strings.Builder, w Workload, peer string, m Metric, y, n int) {
 	fmt.Fprintf(b, "<text x=\"12\" y=\"%d\">%s</text>\n", y+barHeight-2, html.EscapeString(peer))
 	v := r.median(w, peer, m)
-	times := r.ratio(w, peer, r.Peers[0].Name, m).Median
+	times := r.ratio(w, peer, r.Settings.Reference, m).Median
 	if math.IsNaN(times) {
 		fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\">not measured</text>\n", labelWidth+4, y+barHeight-2)
 		return

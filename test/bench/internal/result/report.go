@@ -1,6 +1,7 @@
 package result
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -20,7 +21,21 @@ type Report struct {
 	Calls    []Calls    `json:"systemCalls,omitempty"`
 	Idle     []Idle     `json:"idle,omitempty"`
 	Changes  []Change   `json:"changes,omitempty"`
+	Missing  []Missing  `json:"missing,omitempty"`
 	Settings Settings   `json:"settings"`
+}
+
+// Clone is a Report to which more can be added without changing r.
+func (r *Report) Clone() *Report {
+	c := *r
+	c.Machine, c.Peers, c.Work, c.Rounds = slices.Clone(r.Machine), slices.Clone(r.Peers), slices.Clone(r.Work), slices.Clone(r.Rounds)
+	c.Calls, c.Idle, c.Changes, c.Missing = slices.Clone(r.Calls), slices.Clone(r.Idle), slices.Clone(r.Changes), slices.Clone(r.Missing)
+	return &c
+}
+
+// Has says whether a workload was measured.
+func (r *Report) Has(workload string) bool {
+	return slices.ContainsFunc(r.Work, func(w Workload) bool { return w.Name == workload })
 }
 
 // Fact is a name and a value.
@@ -62,6 +77,23 @@ type Idle struct {
 	Target      float64 `json:"targetBytes,omitempty"`
 }
 
+// Complete says whether a workload has rounds that count of so many peers.
+func (r *Report) Complete(workload string, peers int) bool {
+	for _, p := range r.Peers {
+		if len(Values(Saturated(r.Rounds), workload, p.Name, CPUPerRequest)) > 0 {
+			peers--
+		}
+	}
+	return peers <= 0
+}
+
+// Missing is what was to be measured and was not.
+type Missing struct {
+	What string `json:"what"`           // name of a workload, or of another part of the run
+	Peer string `json:"peer,omitempty"` // empty: all
+	Why  string `json:"why"`
+}
+
 // Adopt takes the workloads that this run did not measure from an earlier one of
 // the same machine and settings, in the order of names. A row is of one run alone:
 // rounds of different runs never meet.
@@ -80,12 +112,20 @@ func (r *Report) Adopt(earlier *Report, names []string) error {
 	if len(r.Idle) == 0 {
 		r.Idle = earlier.Idle
 	}
-	if len(r.Changes) == 0 {
-		r.Changes = earlier.Changes
+	for _, c := range earlier.Changes {
+		if !slices.ContainsFunc(r.Changes, func(own Change) bool { return own.Way == c.Way }) {
+			r.Changes = append(r.Changes, c)
+		}
 	}
 	for _, w := range earlier.Work {
-		if slices.ContainsFunc(r.Work, func(own Workload) bool { return own.Name == w.Name }) {
+		if r.Has(w.Name) {
 			continue
+		}
+		// What a row that is there still lacks stays missing.
+		for _, m := range earlier.Missing {
+			if m.What == w.Name {
+				r.Missing = append(r.Missing, m)
+			}
 		}
 		if w.Date == "" && r.Date != earlier.Date {
 			w.Date = earlier.Date
@@ -125,6 +165,7 @@ type Settings struct {
 	WarmUp, Length time.Duration
 	MaxForeign     float64 // share of the proxy's core
 	Ours           string  // the peer that all this is about
+	Reference      string  // the peer in whose units pictures are
 }
 
 // Change is how long changes took until a client saw them.
@@ -262,6 +303,36 @@ func (r *Report) PacedTable() string {
 	return t.String()
 }
 
+// PacedRatios are those of our p99 to the first three peers' at half load, where
+// the load has time to spare; "" without such rounds.
+func (r *Report) PacedRatios() string {
+	paced := Paced(r.Rounds)
+	var columns []string
+	for _, w := range r.Work {
+		for _, t := range w.Targets {
+			if t.Metric == P99.Name && t.Of == "" && !slices.Contains(columns, t.To) {
+				columns = append(columns, t.To)
+			}
+		}
+	}
+	t := table{append([]string{"p99 at half load: " + r.Settings.Ours + " to"}, columns...)}
+	for _, w := range r.Work {
+		row, any := []string{w.Title}, false
+		for _, to := range columns {
+			s := Of(Ratios(paced, w.Name, r.Settings.Ours, to, P99))
+			any = any || s.N > 0
+			row = append(row, times(s.Median)+" ("+span(s)+")")
+		}
+		if any {
+			t = append(t, row)
+		}
+	}
+	if len(t) == 1 {
+		return ""
+	}
+	return t.String()
+}
+
 // outcome is what became of a target.
 type outcome struct {
 	Workload
@@ -362,6 +433,23 @@ func (r *Report) Missed() []string {
 	return out
 }
 
+// Absent is what is missing, in words.
+func (r *Report) Absent() []string {
+	var out []string
+	for _, m := range r.Missing {
+		what := m.What
+		if i := slices.IndexFunc(r.Work, func(w Workload) bool { return w.Name == m.What }); i >= 0 {
+			what = r.Work[i].Title
+		}
+		if m.Peer != "" {
+			what += ", " + m.Peer
+		}
+		why, _, _ := strings.Cut(m.Why, "\n")
+		out = append(out, what+": "+why)
+	}
+	return out
+}
+
 // Worse is the missed targets of CPU whose ratio is larger than so many times the
 // target: what a gate fails for.
 func (r *Report) Worse(factor float64) []string {
@@ -419,6 +507,9 @@ func (r *Report) Complaint() error {
 		if strings.HasPrefix(round.Dropped, Failed) {
 			errs = append(errs, fmt.Errorf("%s, %s: a round %s", round.Workload, round.Peer, round.Dropped))
 		}
+	}
+	for _, m := range r.Missing {
+		errs = append(errs, fmt.Errorf("%s, %s was not measured: %s", m.What, cmp.Or(m.Peer, "all"), m.Why))
 	}
 	for _, w := range r.Work {
 		for _, p := range r.present(w) {

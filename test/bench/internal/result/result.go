@@ -27,6 +27,8 @@ type Round struct {
 	Rate float64 `json:"rate,omitempty"`
 	// Foreign is the share of the proxy's CPU that others used.
 	Foreign float64 `json:"foreign"`
+	// ForeignLoad is that of the load's and the backend's CPU.
+	ForeignLoad float64 `json:"foreignLoad,omitempty"`
 	// Dropped says why the round does not count; empty when it does.
 	Dropped string `json:"dropped,omitempty"`
 }

@@ -88,7 +88,8 @@ func report() *Report {
 		Idle:     []Idle{{"b", false, 10000, 1 << 20, 7000, 6144}},
 		Rounds:   rounds(),
 		Changes:  []Change{{"a file", 1000, 50, 5 * time.Millisecond, 250 * time.Millisecond, time.Second, 200 * time.Millisecond}},
-		Settings: Settings{Rounds: 4, Length: time.Second, MaxForeign: 0.08, Ours: "b"},
+		Settings: Settings{Rounds: 4, Length: time.Second, MaxForeign: 0.08, Ours: "b", Reference: "a"},
+		Missing:  []Missing{{"w", "c", "cannot start\nlog"}, {"apply", "", "no time"}},
 	}
 }
 
@@ -124,6 +125,9 @@ func TestTargets(t *testing.T) {
 	if !strings.Contains(got, "CPU per request of b is 2.00x that of a") || strings.Contains(got, "p99") || !strings.Contains(got, "6.8 KiB each, target 6.0 KiB") {
 		t.Errorf("missed: %q", got)
 	}
+	if !r.Complete("w", 2) || r.Complete("w", 3) || r.Complete("other", 2) {
+		t.Error("complete without rounds of all peers, or incomplete with them")
+	}
 	if a, b := r.Worse(1.4), r.Worse(1.7); len(a) != 1 || a[0] != "w" || len(b) != 0 {
 		t.Errorf("far off: %q and %q", a, b)
 	}
@@ -142,6 +146,10 @@ func TestPaced(t *testing.T) {
 	if r.Table(r.Work[0]) != before {
 		t.Error("a paced round counts at saturation")
 	}
+	r.Rounds = append(r.Rounds, Round{Workload: "w", Peer: "a", Requests: 1000, Seconds: 1, CPU: 0.5, P99: 2000, Rate: 1000})
+	if got := r.PacedRatios(); !strings.Contains(got, "1.50x (1.50–1.50)") {
+		t.Errorf("ratios:\n%s", got)
+	}
 }
 
 func TestDocument(t *testing.T) {
@@ -149,7 +157,7 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"### All", "| Small answers ", "3 of 10 were", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x that of a", "\n\n## Found out\n\nThis.\n\n", "≤ 6.0 KiB MISSED"} {
+	for _, want := range []string{"### All", "| Small answers ", "3 of 10 were", "more than 8 % of", "≤ 200.0 ms, MISSED", "2.00x that of a", "- Small answers, c: cannot start\n", "- apply: no time\n", "\n\n## Found out\n\nThis.\n\n", "≤ 6.0 KiB MISSED"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -182,11 +190,17 @@ func TestAdopt(t *testing.T) {
 		earlier.Rounds[i].Workload = "v"
 	}
 	earlier.Calls = []Calls{{"v", "a", 4}}
-	n := len(r.Rounds)
+	earlier.Missing = []Missing{{"v", "a", "ended"}, {"w", "", "no time"}}
+	earlier.Changes = append(earlier.Changes, Change{Way: "another"})
+	n, all := len(r.Rounds), r.Clone()
+	if err := all.Adopt(earlier, []string{"v", "w"}); err != nil || len(r.Work) != 1 || len(r.Rounds) != n {
+		t.Errorf("a clone shares what is added: %+v, %v", r, err)
+	}
 	if err := r.Adopt(earlier, []string{"v", "w"}); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Work) != 2 || r.Work[0].Name != "v" || len(r.Rounds) != 2*n || len(r.Calls) != 1 || len(r.Adopted()) != 1 {
+	if len(r.Work) != 2 || r.Work[0].Name != "v" || len(r.Rounds) != 2*n || len(r.Calls) != 1 || len(r.Adopted()) != 1 ||
+		len(r.Missing) != 3 || len(r.Changes) != 2 || !r.Has("v") || r.Has("u") {
 		t.Errorf("adopted: %+v", r)
 	}
 	earlier.Settings.Rounds++
@@ -201,6 +215,10 @@ func TestComplaint(t *testing.T) {
 		t.Errorf("complaint is %v", err)
 	}
 	r.Rounds = r.Rounds[:2]
+	if err := r.Complaint(); err == nil || !strings.Contains(err.Error(), "apply, all was not measured: no time") {
+		t.Errorf("complaint is %v", err)
+	}
+	r.Missing = nil
 	if err := r.Complaint(); err != nil {
 		t.Error(err)
 	}
