@@ -20,7 +20,8 @@ image: ## Build the image gatehouse:VERSION with docker
 demo: build ## Serve the shop of examples/ with backends of its own
 	./bin/gatehouse demo
 
-test: tools lint unit integration e2e ## Run all tests (root and apt install what they need)
+test: tools lint unit integration e2e ## Run all tests (root and apt install what they need), then the gate of the benchmark
+	$(MAKE) bench BENCH=gate
 
 tools: ## Install what tests need: a C compiler for the race detector
 	@test/tools.sh

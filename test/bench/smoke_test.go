@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gatehouse.dev/gatehouse/test/bench/internal/peer"
 	"gatehouse.dev/gatehouse/test/bench/internal/result"
 )
 
@@ -167,5 +168,25 @@ func TestSmokeInterrupted(t *testing.T) {
 	}
 	if _, err := os.Stat(o.document); !os.IsNotExist(err) || o.document != "" {
 		t.Errorf("a document of a part: %v", err)
+	}
+}
+
+// TestSmokeGate lets one target be out of reach.
+func TestSmokeGate(t *testing.T) {
+	gate := func(post float64) error {
+		o, err := parse([]string{"-bench", "gate", "-workloads", "plain,post", "-rounds", "1", "-length", "100ms", "-warm-up", "50ms"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, most := range []float64{100, post} {
+			o.workloads[i].Targets = []result.Target{{To: peer.Nginx, Metric: result.CPUPerRequest.Name, Most: most}}
+		}
+		return run(t.Context(), o)
+	}
+	if err := gate(100); err != nil {
+		t.Error(err)
+	}
+	if err := gate(0.01); err == nil || !strings.Contains(err.Error(), "far off its target") {
+		t.Errorf("a ratio far above its target: %v", err)
 	}
 }
