@@ -203,6 +203,7 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--ssl-curves", "X448"}, "--ssl-curves", "X448", "X25519")
 	f([]string{"--access-log", "xml"}, "--access-log", `"xml"`, "json", "combined", "off")
 	f([]string{"--log-level", "loud"}, "--log-level", `"loud"`, "debug", "info", "warn", "error")
+	f([]string{"--publish-address", "192.0.2.10:80"}, "--publish-address", `"192.0.2.10:80"`, "without a port")
 	f([]string{"--trusted-proxies", "10.0.0.0/99"}, "--trusted-proxies", `"10.0.0.0/99"`, "CIDR")
 	f([]string{"--default-tls-secret", "name"}, "--default-tls-secret", `"name"`, "namespace/name")
 	f([]string{"--publish-service", "a/b/c"}, "--publish-service", `"a/b/c"`, "namespace/name")

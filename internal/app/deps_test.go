@@ -38,7 +38,8 @@ var rules = []rule{
 	{path: "cmd/", ours: []string{"app"}},
 	{path: "examples", ours: nil},
 	{path: "test/scale/objects", ours: nil},
-	{path: "test/scale", ours: []string{"test/scale/objects"}},
+	{path: "test/scale/apiserver", ours: nil},
+	{path: "test/scale", ours: []string{"test/scale/objects", "test/scale/apiserver"}},
 }
 
 type pkg struct {

@@ -8,11 +8,13 @@ import (
 
 // Garbage that may gather before a collection: four times what is in use, since
 // connections make much garbage (a TLS handshake most of all) of little that
-// lives, but at most garbageMax, since a large configuration lives long.
+// lives, but at most garbageMax, since a large configuration lives long and
+// changes make little of it. A collection of a large heap costs much: so it may
+// be gcPercentMin in any case.
 const (
 	gcPercentMax = 400
-	gcPercentMin = 100 // Go's own
-	garbageMax   = 256 << 20
+	gcPercentMin = 35
+	garbageMax   = 100 << 20
 )
 
 // tuneGC sets the collector's pace by what is in use now. GOGC in the

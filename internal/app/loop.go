@@ -53,6 +53,9 @@ type applied struct {
 	config   *ir.Config
 	report   *translate.Report
 	verdicts []verdict.Verdict
+	// said are the lists that verdicts were made of: of routes, of endpoints, of
+	// the source.
+	said [3][]verdict.Verdict
 }
 
 func (l *loop) state() *applied {
@@ -107,13 +110,13 @@ func (l *loop) step(ctx context.Context) error {
 	l.endpoints = translate.Services(v, l.options, l.endpoints)
 	next := &applied{view: v}
 	if old != nil && old.view.Routing == v.Routing {
-		l.needed = l.endpoints.State
-		l.upstream.Update(l.needed)
+		l.need(l.endpoints.State)
 		next.config, next.report = old.config, old.report
 	} else {
 		// Until the swap the old routes serve, whose Services may be gone.
-		l.needed = l.endpoints.State.With(l.needed)
-		l.upstream.Update(l.needed)
+		if l.needed != l.endpoints.State {
+			l.need(l.endpoints.State.With(l.needed))
+		}
 		err := l.rebuild(ctx, v, next)
 		if err != nil && old == nil {
 			return err
@@ -124,21 +127,33 @@ func (l *loop) step(ctx context.Context) error {
 			l.log.Error("configuration not applied: the last one goes on serving", "error", err)
 			return nil
 		}
-		l.needed = l.endpoints.State
-		l.upstream.Update(l.needed)
+		l.need(l.endpoints.State)
 	}
-	next.verdicts = merge(next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts())
-	l.logVerdicts(old, next)
+	next.said = [...][]verdict.Verdict{next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts()}
+	if old != nil && view.Same(old.said[0], next.said[0]) && view.Same(old.said[1], next.said[1]) && slices.Equal(old.said[2], next.said[2]) {
+		next.verdicts = old.verdicts
+	} else {
+		next.verdicts = merge(next.said[:]...)
+		l.logVerdicts(old, next)
+		l.stats.Config.Rejected.Store(int64(rejected(next.verdicts)))
+	}
 	l.last.Store(next)
 	l.stats.Config.Generation.Store(v.Generation)
 	l.stats.Config.LastSuccess.Store(time.Now().UnixNano())
-	l.stats.Config.Rejected.Store(int64(rejected(next.verdicts)))
 	if l.writer != nil {
 		report := *next.report
 		report.Verdicts = next.verdicts
 		l.writer.Update(v, &report)
 	}
 	return nil
+}
+
+// need tells the upstreams of other endpoints.
+func (l *loop) need(state *service.State) {
+	if state != l.needed {
+		l.needed = state
+		l.upstream.Update(state)
+	}
 }
 
 // rebuild makes and swaps in a new Snapshot.

@@ -15,6 +15,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/status"
 	"gatehouse.dev/gatehouse/internal/translate"
 )
 
@@ -128,6 +129,12 @@ func (o Options) check() (*settings, error) {
 		}
 	default:
 		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
+	}
+	for _, a := range o.PublishAddresses {
+		// Left out, it would empty the status that others make DNS records of.
+		if _, err := status.ParseAddress(a); err != nil {
+			errs = append(errs, fmt.Errorf("--publish-address %q: give an IP address or a host name, without a port", a))
+		}
 	}
 	if s.HSTS, err = readHSTS(o.HSTS); err != nil {
 		errs = append(errs, err)

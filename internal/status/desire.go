@@ -34,20 +34,13 @@ func (p Patch) equal(o Patch) bool {
 // there while the Ingress was ours.
 type Owned map[types.UID][]networkingv1.IngressLoadBalancerIngress
 
-// learn adds what the View shows, and forgets Ingresses that are gone.
+// learn adds what the View shows of the Ingresses of the Report.
 func (o Owned) learn(v *view.View, r *translate.Report, addresses []networkingv1.IngressLoadBalancerIngress) {
-	present := make(map[types.UID]bool, len(r.Ingresses))
 	eachIngress(v, r, func(ing *networkingv1.Ingress, attached bool) {
-		present[ing.UID] = true
 		if attached && len(addresses) > 0 && sameAddresses(ing.Status.LoadBalancer.Ingress, addresses) {
 			o[ing.UID] = addresses
 		}
 	})
-	for uid := range o {
-		if !present[uid] {
-			delete(o, uid)
-		}
-	}
 }
 
 // Desire compares the Ingresses of the View with what their status should be.

@@ -112,12 +112,12 @@ func TestOwnedLearns(t *testing.T) {
 	o := Owned{"uid-gone": ours, "uid-d": ours}
 	v, r := look("a b", ingress("a", ours), ingress("b", ips("192.0.2.9")), ingress("c", ours), ingress("d", nil))
 	o.learn(v, r, ours)
-	if want := (Owned{"uid-a": ours, "uid-d": ours}); !reflect.DeepEqual(o, want) {
+	if want := (Owned{"uid-a": ours, "uid-d": ours, "uid-gone": ours}); !reflect.DeepEqual(o, want) {
 		t.Errorf("got %v, want %v", o, want)
 	}
 	v, r = look("a", ingress("a", nil))
 	o.learn(v, r, ips())
-	if want := (Owned{"uid-a": ours}); !reflect.DeepEqual(o, want) {
+	if want := (Owned{"uid-a": ours, "uid-d": ours, "uid-gone": ours}); !reflect.DeepEqual(o, want) {
 		t.Errorf("nothing published: got %v, want %v", o, want)
 	}
 }

@@ -120,7 +120,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	terms := make(chan context.Context)
 	wg.Go(func() { w.elect(electing, terms) })
 
-	owned := Owned{}
+	p := &planner{owned: Owned{}}
 	for {
 		select {
 		case <-ctx.Done():
@@ -129,30 +129,36 @@ func (w *Writer) Run(ctx context.Context) error {
 		case elected := <-terms:
 			w.endTerm()
 			w.startTerm(elected)
-			w.plan(owned)
+			w.plan(p)
 		case <-w.lost():
 			w.endTerm()
 		case <-w.changed:
-			w.plan(owned)
+			w.plan(p)
 		}
 	}
 }
 
 // plan looks at the newest View. Followers do so too, to know what is ours
 // when they come to lead.
-func (w *Writer) plan(owned Owned) {
+func (w *Writer) plan(p *planner) {
 	w.mu.Lock()
 	v, r := w.view, w.report
 	w.mu.Unlock()
 	if v == nil {
 		return
 	}
-	addresses := w.addresses()
-	owned.learn(v, r, addresses)
-	if t := w.term.Load(); t != nil {
-		t.statuses.plan(Desire(v, r, addresses, owned))
+	changed := p.look(v, r, w.addresses())
+	t := w.term.Load()
+	if t == nil {
+		return
+	}
+	if changed || t != p.told {
+		t.statuses.plan(p.patches)
+	}
+	if t != p.told || !view.Same(p.verdicts, r.Verdicts) {
 		t.events.plan(r.Verdicts)
 	}
+	p.told, p.verdicts = t, r.Verdicts
 }
 
 // addresses gives nil when there is nothing to publish, or it is not known.

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"gatehouse.dev/gatehouse/internal/service"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
@@ -47,30 +49,27 @@ type builtService struct {
 // port of their Backend, whether it stands in Ports or not.
 func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
 	var old []*builtService
-	sameEndpoints := false
 	if prev != nil {
+		if view.Same(v.Services, prev.view.Services) {
+			return prev.update(v, o)
+		}
 		old = prev.memo
-		sameEndpoints = v.SameEndpoints(prev.view)
 	}
 	out := &Endpoints{
 		State: &service.State{Services: make([]*service.Service, len(v.Services))},
 		memo:  make([]*builtService, len(v.Services)),
 		view:  v,
 	}
-	same := prev != nil && len(old) == len(v.Services)
 	next := 0 // both lists are sorted: walk them together
 	for i, svc := range v.Services {
 		for next < len(old) && old[next].service != svc && old[next].before(svc) {
 			next++
 		}
 		known := next < len(old) && old[next].service == svc
-		if known && sameEndpoints {
-			out.memo[i] = old[next]
-		} else if es := v.EndpointSlices(svc.Namespace, svc.Name); known && view.Same(old[next].slices, es) {
+		if es := v.EndpointSlices(svc.Namespace, svc.Name); known && view.Same(old[next].slices, es) {
 			out.memo[i] = old[next]
 		} else {
 			out.memo[i] = buildService(svc, es, o.Addresses)
-			same = false
 		}
 		if known {
 			next++
@@ -78,10 +77,40 @@ func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
 		out.State.Services[i] = out.memo[i].built
 		out.Verdicts = append(out.Verdicts, out.memo[i].verdicts...)
 	}
-	if same {
-		return prev
-	}
 	out.Verdicts = sortVerdicts(out.Verdicts)
+	return out
+}
+
+// update is Services where the Services are the same: it looks only at those
+// whose EndpointSlices changed, since nothing changes as often.
+func (e *Endpoints) update(v *view.View, o Options) *Endpoints {
+	others := v.OtherEndpoints(e.view)
+	if len(others) == 0 {
+		return e
+	}
+	out := &Endpoints{
+		State: &service.State{Services: slices.Clone(e.State.Services)}, Verdicts: e.Verdicts,
+		memo: slices.Clone(e.memo), view: v,
+	}
+	told := false
+	for _, k := range others {
+		i, found := slices.BinarySearchFunc(out.memo, k, func(b *builtService, k types.NamespacedName) int {
+			return cmp.Or(cmp.Compare(b.service.Namespace, k.Namespace), cmp.Compare(b.service.Name, k.Name))
+		})
+		if !found {
+			continue // slices without their Service
+		}
+		made := buildService(v.Services[i], v.EndpointSlices(k.Namespace, k.Name), o.Addresses)
+		told = told || len(made.verdicts) > 0 || len(out.memo[i].verdicts) > 0
+		out.memo[i], out.State.Services[i] = made, made.built
+	}
+	if told {
+		out.Verdicts = nil
+		for _, b := range out.memo {
+			out.Verdicts = append(out.Verdicts, b.verdicts...)
+		}
+		out.Verdicts = sortVerdicts(out.Verdicts)
+	}
 	return out
 }
 

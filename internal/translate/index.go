@@ -45,6 +45,9 @@ type node struct {
 	closed, borrowed     *host
 	closedOf, borrowedOf derived
 
+	// plainHeld is the Host that is served here without TLS.
+	plainHeld *host
+
 	served servedName
 	// madeName was made of madeOf.
 	madeName     *ir.ServerName
@@ -69,7 +72,7 @@ type ruled struct {
 type host struct {
 	*ir.Host
 	backends []*candidate.Backend
-	uses     []*use[ir.BackendID, *candidate.Backend] // parallel; nil: not known
+	held     int // how often it is served
 }
 
 func newIndex() *index {
@@ -157,9 +160,9 @@ func (x *index) insert() {
 	x.nodes, x.fresh = mergeSorted(x.nodes, x.fresh, compare), nil
 }
 
-// sweep forgets the nodes that nothing needs any more. Exact ones stand before
-// the wildcards above them.
-func (x *index) sweep() {
+// sweep forgets the nodes that nothing needs any more, and tells of each. Exact
+// ones stand before the wildcards above them.
+func (x *index) sweep(tell func(*node)) {
 	x.nodes = slices.DeleteFunc(x.nodes, func(n *node) bool {
 		if len(n.rules) > 0 || len(n.tls) > 0 || n.host != nil || n.below > 0 || n == x.any {
 			return false
@@ -168,6 +171,7 @@ func (x *index) sweep() {
 			n.above.below--
 		}
 		delete(x.byPattern, n.pattern)
+		tell(n)
 		return true
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
+	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // The one HTTP and the one HTTPS Listener of Ingresses, each on a Bind of the
@@ -32,7 +33,6 @@ type assembler struct {
 func (a *assembler) config() *ir.Config {
 	cfg := &ir.Config{}
 	o := &a.options
-	a.uses.begin()
 	if o.HTTPAddr.IsValid() {
 		cfg.Binds = append(cfg.Binds, ir.Bind{ID: httpID, Addr: o.HTTPAddr})
 		cfg.Listeners = append(cfg.Listeners, ir.Listener{
@@ -102,6 +102,8 @@ func (a *assembler) serverNames() []ir.ServerName {
 	for _, n := range a.nodes {
 		if n.served.there {
 			out = append(out, a.serverName(n))
+		} else {
+			a.letGoName(n)
 		}
 	}
 	return out
@@ -110,26 +112,50 @@ func (a *assembler) serverNames() []ir.ServerName {
 // serverName gives the one that was made before, if it was made of the same.
 func (a *assembler) serverName(n *node) ir.ServerName {
 	if n.madeName == nil || n.madeFallback != a.fallback || !n.served.equal(&n.madeOf) {
-		n.madeName = a.makeServerName(n)
-		n.madeFallback = a.fallback
-		n.madeOf = n.served
-		n.madeOf.hosts = slices.Clone(n.served.hosts)
+		made, of := a.makeServerName(n), n.served
+		var hosts, before []*host
+		if made.Terminate != nil {
+			hosts = slices.Clone(of.hosts)
+			for _, c := range a.shown(of.certificates) {
+				a.uses.certificates.hold(c.ID, c)
+			}
+		}
+		if made.Passthrough != nil {
+			for _, b := range of.settings.settings.through.Backends {
+				a.uses.backends.hold(b.ID, b)
+			}
+		}
+		if n.madeName != nil && n.madeName.Terminate != nil {
+			before = n.madeOf.hosts
+		}
+		view.Edits(before, hosts, func(x, y *host) int { return x.Pattern.Compare(y.Pattern) }, a.uses.release, a.uses.hold)
+		n.madeOf.hosts = nil
+		a.letGoName(n)
+		of.hosts = hosts
+		n.madeName, n.madeOf, n.madeFallback = made, of, a.fallback
 	}
-	made := n.madeName
-	switch {
-	case made.Terminate != nil:
-		for _, h := range n.served.hosts {
-			a.serve(h)
+	return *n.madeName
+}
+
+// letGoName forgets the server name that was made at a node.
+func (m *merger) letGoName(n *node) {
+	if n.madeName == nil {
+		return
+	}
+	if n.madeName.Terminate != nil {
+		for _, h := range n.madeOf.hosts {
+			m.uses.release(h)
 		}
-		for _, c := range a.shown(n.served.certificates) {
-			a.uses.certificate(c)
-		}
-	case made.Passthrough != nil:
-		for _, b := range n.served.settings.settings.through.Backends {
-			a.uses.backend(b)
+		for _, c := range shown(n.madeOf.certificates, n.madeFallback) {
+			m.uses.certificates.release(c.ID, c)
 		}
 	}
-	return *made
+	if n.madeName.Passthrough != nil {
+		for _, b := range n.madeOf.settings.settings.through.Backends {
+			m.uses.backends.release(b.ID, b)
+		}
+	}
+	n.madeName, n.madeOf, n.madeFallback = nil, servedName{}, nil
 }
 
 func (a *assembler) makeServerName(n *node) *ir.ServerName {
@@ -157,12 +183,6 @@ func (a *assembler) makeServerName(n *node) *ir.ServerName {
 		t.HSTS = a.options.HSTS
 	}
 	return &ir.ServerName{Pattern: n.pattern, Terminate: t}
-}
-
-// serve counts what a Host uses.
-func (a *assembler) serve(h *host) *ir.Host {
-	a.uses.host(h)
-	return h.Host
 }
 
 // passedThrough refuses what has nothing to be passed through to: TLS must not
@@ -261,16 +281,18 @@ func (n *mergedName) belongsTo(namespace string) bool {
 	return slices.ContainsFunc(n.claims, func(c nameClaim) bool { return c.owner.Ref.Namespace == namespace })
 }
 
+func (a *assembler) shown(n *mergedName) []*resolve.Certificate { return shown(n, a.fallback) }
+
 // shown gives the certificates of a name; nil stands for a name that nobody
 // claims. None means that the handshake is refused.
-func (a *assembler) shown(n *mergedName) []*resolve.Certificate {
+func shown(n *mergedName, fallback *resolve.Certificate) []*resolve.Certificate {
 	switch {
 	case n != nil && n.owner == nil:
 		return nil
 	case n != nil && len(n.certificates) > 0:
 		return n.certificates
-	case a.fallback != nil:
-		return []*resolve.Certificate{a.fallback}
+	case fallback != nil:
+		return []*resolve.Certificate{fallback}
 	}
 	return nil
 }

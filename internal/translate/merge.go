@@ -106,7 +106,10 @@ func (m *merger) merge() {
 			m.finish(n)
 		}
 	}
-	m.sweep()
+	m.sweep(func(n *node) {
+		m.letGoPlain(n)
+		m.letGoName(n)
+	})
 }
 
 // settleNode makes of the claims on a pattern its host and name. The result

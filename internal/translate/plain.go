@@ -14,17 +14,32 @@ import (
 func (a *assembler) plainHosts() []*ir.Host {
 	out := make([]*ir.Host, 0, len(a.nodes))
 	for _, n := range a.nodes {
+		var h *host
 		switch {
 		case n.host != nil:
 			a.plainHost(n)
-			out = append(out, a.serve(n.host.plain))
+			h = n.host.plain
 		case n.name != nil && n.name.owner == nil:
-			if h := a.closedHost(n); h != nil {
-				out = append(out, a.serve(h))
+			h = a.closedHost(n)
+		}
+		if n.plainHeld != h {
+			a.letGoPlain(n)
+			if n.plainHeld = h; h != nil {
+				a.uses.hold(h)
 			}
+		}
+		if h != nil {
+			out = append(out, h.Host)
 		}
 	}
 	return out
+}
+
+func (m *merger) letGoPlain(n *node) {
+	if n.plainHeld != nil {
+		m.uses.release(n.plainHeld)
+		n.plainHeld = nil
+	}
 }
 
 // closedHost gives the host of a refused name, or nil where none is needed.

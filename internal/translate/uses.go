@@ -9,8 +9,8 @@ import (
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 )
 
-// uses gathers the Backends and certificates of a Config: those that were used
-// between begin and end. The lists stay the same as long as their content does.
+// uses gathers the Backends and certificates of a Config: those that somebody
+// holds. The lists stay the same as long as their content does.
 type uses struct {
 	backends     used[ir.BackendID, *candidate.Backend]
 	certificates used[ir.CertificateID, *resolve.Certificate]
@@ -21,130 +21,160 @@ type uses struct {
 
 func newUses() *uses {
 	u := &uses{}
-	u.backends.first = func(a, b *candidate.Backend) bool {
-		return a.Certificate != nil && b.Certificate != nil && compareOrigins(a.Certificate.Origin, b.Certificate.Origin) < 0
+	u.backends.compare = func(a, b *candidate.Backend) int {
+		if a.Certificate == nil || b.Certificate == nil {
+			return 0
+		}
+		return compareOrigins(a.Certificate.Origin, b.Certificate.Origin)
 	}
 	// The ID stands for the content of both; of a certificate also counts where
 	// it comes from.
-	u.backends.same = func(a, b *candidate.Backend) bool { return true }
+	u.backends.same = func(a, b *candidate.Backend) bool { return a.Certificate == b.Certificate }
 	u.certificates.same = func(a, b *resolve.Certificate) bool { return a.Origin == b.Origin }
-	u.certificates.first = func(a, b *resolve.Certificate) bool { return compareOrigins(a.Origin, b.Origin) < 0 }
+	u.certificates.compare = func(a, b *resolve.Certificate) int { return compareOrigins(a.Origin, b.Origin) }
 	return u
 }
 
-func (u *uses) begin() {
-	u.backends.begin()
-	u.certificates.begin()
-}
-
-func (u *uses) backend(b *candidate.Backend) { u.backends.use(b.ID, b) }
-
-// host counts what a Host sends to. It remembers where that stands in the list.
-func (u *uses) host(h *host) {
-	for i, b := range h.backends {
-		if x := h.uses[i]; x != nil && !x.swept {
-			u.backends.again(x, b)
-		} else {
-			h.uses[i] = u.backends.use(b.ID, b)
+// hold and release count what a Host sends to.
+func (u *uses) hold(h *host) {
+	if h.held++; h.held == 1 {
+		for _, b := range h.backends {
+			u.backends.hold(b.ID, b)
 		}
 	}
 }
 
-// certificate makes a certificate part of the Config. Equal content may come
-// from several Secrets: the first is named.
-func (u *uses) certificate(c *resolve.Certificate) { u.certificates.use(c.ID, c) }
+func (u *uses) release(h *host) {
+	if h.held--; h.held == 0 {
+		for _, b := range h.backends {
+			u.backends.release(b.ID, b)
+		}
+	}
+}
 
 func (u *uses) end() ([]ir.Backend, []ir.Certificate) {
-	if u.backends.end() {
+	changed := u.backends.end(func(before, after *candidate.Backend) {
+		if before != nil && before.Certificate != nil {
+			u.certificates.release(before.Certificate.ID, before.Certificate)
+		}
+		if after != nil && after.Certificate != nil {
+			u.certificates.hold(after.Certificate.ID, after.Certificate)
+		}
+	})
+	if changed {
 		u.listedBackends = nil
 		for _, x := range u.backends.list {
-			u.listedBackends = append(u.listedBackends, x.value.Backend)
+			u.listedBackends = append(u.listedBackends, x.listed.Backend)
 		}
 	}
-	for _, x := range u.backends.list {
-		if x.value.Certificate != nil {
-			u.certificate(x.value.Certificate)
-		}
-	}
-	if u.certificates.end() {
+	// Equal content may come from several Secrets: the first is named.
+	if u.certificates.end(func(_, _ *resolve.Certificate) {}) {
 		u.listedCertificates = nil
 		for _, x := range u.certificates.list {
-			u.listedCertificates = append(u.listedCertificates, x.value.Certificate)
+			u.listedCertificates = append(u.listedCertificates, x.listed.Certificate)
 		}
 	}
 	return u.listedBackends, u.listedCertificates
 }
 
-// used is a sorted list of what was used in this turn.
+// used is a sorted list of what is held.
 type used[K cmp.Ordered, V comparable] struct {
-	first func(a, b V) bool // which of two under the same key is named
-	same  func(a, b V) bool // whether they come to the same in the list
-	turn  uint64
-	byKey map[K]*use[K, V]
-	list  []*use[K, V]
-	fresh []*use[K, V] // not in the list yet
-	count int          // used in this turn
+	compare func(a, b V) int  // which of two under the same key is listed
+	same    func(a, b V) bool // whether they come to the same in the list
+	byKey   map[K]*use[K, V]
+	list    []*use[K, V]
+	touched []*use[K, V] // since the end before
 }
 
 type use[K cmp.Ordered, V comparable] struct {
-	swept   bool // not in byKey any more
 	key     K
-	value   V
-	listed  V    // as it stands in the list
-	isThere bool // in the list
-	turn    uint64
+	holders []holders[V]
+	listed  V // as it stands in the list
+	isThere bool
+	touched bool
 }
 
-func (u *used[K, V]) begin() {
-	u.turn++
-	u.count = 0
-	if u.byKey == nil {
-		u.byKey = map[K]*use[K, V]{}
-	}
+// holders is how often a value is held under its key.
+type holders[V any] struct {
+	value V
+	count int
 }
 
-func (u *used[K, V]) use(key K, v V) *use[K, V] {
+func (u *used[K, V]) touch(key K) *use[K, V] {
 	x := u.byKey[key]
 	if x == nil {
 		x = &use[K, V]{key: key}
+		if u.byKey == nil {
+			u.byKey = map[K]*use[K, V]{}
+		}
 		u.byKey[key] = x
-		u.fresh = append(u.fresh, x)
 	}
-	u.again(x, v)
+	if !x.touched {
+		x.touched = true
+		u.touched = append(u.touched, x)
+	}
 	return x
 }
 
-func (u *used[K, V]) again(x *use[K, V], v V) {
-	if x.turn == u.turn {
-		if x.value != v && u.first(v, x.value) {
-			x.value = v
+func (u *used[K, V]) hold(key K, v V) {
+	x := u.touch(key)
+	for i := range x.holders {
+		if x.holders[i].value == v {
+			x.holders[i].count++
+			return
 		}
-		return
 	}
-	x.turn, x.value = u.turn, v
-	u.count++
+	x.holders = append(x.holders, holders[V]{v, 1})
 }
 
-// end brings the list up to date and reports whether it differs from before.
-func (u *used[K, V]) end() (changed bool) {
-	if changed = len(u.fresh) > 0 || u.count != len(u.list); changed {
-		u.list = slices.DeleteFunc(u.list, func(x *use[K, V]) bool {
-			if x.turn != u.turn {
-				delete(u.byKey, x.key)
-				x.swept = true
+func (u *used[K, V]) release(key K, v V) {
+	x := u.touch(key)
+	for i := range x.holders {
+		if x.holders[i].value == v {
+			if x.holders[i].count--; x.holders[i].count == 0 {
+				x.holders = slices.Delete(x.holders, i, i+1)
 			}
-			return x.turn != u.turn
-		})
-		compare := func(a, b *use[K, V]) int { return cmp.Compare(a.key, b.key) }
-		slices.SortFunc(u.fresh, compare)
-		u.list, u.fresh = mergeSorted(u.list, u.fresh, compare), nil
-	}
-	for _, x := range u.list {
-		if !x.isThere || x.listed != x.value && !u.same(x.listed, x.value) {
-			x.listed, x.isThere, changed = x.value, true, true
+			return
 		}
 	}
-	return changed
+	panic("BUG: released what nobody holds")
+}
+
+// end brings the list up to date and reports whether it differs from before. It
+// tells of each key under which something else is listed now.
+func (u *used[K, V]) end(tell func(before, after V)) (changed bool) {
+	var fresh []*use[K, V]
+	gone := false
+	for _, x := range u.touched {
+		x.touched = false
+		var none V
+		switch {
+		case len(x.holders) == 0 && x.isThere:
+			gone = true
+			tell(x.listed, none)
+			fallthrough
+		case len(x.holders) == 0:
+			delete(u.byKey, x.key)
+			continue
+		}
+		now := slices.MinFunc(x.holders, func(a, b holders[V]) int { return u.compare(a.value, b.value) }).value
+		if !x.isThere {
+			fresh = append(fresh, x)
+			tell(none, now)
+		} else if x.listed != now {
+			tell(x.listed, now)
+			changed = changed || !u.same(x.listed, now)
+		}
+		x.listed, x.isThere = now, true
+	}
+	u.touched = nil
+	if gone {
+		u.list = slices.DeleteFunc(u.list, func(x *use[K, V]) bool { return len(x.holders) == 0 })
+	}
+	compare := func(a, b *use[K, V]) int { return cmp.Compare(a.key, b.key) }
+	slices.SortFunc(fresh, compare)
+	u.list = mergeSorted(u.list, fresh, compare)
+	return changed || gone || len(fresh) > 0
 }
 
 // newHost adds to a Host, made of claims of a merged one (nil: of none), what
@@ -174,7 +204,6 @@ func newHost(h *ir.Host, of *mergedHost) *host {
 			}
 		}
 	}
-	out.uses = make([]*use[ir.BackendID, *candidate.Backend], len(out.backends))
 	return out
 }
 

@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func meta(namespace, name string) metav1.ObjectMeta {
@@ -300,6 +301,18 @@ func TestViewOfManyEdits(t *testing.T) {
 			v := s.View()
 			if got, want := describe(v), describe(fresh.View()); got != want {
 				t.Fatalf("seed %d: a View has\n%s\nwant\n%s", seed, got, want)
+			}
+			if len(views) > 0 {
+				other := v.OtherEndpoints(views[len(views)-1])
+				for _, ns := range []string{"a", "b"} {
+					for i := range 3 {
+						k := types.NamespacedName{Namespace: ns, Name: strconv.Itoa(i)}
+						same := Same(v.EndpointSlices(ns, k.Name), views[len(views)-1].EndpointSlices(ns, k.Name))
+						if slices.Contains(other, k) == same {
+							t.Fatalf("seed %d: other endpoints %v, of %s: %t", seed, other, k, !same)
+						}
+					}
+				}
 			}
 			views, said = append(views, v), append(said, describe(v))
 		}

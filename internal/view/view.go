@@ -59,12 +59,8 @@ func (v *View) EndpointSlices(namespace, service string) []*discoveryv1.Endpoint
 		return nil
 	}
 	k := types.NamespacedName{Namespace: namespace, Name: service}
-	return v.slices[shardOf(k)][k]
+	return v.slices.maps[shardOf(k)][k]
 }
-
-// SameEndpoints reports whether no EndpointSlice differs between two Views of a
-// Store. It may say no although none does.
-func (v *View) SameEndpoints(o *View) bool { return v.slices == o.slices }
 
 func find[T metav1.Object](all []T, namespace, name string) T {
 	i, ok := slices.BinarySearchFunc(all, [2]string{namespace, name}, func(o T, k [2]string) int {

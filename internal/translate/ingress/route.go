@@ -25,11 +25,17 @@ type common struct {
 func (l *lowering) server() {
 	s := &l.settings
 	server := &l.set.Server
-	server.Passthrough, server.PassthroughField = s.passthrough == yes, s.field("ssl-passthrough")
+	field := func(name string) string { // of what is not set nobody asks
+		if !s.has(name) {
+			return ""
+		}
+		return s.field(name)
+	}
+	server.Passthrough, server.PassthroughField = s.passthrough == yes, field("ssl-passthrough")
 	server.NoRedirect = s.sslRedirect == no
-	server.CipherSuites, server.CipherSuitesField = s.ciphers, s.field("ssl-ciphers")
-	server.WWW, server.WWWField = s.fromToWWW == yes, s.field("from-to-www-redirect")
-	server.AliasesField = s.field("server-alias")
+	server.CipherSuites, server.CipherSuitesField = s.ciphers, field("ssl-ciphers")
+	server.WWW, server.WWWField = s.fromToWWW == yes, field("from-to-www-redirect")
+	server.AliasesField = field("server-alias")
 	for _, a := range s.aliases {
 		server.Aliases = append(server.Aliases, ir.HostPattern{Kind: ir.HostExact, Name: a})
 	}
@@ -74,6 +80,13 @@ func (l *lowering) prepare() {
 
 func (l *lowering) rules() {
 	rules := l.ing.Spec.Rules
+	paths := 0
+	for i := range rules {
+		if h := rules[i].HTTP; h != nil {
+			paths += len(h.Paths)
+		}
+	}
+	l.set.Routes = make([]candidate.Route, 0, paths)
 	seen := map[ir.HostPattern]bool{}
 	for i := range rules {
 		field := "spec.rules[" + strconv.Itoa(i) + "]"

@@ -135,7 +135,7 @@ var table = []Annotation{
 		value: nextUpstream()},
 	{Name: "proxy-next-upstream-timeout", Group: "Proxy", Scope: Location, Risk: Low, Doc: "seconds after which no other is tried; 0 is no bound",
 		value: nextUpstreamTimeout()},
-	{Name: "proxy-next-upstream-tries", Group: "Proxy", Scope: Location, Risk: Low, Doc: "endpoints tried at most, 3 by default; 0 is all",
+	{Name: "proxy-next-upstream-tries", Group: "Proxy", Scope: Location, Risk: Low, Doc: "endpoints tried at most, 3 by default, 8 at most; 0 is as many as that",
 		value: nextUpstreamTries()},
 	{Name: "proxy-read-timeout", Group: "Proxy", Scope: Location, Risk: Low, Doc: "seconds between two reads from an endpoint",
 		value: seconds(func(s *settings) *time.Duration { return &s.read })},

@@ -53,19 +53,22 @@ func name(i int) string { return fmt.Sprintf("app-%05d", i) }
 // Secret if there is one, and then itself.
 func (p Plan) All() []metav1.Object {
 	out := make([]metav1.Object, 0, 4*p.Ingresses)
-	every := 1.0
-	if p.Ingresses > 0 {
-		every = float64(p.Certificates) / float64(p.Ingresses)
-	}
 	for i := range p.Ingresses {
 		out = append(out, Service(i), p.Slice(i, 0))
-		own := int(float64(i+1)*every) > int(float64(i)*every)
+		own := p.Certified(i)
 		if own {
 			out = append(out, p.Secret(i))
 		}
 		out = append(out, p.Ingress(i, own))
 	}
 	return out
+}
+
+// Certified reports whether the Ingress with the number has a certificate of its
+// own.
+func (p Plan) Certified(i int) bool {
+	every := float64(p.Certificates) / float64(p.Ingresses)
+	return int(float64(i+1)*every) > int(float64(i)*every)
 }
 
 // Service is the Service of the Ingress with the number.
