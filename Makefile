@@ -6,7 +6,7 @@ LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
-	cluster-up cluster-down kubectl bench bench-tls fuzz docs manifests clean
+	cluster-up cluster-down kubectl bench bench-tls pgo fuzz docs manifests clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -74,6 +74,11 @@ TLSROWS := tls,tls-64k,bridging,bridging-h2,passthrough,passthrough-1m,h2,p256,r
 bench-tls: ## Of that the three TLS modes, HTTP/2 and handshakes; other rows stay as the last full run left them
 	cd test/bench && $(GO) run . -bench full -workloads $(TLSROWS) $(if $(wildcard docs/performance.json),-earlier ../../docs/performance.json) \
 		$(BENCHOUT_full) $(BENCHFLAGS)
+
+PGOROWS := plain,log,browser,post,tls,tls-64k,h2,p256,new,hosts,passthrough
+pgo: ## Renew cmd/gatehouse/default.pgo, with which the compiler optimises; then build from scratch takes minutes
+	dir=$$(mktemp -d) && (cd test/bench && $(GO) run . -bench quick -peers gatehouse -workloads $(PGOROWS) -rounds 1 -length 6s -profiles $$dir) && \
+		$(GO) tool pprof -proto $$dir/*.pprof >$$dir/default.pgo && mv $$dir/default.pgo cmd/gatehouse/default.pgo && rm -r $$dir
 
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s

@@ -211,7 +211,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	b.cache = filepath.Join(cache, "gatehouse-bench")
 	b.binary = filepath.Join(b.dir, "gatehouse")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.binary, "./cmd/gatehouse")
-	build.Dir = b.root
+	build.Dir, build.Env = b.root, append(os.Environ(), "CGO_ENABLED=0") // as make build does it
 	if out, err := build.CombinedOutput(); err != nil {
 		return errors.Join(fmt.Errorf("cannot build gatehouse: %w\n%s", err, out), os.RemoveAll(b.dir))
 	}

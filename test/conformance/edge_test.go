@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		product = filepath.Join(dir, "gatehouse")
-		build := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", product, "./cmd/gatehouse")
+		build := exec.Command("go", "build", "-race", "-pgo=off", "-buildvcs=false", "-o", product, "./cmd/gatehouse")
 		build.Dir = filepath.Join("..", "..")
 		build.Env = append(os.Environ(), "CGO_ENABLED=1")
 		if out, err := build.CombinedOutput(); err != nil {
