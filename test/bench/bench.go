@@ -139,10 +139,12 @@ func (b *bench) measure(ctx context.Context, works []workload) error {
 		if b.within > 0 {
 			until = time.Now().Add((b.within - time.Since(b.start)) / time.Duration(len(works)-i))
 		}
+		begun := time.Now()
 		err := b.late()
 		if err == nil {
 			err = b.work(ctx, w, &share, until)
 		}
+		fmt.Fprintf(os.Stderr, "%s took %v, all so far %v\n", w.Name, time.Since(begun).Round(time.Second), time.Since(b.start).Round(time.Second))
 		if err != nil && ctx.Err() != nil && b.late() == nil {
 			return err // interrupted
 		}
