@@ -388,6 +388,9 @@ func (r *Report) TargetTable(m Metric) string {
 			columns = append(columns, to)
 		}
 		key, cell := [2]string{o.Name, to}, o.cell()
+		if m.Name == P99.Name && o.N > 0 && (r.idled(o.Workload, o.Of) || r.idled(o.Workload, o.To)) {
+			cell += " °"
+		}
 		if o.Of != "" {
 			cell = o.Of + " to " + o.To + ": " + cell
 		}
@@ -463,14 +466,22 @@ func (r *Report) Worse(factor float64) []string {
 	return slices.Compact(out)
 }
 
+// busy is the share of its core that a proxy uses at least which the load keeps busy.
+const busy = 0.9
+
+// idled says whether a peer (empty: ours) had time to spare at saturation.
+func (r *Report) idled(w Workload, peer string) bool {
+	return r.median(w, cmp.Or(peer, r.Settings.Ours), CoreUse) < busy
+}
+
 // Unsaturated are the rows whose proxy had time to spare, in words: their
 // requests per second and latencies are the load's.
 func (r *Report) Unsaturated() []string {
-	const busy = 0.9
 	var out []string
 	for _, w := range r.Work {
 		for _, p := range r.present(w) {
-			if use := r.median(w, p.Name, CoreUse); use < busy {
+			if r.idled(w, p.Name) {
+				use := r.median(w, p.Name, CoreUse)
 				out = append(out, fmt.Sprintf("%s, %s: %s of its core, %s of the load's", w.Title, p.Name, unit(use*100, 0, " %"), unit(r.median(w, p.Name, LoadUse)*100, 0, " %")))
 			}
 		}

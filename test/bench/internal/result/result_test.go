@@ -117,6 +117,15 @@ func TestTargets(t *testing.T) {
 	if !strings.Contains(p99, "≤ 3.00x met") || strings.Contains(p99, "MISSED") {
 		t.Errorf("p99:\n%s", p99)
 	}
+	if strings.Contains(p99, "°") {
+		t.Errorf("busy proxies are said to be idle:\n%s", p99)
+	}
+	for i := range r.Rounds {
+		r.Rounds[i].Seconds *= 100
+	}
+	if p99 := r.TargetTable(P99); !strings.Contains(p99, "≤ 3.00x met) °") || len(r.Unsaturated()) != 2 {
+		t.Errorf("idle proxies are not said to be:\n%s\n%s", p99, r.Unsaturated())
+	}
 	r.Work[0].Targets = append(r.Work[0].Targets, Target{"b", "a", CPUPerRequest.Name, 3}, Target{"a", "b", CPUPerRequest.Name, 3})
 	if own := r.TargetTable(CPUPerRequest); !strings.Contains(own, "b to a: 2.00x (≤ 3.00x met); a to b: 0.50x (≤ 3.00x met)") {
 		t.Errorf("two of one row:\n%s", own)
