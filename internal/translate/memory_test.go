@@ -217,6 +217,58 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 	}
 }
 
+// TestMemoryOfRefusedWildcard: a wildcard whose only claim is broken gets another
+// one, by an Ingress that has nothing else to do with the hosts below. The broken
+// claim is of an Ingress with a route in a host of another namespace: so of that
+// host, which nobody edits, the routes change and nothing else.
+func TestMemoryOfRefusedWildcard(t *testing.T) {
+	rule := func(path string) []networkingv1.IngressRule {
+		prefix := networkingv1.PathTypePrefix
+		return []networkingv1.IngressRule{{Host: "x.bar.com", IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{
+			Paths: []networkingv1.HTTPIngressPath{{Path: path, PathType: &prefix, Backend: networkingv1.IngressBackend{
+				Service: &networkingv1.IngressServiceBackend{Name: "a", Port: networkingv1.ServiceBackendPort{Number: 80}},
+			}}},
+		}}}}
+	}
+	store := view.NewStore()
+	for age, ns := range []string{"x", "default"} {
+		store.Set(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "a"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}})
+		ing := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "i", CreationTimestamp: metav1.Unix(int64(age), 0)}}
+		ing.Spec.Rules = rule("/" + ns)
+		if ns == "default" {
+			ing.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"*.bar.com"}, SecretName: "gone"}}
+		}
+		store.Set(ing)
+	}
+	store.Set(tlsSecret(t, []string{"default/wild", "ecdsa", "*.bar.com"}))
+	other := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "other", CreationTimestamp: metav1.Unix(9, 0)}}
+	other.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"*.bar.com"}, SecretName: "wild"}}
+	other.Spec.Rules = []networkingv1.IngressRule{{Host: "other.com"}}
+	o := testOptions(t)
+	o.AnyClass = true
+	incremental := o
+	incremental.Memory = NewMemory()
+	closed := ""
+	for step, edit := range []func(metav1.Object){func(metav1.Object) {}, store.Set, store.Delete} {
+		edit(other)
+		cfg, _ := Build(store.View(), incremental)
+		want, _ := Build(store.View(), o)
+		if text(t, cfg) != text(t, want) {
+			t.Fatalf("step %d: a Config with memory:\n%s\nwithout:\n%s", step, show(cfg), show(want))
+		}
+		for _, h := range cfg.Listeners[0].Hosts {
+			for _, r := range h.Routes {
+				if r.Action.Respond != nil && h.Pattern.Name == "x.bar.com" {
+					closed += fmt.Sprint(step, r.Match.Path.Value)
+				}
+			}
+		}
+	}
+	if closed != "0/default2/default" {
+		t.Errorf("closed: %q", closed)
+	}
+}
+
 func text(t *testing.T, x any) string {
 	t.Helper()
 	b, err := json.Marshal(x)
