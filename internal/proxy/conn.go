@@ -37,6 +37,7 @@ type conn struct {
 	request  http1.Request
 	body     http1.Body
 	detached []byte // the buffer that holds the head while the body uses another
+	known    bool   // that the client speaks HTTP/1: see priorKnowledge
 	chunk    bool   // the answer is in chunks
 	keep     bool   // serve another request after this one
 	// abort: the connection must end in a reset, since its last answer has no
@@ -69,15 +70,7 @@ func (c *conn) serve() {
 		return
 	}
 	c.x.srv, c.x.client, c.x.front, c.x.req = c.srv, &c.who, c, &c.request
-	if c.who.tls == nil {
-		switch is, silent := c.priorKnowledge(); {
-		case silent:
-			return
-		case is:
-			c.serve2(c.rd.Unread())
-			return
-		}
-	}
+	c.known = c.who.tls != nil
 	c.tcp.Patience(c.srv.o.SendTimeout)
 	for c.nextRequest() {
 		c.x.run()
@@ -140,19 +133,25 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// priorKnowledge reports whether a cleartext client begins with the preface of
-// HTTP/2 (RFC 9113, section 3.3), or has ended or been idle without a word. It
-// reads no more than it must.
-func (c *conn) priorKnowledge() (is, silent bool) {
+// priorKnowledge serves a cleartext client that begins with the preface of
+// HTTP/2 (RFC 9113, section 3.3). It reports whether the connection has ended,
+// with that or without a word, and reads no more than it must.
+func (c *conn) priorKnowledge() (ended bool) {
+	c.known = true
 	c.x.reset()
 	c.readDeadline(c.srv.o.IdleTimeout)
 	for {
 		begins, more := http2.IsPreface(c.rd.Unread())
-		if !more {
-			return begins, false
+		switch {
+		case begins:
+			c.tcp.Patience(0)
+			c.serve2(c.rd.Unread())
+			return true
+		case !more:
+			return false
 		}
 		if err := c.readMore(len(c.rd.Unread()) == 0); err != nil {
-			return false, len(c.rd.Unread()) == 0 // else readRequest meets it again
+			return len(c.rd.Unread()) == 0 // else readRequest meets it again
 		}
 	}
 }
@@ -160,6 +159,9 @@ func (c *conn) priorKnowledge() (is, silent bool) {
 // readRequest waits for a request head and parses it. False ends the
 // connection; what there was to answer has been answered.
 func (c *conn) readRequest() bool {
+	if !c.known && c.priorKnowledge() {
+		return false
+	}
 	x := &c.x
 	x.reset()
 	c.body.Empty()

@@ -6,6 +6,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/socket"
 )
 
@@ -24,6 +25,7 @@ type held uint8
 
 const (
 	heldOdd     held = iota // bytes that readRequest must look at, or draining
+	heldAgain               // the first request was answered: hold the wait anew
 	heldRequest             // a request was read that is not plain
 	heldRefused             // a head was read that is no request: reason and head say which
 	heldLast                // a request was answered after which the connection ends
@@ -38,7 +40,7 @@ type holding struct {
 	reason ir.Reason
 	since  time.Time // when the connection became idle
 	looked bool      // since then, and nothing had come
-	any    bool      // a request was served on this connection
+	anew   bool      // the wait was held anew after the first request
 }
 
 // nextRequest waits for a request and parses it, for serve to run; plain ones
@@ -72,7 +74,11 @@ func (c *conn) holdOpen() held {
 		h.why, h.looked = heldOdd, true // by the first turn
 		c.armIdle(now)
 		err := c.tcp.Hold(h.turn)
-		if err == nil {
+		switch {
+		case err == nil && h.why == heldAgain:
+			now = h.since
+			continue
+		case err == nil:
 			return h.why
 		}
 		if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
@@ -118,12 +124,15 @@ func (c *conn) turn(first bool) (wait bool) {
 		c.awaitWaker()
 		return false
 	}
-	if !h.any {
-		c.tcp.Look() // who sends one request and no more often ends with it
-	}
 	var now time.Time // when the last bytes came, or the last request ended
 	for {
 		in := c.rd.Unread()
+		if len(in) > 0 && !c.known {
+			if is, more := http2.IsPreface(in); is || more {
+				return false
+			}
+			c.known = true
+		}
 		for len(in) >= 2 && in[0] == '\r' && in[1] == '\n' { // RFC 9112, 2.2
 			c.rd.Consume(2)
 			in = in[2:]
@@ -140,6 +149,13 @@ func (c *conn) turn(first bool) (wait bool) {
 		case err == nil:
 			now = time.Now()
 		case errors.Is(err, socket.ErrAgain):
+			if h.looked = h.looked || c.tcp.Looked(); !h.looked && !h.anew {
+				// Who sends one request and no more often ends with it, so the next
+				// turn looks. The wait begins anew since the event of what has been
+				// read, which a new connection gets late, would only wake it.
+				h.why, h.anew = heldAgain, true
+				return false
+			}
 			return c.park(now)
 		default:
 			h.why = heldGone
@@ -172,7 +188,7 @@ func (c *conn) takeHeld(head []byte, came time.Time) bool {
 		h.why = heldLast
 		return false
 	}
-	h.since, h.looked, h.any = c.x.ended, false, true
+	h.since, h.looked = c.x.ended, false
 	return true
 }
 

@@ -107,12 +107,11 @@ func (s *Server) listen(binds []ir.Bind) error {
 	if s.snapshot.Load() != nil {
 		return nil
 	}
-	lc := net.ListenConfig{KeepAlive: 60 * time.Second}
 	for _, b := range binds {
 		if s.listeners[b.ID] != nil {
 			continue
 		}
-		l, err := lc.Listen(context.Background(), "tcp", bindAddr(b.Addr))
+		l, err := socket.Listen(context.Background(), bindAddr(b.Addr))
 		if err != nil {
 			for id, l := range s.listeners {
 				l.Close()
@@ -120,7 +119,7 @@ func (s *Server) listen(binds []ir.Bind) error {
 			}
 			return fmt.Errorf("cannot listen for %s: %w", b.ID, err)
 		}
-		s.listeners[b.ID] = l.(*net.TCPListener)
+		s.listeners[b.ID] = l
 		s.o.Logger.Info("listening", "bind", string(b.ID), "address", l.Addr().String())
 	}
 	return nil

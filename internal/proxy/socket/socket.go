@@ -128,6 +128,7 @@ type hold struct {
 	fd    int
 	spent bool // the last read has left nothing
 	sure  bool // and that need not be believed
+	asked bool // the last read has asked the kernel
 	turn  func(first bool) (wait bool)
 	first bool
 	step  func(fd uintptr) bool // wake, as a value
@@ -164,11 +165,17 @@ func (c *Conn) wake(fd uintptr) (done bool) {
 // Look makes the reads of the present turn ask the kernel whether something is left.
 func (c *Conn) Look() { c.hold.sure = true }
 
+// Looked reports whether the last ErrAgain of the present turn was the kernel's
+// word, after which nothing is overlooked.
+func (c *Conn) Looked() bool { return c.hold.asked }
+
 func (c *Conn) readNow(p []byte) (int, error) {
 	h := &c.hold
 	if h.spent && !h.sure {
+		h.asked = false
 		return 0, ErrAgain
 	}
+	h.asked = true
 	n, err := read(h.fd, p)
 	if err == nil {
 		h.spent = n < len(p)
