@@ -113,7 +113,7 @@ func (r rule) refuses(imp string, std bool) string {
 
 func listPackages(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Imports", module+"...")
+	cmd := exec.Command("go", "list", "-pgo=off", "-deps", "-json=ImportPath,Standard,Imports", module+"...")
 	out, err := cmd.Output()
 	if err != nil {
 		var ee *exec.ExitError
