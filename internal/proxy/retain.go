@@ -9,6 +9,7 @@ import (
 func (c *Compiler) Retain(s *Snapshot) {
 	last := c.last
 	c.last = s
+	dropped := c.use(last, s)
 	if last != nil && last.turn+1 != s.turn {
 		last = nil // something was compiled that never came to serve: look at all
 	}
@@ -23,8 +24,15 @@ func (c *Compiler) Retain(s *Snapshot) {
 		c.certs.Retain(ids...)
 	}
 	left := leftovers{users: last == nil, expressions: last == nil, labels: last == nil}
-	for h, kept := range c.hosts {
-		if kept.turn != s.turn {
+	if last == nil {
+		for h, kept := range c.hosts {
+			if kept.uses == 0 {
+				dropped = append(dropped, h)
+			}
+		}
+	}
+	for _, h := range dropped {
+		if kept := c.hosts[h]; kept != nil && kept.uses == 0 {
 			left.add(h)
 			left.labels = c.uncount(kept.host.routes) || left.labels
 			delete(c.hosts, h)
@@ -37,6 +45,52 @@ func (c *Compiler) Retain(s *Snapshot) {
 		}
 	}
 	c.forget(&left)
+}
+
+// use counts of each Host how often a Snapshot has it, from that of the Snapshot
+// counted before (nil: none), and gives those that lost a use.
+func (c *Compiler) use(before, after *Snapshot) (dropped []*ir.Host) {
+	count := func(hosts []*ir.Host, n int) {
+		for _, h := range hosts {
+			if h == nil {
+				continue
+			}
+			if c.hosts[h].uses += n; n < 0 {
+				dropped = append(dropped, h)
+			}
+		}
+	}
+	var ids []ir.ListenerID
+	if before != nil {
+		for id := range before.listeners {
+			ids = append(ids, id)
+		}
+	}
+	for id := range after.listeners {
+		if before == nil || before.listeners[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		var old, now []*ir.Host
+		if before != nil && before.listeners[id] != nil {
+			old = before.listeners[id].sources
+		}
+		if l := after.listeners[id]; l != nil {
+			now = l.sources
+		}
+		next := 0
+		for n := range now {
+			if i, ok := goesOn(old, next, now[n]); ok {
+				count(old[next:i], -1)
+				next = i + 1
+			} else {
+				count(now[n:n+1], 1)
+			}
+		}
+		count(old[next:], -1)
+	}
+	return dropped
 }
 
 // count notes under which labels the routes are counted.

@@ -39,7 +39,11 @@ type listener struct {
 	scheme string
 	port   string
 	hosts  *match.Hosts[*host]
-	names  *certs.ServerNames // nil without TLS
+	// entries are what hosts was made of, and sources what each of them was; nil:
+	// a name under which nothing is served.
+	entries []match.HostEntry[*host]
+	sources []*ir.Host
+	names   *certs.ServerNames // nil without TLS
 	// passthrough has the routes of names that are passed through.
 	passthrough map[*certs.ServerName]*route
 	// nowhere has the hosts of names under which nothing is served.
@@ -117,7 +121,7 @@ type Compiler struct {
 
 // keptHost is a compiled Host.
 type keptHost struct {
-	turn uint64 // when it was last asked for
+	uses int // by the Snapshot that was retained last
 	host *host
 	// named is host under the name that it was last asked for with.
 	named *host
@@ -189,14 +193,14 @@ func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
 	if c.last != nil && c.last.listeners[l.ID] != nil {
 		before = c.last.listeners[l.ID]
 	}
-	entries := make([]match.HostEntry[*host], 0, len(l.Hosts)+2*len(l.ServerNames))
+	g := entryList{compiler: c, before: before, listener: out}
+	out.entries = make([]match.HostEntry[*host], 0, len(before.entries)+max(len(l.Hosts)-len(before.entries), 8))
+	out.sources = make([]*ir.Host, 0, cap(out.entries))
 	add := func(hs []*ir.Host, name *certs.ServerName) error {
 		for _, h := range hs {
-			ch, err := c.hostUnder(h, name)
-			if err != nil {
+			if err := g.add(h, name); err != nil {
 				return err
 			}
-			entries = append(entries, match.HostEntry[*host]{Pattern: h.Pattern, Value: ch})
 		}
 		return nil
 	}
@@ -225,7 +229,7 @@ func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
 					out.nowhere = map[*certs.ServerName]*host{}
 				}
 				out.nowhere[name] = h
-				entries = append(entries, match.HostEntry[*host]{Pattern: n.Pattern, Value: h})
+				g.put(nil, match.HostEntry[*host]{Pattern: n.Pattern, Value: h})
 				continue
 			}
 			if err := add(n.Terminate.Hosts, name); err != nil {
@@ -236,10 +240,57 @@ func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
 		return nil, err
 	}
 	var err error
-	if out.hosts, err = match.HostsAfter(before.hosts, entries); err != nil {
+	if out.hosts, err = match.HostsAfter(before.hosts, out.entries); err != nil {
 		return nil, fmt.Errorf("cannot compile listener %s: two hosts: %w", l.ID, err)
 	}
 	return out, nil
+}
+
+// entryList collects the entries of a listener. Those that the listener before
+// has too are taken from there, without looking at their Hosts: in a large
+// cluster that is nearly all.
+type entryList struct {
+	*listener
+	compiler *Compiler
+	before   *listener
+	next     int // of before, where this goes on alike
+}
+
+func (g *entryList) put(h *ir.Host, e match.HostEntry[*host]) {
+	g.sources, g.entries = append(g.sources, h), append(g.entries, e)
+}
+
+func (g *entryList) add(h *ir.Host, name *certs.ServerName) error {
+	if known, ok := g.find(h, name); ok {
+		g.put(h, known)
+		return nil
+	}
+	made, err := g.compiler.hostUnder(h, name)
+	if err == nil {
+		g.put(h, match.HostEntry[*host]{Pattern: h.Pattern, Value: made})
+	}
+	return err
+}
+
+// find looks at the next place of the listener before, and at the few behind it.
+func (g *entryList) find(h *ir.Host, name *certs.ServerName) (e match.HostEntry[*host], ok bool) {
+	i, ok := goesOn(g.before.sources, g.next, h)
+	if ok && g.before.entries[i].Value.name == name {
+		g.next = i + 1
+		return g.before.entries[i], true
+	}
+	if g.next < len(g.before.entries) && g.before.entries[g.next].Pattern == h.Pattern {
+		g.next++ // another stands in its place
+	}
+	return e, false
+}
+
+// goesOn gives the place of h in the list, if that is the next one or one of the
+// few behind it.
+func goesOn(list []*ir.Host, next int, h *ir.Host) (int, bool) {
+	const far = 16
+	i := slices.Index(list[next:min(next+far, len(list))], h)
+	return next + i, i >= 0
 }
 
 // passthrough gives the route of a name that is passed through.
@@ -271,7 +322,6 @@ func (c *Compiler) hostUnder(h *ir.Host, name *certs.ServerName) (*host, error) 
 		kept = &keptHost{host: made}
 		c.hosts[h] = kept
 	}
-	kept.turn = c.turn
 	if name == nil {
 		return kept.host, nil
 	}

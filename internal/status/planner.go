@@ -40,15 +40,9 @@ func (p *planner) look(v *view.View, r *translate.Report, addresses []networking
 	before, after := p.reports, r.Ingresses
 	kept := p.patches
 	if sameTarget && len(before) == len(p.ingresses) && len(after) == len(v.Ingresses) { // they are parallel
-		same := func(i, j int) bool { return before[i] == after[j] && p.ingresses[i] == v.Ingresses[j] }
-		begin, end := 0, 0
-		for begin < min(len(before), len(after)) && same(begin, begin) {
-			begin++
-		}
-		for end < min(len(before), len(after))-begin && same(len(before)-1-end, len(after)-1-end) {
-			end++
-		}
-		before, after = before[begin:len(before)-end], after[begin:len(after)-end]
+		before, after = differences(before, after, func(i, j int) bool {
+			return p.reports[i] == r.Ingresses[j] && p.ingresses[i] == v.Ingresses[j]
+		})
 	} else {
 		kept = nil
 	}
@@ -60,6 +54,27 @@ func (p *planner) look(v *view.View, r *translate.Report, addresses []networking
 	slices.SortFunc(p.patches, func(a, b Patch) int { return compareNames(a.Ingress, b.Ingress) })
 	p.made, p.ingresses, p.reports, p.addresses = true, v.Ingresses, r.Ingresses, addresses
 	return true
+}
+
+// differences leaves out what both lists have at the same place: of lists of the
+// same length everywhere, else at both ends.
+func differences[T any](before, after []T, same func(i, j int) bool) (b, a []T) {
+	if len(before) == len(after) {
+		for i := range before {
+			if !same(i, i) {
+				b, a = append(b, before[i]), append(a, after[i])
+			}
+		}
+		return b, a
+	}
+	begin, end := 0, 0
+	for begin < min(len(before), len(after)) && same(begin, begin) {
+		begin++
+	}
+	for end < min(len(before), len(after))-begin && same(len(before)-1-end, len(after)-1-end) {
+		end++
+	}
+	return before[begin : len(before)-end], after[begin : len(after)-end]
 }
 
 // forget drops what is known of Ingresses that are gone.
