@@ -37,6 +37,7 @@ type Conn struct {
 	sending  struct {
 		p    []byte
 		n    int
+		more int              // see Announce
 		once func(fd uintptr) // c.sendOnce, as a value
 	}
 }
@@ -94,6 +95,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if c.patience == 0 {
+		c.sending.more = 0
 		return c.TCPConn.Write(p)
 	}
 	n := c.sendNow(p)
@@ -120,7 +122,20 @@ func (c *Conn) sendNow(p []byte) int {
 	return c.sending.n
 }
 
-func (c *Conn) sendOnce(fd uintptr) { c.sending.n = send(int(fd), c.sending.p) }
+func (c *Conn) sendOnce(fd uintptr) {
+	flags := 0
+	if c.sending.more > 0 {
+		if c.sending.more -= len(c.sending.p); c.sending.more > 0 {
+			flags = unix.MSG_MORE
+		}
+	}
+	c.sending.n = send(int(fd), c.sending.p, flags)
+}
+
+// Announce says that at least n bytes are about to be written, in several Writes
+// that follow one another at once, such as the records that TLS makes of one: the
+// kernel then sends them together. It needs Patience.
+func (c *Conn) Announce(n int) { c.sending.more = n }
 
 // hold is the state of Hold.
 type hold struct {
@@ -206,11 +221,11 @@ func read(fd int, p []byte) (int, error) {
 }
 
 // send sends once, without waiting, and gives how much; 0 with any error.
-func send(fd int, p []byte) int {
+func send(fd int, p []byte, flags int) int {
 	if len(p) == 0 {
 		return 0
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags), 0, 0)
 	if errno != 0 {
 		return 0
 	}
@@ -326,7 +341,7 @@ func (c *Conn) turn(fd uintptr) (done bool) {
 			a.err = ErrStale
 			return true
 		}
-		n := send(int(fd), a.pending)
+		n := send(int(fd), a.pending, 0)
 		rest := a.pending[n:]
 		a.pending = nil
 		if len(rest) > 0 {

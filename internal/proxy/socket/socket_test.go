@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pair gives both ends of a connection.
@@ -115,6 +117,58 @@ func TestHoldLook(t *testing.T) {
 	})
 	if err != nil || len(errs) != 1 || errs[0] != io.EOF {
 		t.Errorf("%v, %v", errs, err)
+	}
+}
+
+// What was announced leaves together, and what is whole leaves at once.
+func TestAnnounce(t *testing.T) {
+	c, peer := pair(t)
+	c.Patience(time.Minute)
+	unsent := func() (n uint32) {
+		_ = c.raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n = info.Notsent_bytes
+		})
+		return n
+	}
+	write := func(n int) {
+		if _, err := c.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := uint32(0)
+	for range 20 { // the kernel waits for 0.2 s, which a busy machine may take
+		c.Announce(300)
+		write(100)
+		kept = unsent()
+		write(200)
+		if n := unsent(); n != 0 {
+			t.Fatalf("%d bytes were kept back", n)
+		}
+		if _, err := io.ReadFull(peer, make([]byte, 300)); err != nil {
+			t.Fatal(err)
+		}
+		if kept == 100 {
+			break
+		}
+	}
+	if kept != 100 {
+		t.Errorf("%d bytes waited for those that were announced", kept)
+	}
+	write(100)
+	if n := unsent(); n != 0 {
+		t.Errorf("%d bytes were kept back that nothing follows", n)
+	}
+	c.Announce(300)
+	c.Patience(0)
+	write(100)
+	c.Patience(time.Minute)
+	write(100)
+	if n := unsent(); n != 0 {
+		t.Errorf("%d bytes were kept back without Patience", n)
 	}
 }
 
