@@ -322,7 +322,13 @@ func parseReason(err error) ir.Reason {
 func (c *conn) readDeadline(d time.Duration) { c.tcp.ReadWithin(time.Now(), d) }
 
 // send writes to the client.
-func (c *conn) send(b []byte) error {
+func (c *conn) send(b []byte) error { return c.sendBefore(b, 0) }
+
+// sendBefore does so where more bytes follow at once.
+func (c *conn) sendBefore(b []byte, more int) error {
+	if more > 0 || c.nc != net.Conn(c.tcp) {
+		c.tcp.Announce(len(b) + more)
+	}
 	n, err := c.nc.Write(b) // within SendTimeout: see serve
 	if err == nil || n == 0 || !http1.IsTimeout(err) || c.nc != net.Conn(c.tcp) {
 		return err

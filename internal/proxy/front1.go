@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -78,9 +79,10 @@ func (c *conn) write(data []byte, end *http1.Head, flush bool) error {
 	if len(data) == 0 && end == nil && len(x.out) == 0 {
 		return nil
 	}
-	if !c.chunk && len(x.out) == 0 && flush {
-		return c.send(data) // as it lies in the reader's buffer
+	if !c.chunk && flush && (len(x.out) == 0 || len(x.out)+len(data) > cap(x.out)) {
+		return c.sendBehind(data)
 	}
+	x.growOut(len(x.out) + len(data) + chunkFrame)
 	x.out = appendPayload(x.out, data, end, c.chunk)
 	if !flush || len(x.out) == 0 {
 		return nil
@@ -89,6 +91,27 @@ func (c *conn) write(data []byte, end *http1.Head, flush bool) error {
 	x.out = x.out[:0]
 	return err
 }
+
+// sendBehind sends what was gathered and then data, as it lies in the reader's
+// buffer but for what makes the first TLS record a full one.
+func (c *conn) sendBehind(data []byte) error {
+	x := &c.x
+	if len(x.out) > 0 {
+		fill := 0
+		if c.nc != net.Conn(c.tcp) {
+			fill = min(cap(x.out)-len(x.out), len(data))
+		}
+		out := append(x.out, data[:fill]...)
+		x.out, data = x.out[:0], data[fill:]
+		if err := c.sendBefore(out, len(data)); err != nil {
+			return err
+		}
+	}
+	return c.send(data)
+}
+
+// chunkFrame is the most that surrounds a chunk, but for a trailer.
+const chunkFrame = 32
 
 // appendPayload frames a run of payload, and with end the end of the body.
 func appendPayload(b, data []byte, end *http1.Head, chunked bool) []byte {

@@ -18,6 +18,8 @@ type hop1 struct {
 	body    http1.Body // of the answer
 	arrived bool
 	scanned int
+	large   bool // the last answer was
+	spliced bool
 	asks    bool      // the request goes out with the first read of the answer
 	now     time.Time // a reading of the clock that is still good, or zero
 }
@@ -26,8 +28,12 @@ type hop1 struct {
 func (x *exchange) useHop1(uc *upstream.Conn) {
 	h := &x.hop1
 	h.x, h.uc, h.arrived, h.scanned, h.asks, h.now = x, uc, false, 0, false, time.Time{}
-	h.rd.Src = uc
-	h.rd.Grow(http1.MediumBuffer)
+	h.rd.Src, h.spliced = uc, false
+	if h.large {
+		h.rd.Grow(http1.LargeBuffer) // so will this be, and then it comes in one read
+	} else {
+		h.rd.Grow(http1.MediumBuffer)
+	}
 	x.hop = h
 }
 
@@ -65,7 +71,11 @@ func (h *hop1) readHead(wait time.Duration) error {
 	x := h.x
 	for {
 		in := h.rd.Unread()
-		if end := http1.HeadEnd(in, h.scanned); end > 0 {
+		end := http1.HeadEnd(in, h.scanned)
+		if most := x.srv.o.Limits.HeadBytes; end > most || end == 0 && len(in) >= most {
+			return errBadAnswer
+		}
+		if end > 0 {
 			h.scanned = 0
 			h.rd.Consume(end)
 			if err := x.res.Parse(in[:end], x.srv.o.Limits.Fields, string(x.req.Method) == "HEAD"); err != nil {
@@ -112,6 +122,7 @@ func (h *hop1) end(reuse bool) {
 	} else {
 		h.uc.Close()
 	}
+	h.large = h.body.Left() >= 0 && h.body.Size > http1.MediumBuffer && !h.spliced
 	h.rd.Release()
 	x.hop = nil
 }
@@ -121,9 +132,15 @@ func (h *hop1) tunnel() (tunnelConn, []byte) {
 	return h.uc.Conn.(tunnelConn), h.rd.Unread() // *socket.Conn or *tls.Conn
 }
 
-// spliceStep is how much is spliced under one pair of deadlines, in bytes: a
-// pipe's size, so that deadlines stay between two operations.
-const spliceStep = 64 << 10
+// How much is spliced under one pair of deadlines, in bytes: little, so that
+// deadlines stay between two operations, and up to spliceMost while that takes
+// no longer than spliceSoon, for it is cheaper and wakes the client less. A client
+// that is slow all of a sudden gets a SendTimeout for each spliceStep of it.
+const (
+	spliceStep = 64 << 10
+	spliceMost = 256 << 10
+	spliceSoon = 50 * time.Millisecond
+)
 
 // splice moves the answer's body in the kernel when both sides are plain
 // sockets.
@@ -137,10 +154,12 @@ func (h *hop1) splice(r *route) error {
 	if !ok || len(h.rd.Unread()) > 0 {
 		return nil
 	}
+	h.spliced = true
 	lr := io.LimitedReader{R: from.TCPConn}
-	send := x.srv.o.SendTimeout
+	step := int64(spliceStep)
 	for waited := time.Duration(0); h.body.Left() > 0; {
-		lr.N = min(h.body.Left(), spliceStep)
+		lr.N = min(h.body.Left(), step)
+		send := x.srv.o.SendTimeout * time.Duration(step/spliceStep)
 		slice := min(x.srv.o.watch, r.read-waited, send/2)
 		now := time.Now()
 		from.SetReadDeadline(now.Add(slice))
@@ -151,6 +170,9 @@ func (h *hop1) splice(r *route) error {
 		waited += slice
 		if n > 0 {
 			waited = 0
+		}
+		if step = min(2*step, spliceMost); err != nil || time.Since(now) > spliceSoon {
+			step = spliceStep
 		}
 		switch {
 		case err == nil && n == 0:

@@ -111,7 +111,7 @@ func (o *Options) setDefaults() {
 	set(&o.halfClose, 5*time.Second)
 	set(&o.watch, time.Second)
 	if o.Limits.HeadBytes == 0 {
-		o.Limits.HeadBytes = http1.LargeBuffer
+		o.Limits.HeadBytes = 64 << 10
 	}
 	if o.Limits.Fields == 0 {
 		o.Limits.Fields = 100

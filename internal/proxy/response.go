@@ -48,25 +48,24 @@ func (x *exchange) sendAnswer(r *route, p *pump) error {
 		x.clientGone()
 		return err
 	}
-	for !x.hop.done() {
+	if err := x.sendBuffered(); err != nil || x.bodyEnded {
+		return err
+	}
+	return x.sendRest(r, p)
+}
+
+// sendBuffered sends what was read of the body already.
+func (x *exchange) sendBuffered() error {
+	for {
 		data, err := x.hop.buffered()
 		if err != nil {
 			return x.cut(err)
 		}
-		if len(data) == 0 && !x.hop.done() {
-			break
-		}
-		if err := x.put(data, len(x.out) >= http1.LargeBuffer); err != nil {
+		more := len(data) > 0 && !x.hop.done()
+		if err := x.put(data, !more || x.hop.left() >= 0); err != nil || !more {
 			return err
 		}
 	}
-	if err := x.put(nil, true); err != nil {
-		return err
-	}
-	if x.bodyEnded {
-		return nil
-	}
-	return x.sendRest(r, p)
 }
 
 // put adds to the answer, and sends what was gathered.
@@ -111,28 +110,19 @@ func (x *exchange) sendRest(r *route, p *pump) error {
 		if err := x.patiently(r, p, x.hop.fill); err != nil {
 			return x.cut(err)
 		}
-		for {
-			data, err := x.hop.buffered()
-			if err != nil {
-				return x.cut(err)
-			}
-			more := len(data) > 0 && !x.hop.done()
-			if err := x.put(data, !more || x.hop.left() >= 0); err != nil {
-				return err
-			}
-			if !more {
-				break
-			}
+		if err := x.sendBuffered(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// growOut makes room for larger messages in x.out, whose content is done with.
+// growOut makes room for a message of n bytes in x.out.
 func (x *exchange) growOut(n int) {
-	if cap(x.out) < n {
-		putBuffer(x.out)
-		x.out = http1.GetBuffer(n)[:0]
+	if cap(x.out) < min(n, http1.LargeBuffer) {
+		old := x.out
+		x.out = append(http1.GetBuffer(n)[:0], old...)
+		putBuffer(old)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	SmallBuffer  = 4 << 10
 	MediumBuffer = 16 << 10
-	LargeBuffer  = 64 << 10
+	LargeBuffer  = 72 << 10 // 64 KiB with a head before them
 )
 
 // ErrBufferFull is returned by Fill when what is unread fills the largest buffer.

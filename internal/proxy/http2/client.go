@@ -39,7 +39,7 @@ type Client struct {
 
 // NewClient prepares a Client; it starts nothing.
 func NewClient(o ClientOptions) *Client {
-	orDefault(&o.Limits.HeadBytes, http1.LargeBuffer)
+	orDefault(&o.Limits.HeadBytes, 64<<10)
 	orDefault(&o.Limits.Fields, 100)
 	orDefault(&o.StreamWindow, 256<<10)
 	orDefault(&o.IdleTimeout, 60*time.Second)

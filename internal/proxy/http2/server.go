@@ -45,7 +45,7 @@ type Server struct {
 
 // NewServer prepares a Server; it starts nothing.
 func NewServer(o ServerOptions) *Server {
-	orDefault(&o.Limits.HeadBytes, http1.LargeBuffer)
+	orDefault(&o.Limits.HeadBytes, 64<<10)
 	orDefault(&o.Limits.Fields, 100)
 	orDefault(&o.Limits.Target, 8<<10)
 	orDefault(&o.MaxStreams, 128)
