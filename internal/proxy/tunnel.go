@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 )
 
 // tunnelConn is one side of a tunnel.
@@ -79,45 +82,113 @@ type tunnel struct {
 
 // copy carries one direction to its end and passes the end on. f follows the
 // direction, if it has frames.
-func (t *tunnel) copy(dst, src tunnelConn, f *frames) (total int64) {
-	buf := http1.GetBuffer(http1.MediumBuffer)
-	defer http1.PutBuffer(buf)
+func (t *tunnel) copy(dst, src tunnelConn, f *frames) int64 {
+	s := stretch{tunnel: t, dst: dst, src: src, frames: f, to: socket.Of(asConn(dst)), from: socket.Of(asConn(src))}
 	for {
 		src.SetReadDeadline(t.start.Add(time.Duration(t.moved.Load()) + t.idle))
 		if t.broken.Load() { // before the deadline was set; later it is overridden
-			return total
+			return s.total
 		}
 		if t.leaving.Load() && t.sayGoodbye(dst, src, f, dst == t.up) {
-			return total
+			return s.total
 		}
-		n, err := src.Read(buf)
-		if n > 0 {
-			t.moved.Store(int64(time.Since(t.start)))
-			dst.SetWriteDeadline(time.Now().Add(t.idle))
-			if t.broken.Load() {
-				return total
-			}
-			if _, werr := dst.Write(buf[:n]); werr != nil {
-				t.end(dst, src)
-				return total
-			}
-			total += int64(n)
-			if f != nil {
-				f.pass(buf[:n])
-			}
-		}
-		if err == nil {
-			continue
-		}
-		if http1.IsTimeout(err) && !t.broken.Load() && time.Since(t.start)-time.Duration(t.moved.Load()) < t.idle {
+		err := s.carry()
+		if err == nil || http1.IsTimeout(err) && !t.broken.Load() && time.Since(t.start)-time.Duration(t.moved.Load()) < t.idle {
 			continue // the other direction is alive, or the Server ends
 		}
 		if isEOF(err) && dst.CloseWrite() == nil {
-			return total // half-closed: the other direction goes on
+			return s.total // half-closed: the other direction goes on
 		}
 		t.end(dst, src)
-		return total
+		return s.total
 	}
+}
+
+func asConn(c tunnelConn) net.Conn {
+	nc, _ := c.(net.Conn)
+	return nc
+}
+
+// stretch is one direction of a tunnel.
+type stretch struct {
+	*tunnel
+	dst, src tunnelConn
+	to, from *socket.Conn // below them; nil: an HTTP/2 stream
+	frames   *frames
+	total    int64
+	why      error
+}
+
+// carry passes on what comes until something has to be looked at.
+func (s *stretch) carry() error {
+	if s.from == nil {
+		buf := http1.GetBuffer(http1.MediumBuffer)
+		defer http1.PutBuffer(buf)
+		_, err := s.pass(buf)
+		return err
+	}
+	s.why = nil
+	if err := s.from.Hold(s.turn); err != nil {
+		return err
+	}
+	return s.why
+}
+
+// turn passes on what has come, and reports whether to wait for more.
+func (s *stretch) turn(bool) (wait bool) {
+	buf := http1.GetBuffer(http1.MediumBuffer)
+	defer http1.PutBuffer(buf)
+	for moved := false; ; {
+		n, err := s.pass(buf)
+		moved = moved || n > 0
+		switch {
+		case err == nil:
+			if s.parts() {
+				return false
+			}
+			continue
+		case errors.Is(err, socket.ErrAgain):
+			if moved {
+				s.from.ReadWithin(time.Now(), min(s.idle, lookAfter)) // for an end that came with the last bytes
+			}
+			return !s.broken.Load() && !s.parts() // before the deadline was set; later it is overridden
+		}
+		s.why = err
+		return false
+	}
+}
+
+// parts reports whether a WebSocket can be told now that the Server ends.
+func (s *stretch) parts() bool { return s.leaving.Load() && s.frames.between() }
+
+// pass passes on what one read gives.
+func (s *stretch) pass(buf []byte) (n int, err error) {
+	n, err = s.src.Read(buf)
+	if n == 0 {
+		return 0, err
+	}
+	now := time.Now()
+	s.moved.Store(int64(now.Sub(s.start)))
+	if s.to != nil {
+		s.to.WriteWithin(now, s.idle)
+	} else {
+		s.dst.SetWriteDeadline(now.Add(s.idle))
+	}
+	if s.broken.Load() {
+		return n, net.ErrClosed
+	}
+	if _, err := s.dst.Write(buf[:n]); err != nil {
+		s.end(s.dst, s.src)
+		return n, err
+	}
+	s.total += int64(n)
+	if s.frames != nil {
+		s.frames.pass(buf[:n])
+	}
+	if s.from != nil && (s.frames == nil || s.frames.closed) {
+		s.from.Look() // the end of the stream often comes with the last bytes
+	}
+	return n, err
 }
 
 // end makes the other direction stop too.
