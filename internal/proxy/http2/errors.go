@@ -3,6 +3,10 @@ package http2
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
 )
 
 // Code is an error code of RFC 9113, section 7.
@@ -101,3 +105,9 @@ var (
 	errMalformed = errors.New("malformed message")
 	errLinger    = errors.New("peer keeps a connection open that has ended")
 )
+
+// isEnd reports whether err is an ordinary end of a connection.
+func isEnd(err error) bool {
+	return err == nil || err == errLinger || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

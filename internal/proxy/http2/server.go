@@ -30,7 +30,6 @@ type ServerOptions struct {
 	SendTimeout   time.Duration // 60 s: between two steps of a write
 
 	Logger *slog.Logger
-	Stats  *Stats // counters to add to; nil: not counted
 }
 
 // Server makes server connections with the same settings.
@@ -39,7 +38,6 @@ type Server struct {
 	max      int
 	idle     time.Duration
 	s        settings
-	stats    *Stats
 	streams  sync.Pool // *Stream
 }
 
@@ -58,10 +56,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Stats == nil {
-		o.Stats = new(Stats)
-	}
-	return &Server{exchange: o.Exchange, max: o.MaxStreams, idle: o.IdleTimeout, stats: o.Stats, s: settings{
+	return &Server{exchange: o.Exchange, max: o.MaxStreams, idle: o.IdleTimeout, s: settings{
 		limits: o.Limits, streamWindow: int64(o.StreamWindow), connWindow: max(int64(o.ConnWindow), defaultWindow),
 		sendTimeout: o.SendTimeout, readTimeout: o.BodyTimeout, headTimeout: o.HeaderTimeout,
 		resets: allowance{200, 33}, idleFrames: allowance{2000, 200}, logger: o.Logger,
@@ -139,7 +134,7 @@ func (c *ServerConn) Serve() error {
 		c.mu.Lock()
 		c.conn.end(ce.Code, ce.Why, err)
 		c.mu.Unlock()
-		c.countEnd(ce)
+		c.o.logger.Debug("HTTP/2 connection ended", "error", err)
 		c.discard()
 	}
 	c.finish(err, func() int { return c.workers.all })
@@ -298,7 +293,6 @@ func (c *ServerConn) refuse(id uint32, frag []byte) error {
 	c.out = appendRST(c.out, id, CodeRefused)
 	c.closed.add(id, true)
 	c.startWriter()
-	c.srv.stats.Refused.Add(1)
 	return c.wasted(1)
 }
 
@@ -326,7 +320,6 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 		s.recycle()
 		c.closed.add(id, true)
 		c.o.logger.Debug("request refused", "error", err)
-		c.srv.stats.Malformed.Add(1)
 		return c.streamError(id, CodeProtocol)
 	}
 	s.open(id)
@@ -336,7 +329,6 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 	}
 	c.running++
 	c.idleFrames.give(8)
-	c.srv.stats.Requests.Add(1)
 	c.start(s)
 	return nil
 }
