@@ -50,11 +50,11 @@ func (s *ClientStream) WriteHead(h *RequestHead, body []byte, end bool) error {
 	if c.goneBy || c.err != nil || c.ending {
 		return ErrNoStream
 	}
-	recvTimeout, sendTimeout, cancel := s.recvTimeout, s.sendTimeout, s.cancel
+	recvTimeout, sendTimeout := s.recvTimeout, s.sendTimeout
 	c.reserved--
 	s.open(c.nextID)
 	c.nextID += 2
-	s.recvTimeout, s.sendTimeout, s.cancel = recvTimeout, sendTimeout, cancel
+	s.recvTimeout, s.sendTimeout = recvTimeout, sendTimeout
 	s.head = string(h.Method) == "HEAD"
 	s.sentHead = true
 
@@ -128,13 +128,6 @@ func (s *ClientStream) addInterim(res *http1.Response) error {
 	s.interim = append(s.interim, fresh)
 	s.recv.wake()
 	return nil
-}
-
-// SetCancel makes waits end with ErrCanceled once ch is closed.
-func (s *ClientStream) SetCancel(ch <-chan struct{}) {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	s.cancel = ch
 }
 
 // Close gives the stream up: it is reset unless request and answer are

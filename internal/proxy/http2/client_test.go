@@ -409,18 +409,3 @@ func TestClientIdle(t *testing.T) {
 		t.Error("usable after GOAWAY")
 	}
 }
-
-func TestClientCancel(t *testing.T) {
-	c, p := rawServer(t, ClientOptions{})
-	s := start(t, c, p)
-	cancel := make(chan struct{})
-	s.SetCancel(cancel)
-	close(cancel)
-	if _, err := s.ReadHead(); err != ErrCanceled {
-		t.Errorf("head: %v", err)
-	}
-	s.Close()
-	if code := p.reset(s.id); code != xhttp2.ErrCodeCancel {
-		t.Errorf("reset with %v", code)
-	}
-}

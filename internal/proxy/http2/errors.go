@@ -91,8 +91,6 @@ var (
 	ErrTimeout error = timeoutError{}
 	// ErrStopped: StopReading has ended the body early.
 	ErrStopped = errors.New("nobody wants the rest of the body")
-	// ErrCanceled: the channel given to SetCancel was closed.
-	ErrCanceled = errors.New("canceled")
 	// ErrClosed: the connection was closed on this side.
 	ErrClosed = errors.New("HTTP/2 connection closed")
 	// ErrNoStream: the connection takes no new streams; nothing was sent.

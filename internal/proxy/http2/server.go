@@ -421,7 +421,7 @@ func (s *Stream) recycle() {
 	srv := s.sc.srv
 	s.sc, s.stream.c = nil, nil
 	s.trailer = http1.Head{}
-	s.gone, s.cancel = nil, nil
+	s.gone = nil
 	srv.streams.Put(s)
 }
 

@@ -17,7 +17,6 @@ type stream struct {
 	recv, send  waiter
 	recvTimeout time.Duration
 	sendTimeout time.Duration
-	cancel      <-chan struct{}
 	held        []byte // what ReadBody gave last; only the receiver uses it
 
 	// All below is guarded by c.mu.
@@ -50,7 +49,7 @@ type stream struct {
 func (s *stream) open(id uint32) {
 	c := s.c
 	s.id = id
-	s.recvTimeout, s.sendTimeout, s.cancel = c.o.readTimeout, c.o.sendTimeout, nil
+	s.recvTimeout, s.sendTimeout = c.o.readTimeout, c.o.sendTimeout
 	s.err = nil
 	s.hasHead, s.recvEnd, s.sentHead, s.sendEnd, s.stopped, s.woken, s.trailed, s.abandoned = false, false, false, false, false, false, false, false
 	s.recvWindow, s.recvCredit = c.recvInitial, 0
@@ -162,8 +161,7 @@ func (s *stream) endOfMessage() {
 // ReadBody waits for payload and gives the next run of it, which is valid until
 // the next call to ReadBody or BufferedBody. The end is io.EOF; then Trailer
 // may have fields. Other errors: *StreamError (reset), what ended the
-// connection, ErrTimeout (a net.Error; it may be called again), ErrStopped and
-// ErrCanceled.
+// connection, ErrTimeout (a net.Error; it may be called again) and ErrStopped.
 func (s *stream) ReadBody() ([]byte, error) {
 	s.releaseHeld()
 	s.c.mu.Lock()
@@ -234,11 +232,10 @@ func (s *stream) sleep(w *waiter, d time.Duration, deadline *time.Time) error {
 	}
 	w.init()
 	left := deadline.Sub(now)
-	cancel := s.cancel
 	s.c.mu.Unlock()
 	err := ErrTimeout
 	if left > 0 {
-		err = w.wait(left, cancel)
+		err = w.wait(left)
 	}
 	s.c.mu.Lock()
 	return err

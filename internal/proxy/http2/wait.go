@@ -23,7 +23,7 @@ func (w *waiter) wake() {
 }
 
 // wait returns when woken, maybe for nothing: the caller looks again.
-func (w *waiter) wait(d time.Duration, cancel <-chan struct{}) error {
+func (w *waiter) wait(d time.Duration) error {
 	if w.timer == nil {
 		w.timer = time.NewTimer(d)
 	} else {
@@ -33,9 +33,6 @@ func (w *waiter) wait(d time.Duration, cancel <-chan struct{}) error {
 	case <-w.ch:
 		w.timer.Stop()
 		return nil
-	case <-cancel:
-		w.timer.Stop()
-		return ErrCanceled
 	case <-w.timer.C:
 		return ErrTimeout
 	}
