@@ -79,6 +79,16 @@ func untilEnd(s *Stream) {
 	}
 }
 
+// untilGone is an Exchange whose work ends with the stream.
+func untilGone(s *Stream) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	for s.err == nil {
+		var deadline time.Time
+		s.sleep(&s.recv, time.Minute, &deadline)
+	}
+}
+
 func TestFloods(t *testing.T) {
 	f := func(name string, exchange func(*Stream), limit int, send func(p *peer, i int) error) {
 		t.Helper()
@@ -95,21 +105,20 @@ func TestFloods(t *testing.T) {
 		}
 		return p.WriteRSTStream(id(i), xhttp2.ErrCodeCancel)
 	}
-	waitGone := func(s *Stream) { <-s.Gone() }
-	f("rapid reset", waitGone, 20000, reset)
-	f("made you reset by window", waitGone, 20000, func(p *peer, i int) error {
+	f("rapid reset", untilGone, 20000, reset)
+	f("made you reset by window", untilGone, 20000, func(p *peer, i int) error {
 		if err := p.headers(id(i), false, get("/")...); err != nil {
 			return err
 		}
 		return p.WriteRawFrame(xhttp2.FrameWindowUpdate, 0, id(i), []byte{0, 0, 0, 0})
 	})
-	f("made you reset by overflow", waitGone, 20000, func(p *peer, i int) error {
+	f("made you reset by overflow", untilGone, 20000, func(p *peer, i int) error {
 		if err := p.headers(id(i), false, get("/")...); err != nil {
 			return err
 		}
 		return p.WriteWindowUpdate(id(i), maxWindow)
 	})
-	f("made you reset by data after the end", waitGone, 20000, func(p *peer, i int) error {
+	f("made you reset by data after the end", untilGone, 20000, func(p *peer, i int) error {
 		if err := p.headers(id(i), true, get("/")...); err != nil {
 			return err
 		}
@@ -154,7 +163,7 @@ func TestFloods(t *testing.T) {
 
 // TestRapidReset: resets count even when the work for each ends at once.
 func TestRapidReset(t *testing.T) {
-	addr, _ := serve(t, ServerOptions{Exchange: func(s *Stream) { <-s.Gone() }})
+	addr, _ := serve(t, ServerOptions{Exchange: untilGone})
 	p := rawClient(t, addr)
 	for i := range 1000 {
 		id := uint32(2*i + 1)

@@ -162,14 +162,6 @@ func (c *ClientConn) Usable() bool {
 	return !c.goneBy && c.err == nil && !c.ending && c.nextID <= maxWindow-2
 }
 
-// Settled reports whether the endpoint's SETTINGS have come: before, nobody
-// knows that it speaks HTTP/2 at all.
-func (c *ClientConn) Settled() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.settled
-}
-
 // Ready waits until the endpoint's SETTINGS have come: before, nobody knows that
 // it speaks HTTP/2 at all, nor how many streams it takes. It fails with what
 // ended the connection, or ctx's error.

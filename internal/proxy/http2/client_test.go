@@ -178,10 +178,7 @@ func TestClientStreamLimit(t *testing.T) {
 		s.WriteLocal(200, nil, nil)
 	}})
 	c := dial(t, addr, ClientOptions{})
-	for !c.Settled() { // the first SETTINGS tell the limit
-		s := open(t, c)
-		s.Close()
-	}
+	must(t, c.Ready(context.Background())) // the first SETTINGS tell the limit
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
@@ -407,5 +404,15 @@ func TestClientIdle(t *testing.T) {
 	}
 	if c.Usable() {
 		t.Error("usable after GOAWAY")
+	}
+}
+
+// TestClientClose: an answer that nobody waits for any more is cancelled.
+func TestClientClose(t *testing.T) {
+	c, p := rawServer(t, ClientOptions{})
+	s := start(t, c, p)
+	s.Close()
+	if code := p.reset(s.id); code != xhttp2.ErrCodeCancel {
+		t.Errorf("reset with %v", code)
 	}
 }

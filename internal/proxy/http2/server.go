@@ -421,13 +421,13 @@ func (s *Stream) recycle() {
 	srv := s.sc.srv
 	s.sc, s.stream.c = nil, nil
 	s.trailer = http1.Head{}
-	s.gone = nil
 	srv.streams.Put(s)
 }
 
 // Request is the request, valid until Exchange returns. Under an extended
 // CONNECT (RFC 8441) it is the GET with Upgrade that an HTTP/1.1 client would
-// have sent, with a Sec-WebSocket-Key; the answer's 101 accepts it.
+// have sent, with a Sec-WebSocket-Key; the answer's 101 accepts it, after which
+// the payload both ways is the bytes of the tunnel.
 func (s *Stream) Request() *http1.Request { return &s.req }
 
 // Problem is why the request cannot be served although its stream is in order:
@@ -441,10 +441,6 @@ func (s *Stream) Conn() *ServerConn { return s.sc }
 
 // Scheme is "http" or "https" as the client says, empty with a plain CONNECT.
 func (s *Stream) Scheme() string { return s.scheme }
-
-// Extended reports whether the request is an extended CONNECT: after a 101 the
-// stream's payload both ways is the bytes of the tunnel.
-func (s *Stream) Extended() bool { return s.extended }
 
 // ID is the number of the stream.
 func (s *Stream) ID() uint32 { return s.id }

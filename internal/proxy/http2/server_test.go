@@ -263,7 +263,7 @@ func TestCookieCrumbs(t *testing.T) {
 func TestWebSocket(t *testing.T) {
 	addr, _ := serve(t, ServerOptions{Exchange: func(s *Stream) {
 		r := s.Request()
-		if string(r.Method) != "GET" || string(r.Upgrade) != "websocket" || !s.Extended() || len(r.Get("sec-websocket-key")) != 24 || r.HasBody() {
+		if string(r.Method) != "GET" || string(r.Upgrade) != "websocket" || len(r.Get("sec-websocket-key")) != 24 || r.HasBody() {
 			t.Errorf("request %s %s upgrade %q key %q", r.Method, r.Target, r.Upgrade, r.Get("sec-websocket-key"))
 		}
 		if string(r.Path) == "/no" {
@@ -370,33 +370,24 @@ func TestDrainUnanswered(t *testing.T) {
 
 // TestClientResets: whoever works for a stream learns that it is gone.
 func TestClientResets(t *testing.T) {
-	got, waiting := make(chan error, 2), make(chan struct{})
+	got := make(chan error, 2)
 	addr, _ := serve(t, ServerOptions{Exchange: func(s *Stream) {
 		if string(s.Request().Path) == "/read" {
 			_, err := s.ReadBody()
 			got <- err
 			return
 		}
-		gone := s.Gone()
-		close(waiting)
-		<-gone
-		got <- s.Write([]byte("x"), false)
+		untilGone(s)
+		got <- s.Err()
 	}})
 	p := rawClient(t, addr)
 	for i, path := range []string{"/read", "/gone"} {
 		id := uint32(2*i + 1)
 		must(t, p.headers(id, false, get(path)...))
-		if path == "/gone" {
-			<-waiting
-		}
 		must(t, p.WriteRSTStream(id, xhttp2.ErrCodeCancel))
 		err := <-got
 		var se *StreamError
-		if path == "/gone" {
-			if err != errNoHead {
-				t.Errorf("write: %v", err)
-			}
-		} else if !errors.As(err, &se) || !se.Remote || se.Code != CodeCancel {
+		if !errors.As(err, &se) || !se.Remote || se.Code != CodeCancel {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -42,7 +42,6 @@ type stream struct {
 	line           *queue // that s waits in
 	before, behind *stream
 	cl             *ClientStream // on the client side
-	gone           chan struct{}
 }
 
 // open makes s a stream of the connection. c.mu is held.
@@ -55,7 +54,6 @@ func (s *stream) open(id uint32) {
 	s.recvWindow, s.recvCredit = c.recvInitial, 0
 	s.declared, s.received, s.given = -1, 0, 0
 	s.sendWindow = c.sendInitial
-	s.gone = nil
 	if s.body == nil {
 		s.body = s.few[:0]
 	}
@@ -72,9 +70,6 @@ func (s *stream) end(err error) {
 		s.abandoned = true
 		s.c.server.abandoned++
 		s.dropBody() // on the client side what came of the answer can still be read
-	}
-	if s.gone != nil {
-		close(s.gone)
 	}
 	if s.line != nil {
 		s.line.remove(s)
@@ -291,20 +286,6 @@ func (s *stream) SetWriteTimeout(d time.Duration) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.sendTimeout = d
-}
-
-// Gone gives a channel that is closed when the stream was reset or its
-// connection has ended: nobody will see what else is done for it.
-func (s *stream) Gone() <-chan struct{} {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if s.gone == nil {
-		s.gone = make(chan struct{})
-		if s.err != nil {
-			close(s.gone)
-		}
-	}
-	return s.gone
 }
 
 // Err is why the stream was reset or its connection has ended, or nil.
