@@ -78,8 +78,6 @@ type ClientConn struct {
 	reserved    int  // streams that have no number yet
 	goneBy      bool // GOAWAY, sent or received
 	vacancy     chan struct{}
-	idleSince   time.Time
-	started     time.Time
 	asked       time.Time // when a sign of life was asked for, or zero
 }
 
@@ -101,26 +99,9 @@ func (cl *Client) NewConn(nc net.Conn) *ClientConn {
 // Run receives until the connection has ended. It returns why: nil when the
 // endpoint closed it or it was idle.
 func (c *ClientConn) Run() error {
-	c.mu.Lock()
-	c.started = time.Now()
-	c.idleSince = c.started
-	c.arm(c.started.Add(min(c.cl.idle, c.cl.ping, c.o.headTimeout)))
-	c.startWriter()
-	c.mu.Unlock()
-	err := c.read()
-	if ce, ok := err.(*ConnError); ok {
-		c.mu.Lock()
-		c.conn.end(ce.Code, ce.Why, err)
-		c.mu.Unlock()
-		c.o.logger.Debug("HTTP/2 connection ended", "error", err)
-		c.discard()
-	}
-	c.finish(err, func() int { return 0 })
+	err := c.run(min(c.cl.idle, c.cl.ping, c.o.headTimeout), func() int { return 0 })
 	if c.res.Buffer() != nil {
 		http1.PutBuffer(c.res.Buffer())
-	}
-	if isEnd(err) {
-		return nil
 	}
 	return err
 }

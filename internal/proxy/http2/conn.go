@@ -59,6 +59,9 @@ type conn struct {
 	err     error // why nothing can be sent or received any more
 	ending  bool  // the last frame is queued; input is thrown away
 	armed   time.Time
+	started time.Time
+	// idleSince is when the last stream had ended.
+	idleSince time.Time
 
 	out, spare []byte // queued frames, and the buffer to swap with
 	writing    bool   // a goroutine is sending
@@ -307,6 +310,45 @@ func (c *conn) close(err error) {
 func (c *conn) arm(t time.Time) {
 	c.armed = t
 	c.nc.SetReadDeadline(t)
+}
+
+// run receives until the connection has ended and nothing of it runs any more.
+// It returns why: nil at an ordinary end. first is when to look around first;
+// running counts, with mu held, what else must end.
+func (c *conn) run(first time.Duration, running func() int) error {
+	c.mu.Lock()
+	c.started = time.Now()
+	c.idleSince = c.started
+	c.arm(c.started.Add(first))
+	c.startWriter()
+	c.mu.Unlock()
+	err := c.read()
+	if ce, ok := err.(*ConnError); ok {
+		c.mu.Lock()
+		c.end(ce.Code, ce.Why, err)
+		c.mu.Unlock()
+		c.o.logger.Debug("HTTP/2 connection ended", "error", err)
+		c.discard()
+	}
+	c.finish(err, running)
+	if isEnd(err) {
+		return nil
+	}
+	return err
+}
+
+// discard reads until the peer has closed, so that closing does not reset the
+// connection before the GOAWAY is read.
+func (c *conn) discard() {
+	for total := 0; total < 16<<20; {
+		c.r, c.w = 0, 0
+		c.room()
+		n, err := c.nc.Read(c.in)
+		total += n
+		if err != nil {
+			return
+		}
+	}
 }
 
 // finish waits, after reading has ended with err, until nothing runs on the

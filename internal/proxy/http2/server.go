@@ -79,8 +79,6 @@ type ServerConn struct {
 	// Guarded by mu.
 	running   int // streams whose Exchange has not returned
 	abandoned int // of those, the ones that are no longer open
-	idleSince time.Time
-	started   time.Time
 	draining  drainPhase
 	drainBy   time.Time
 	workers   workers
@@ -123,39 +121,7 @@ func (srv *Server) NewConn(nc net.Conn, preread []byte) *ServerConn {
 // more. It returns why it ended: nil when the client closed it or was told to
 // go, else what was wrong.
 func (c *ServerConn) Serve() error {
-	c.mu.Lock()
-	c.started = time.Now()
-	c.idleSince = c.started
-	c.arm(earlier(c.started.Add(c.srv.idle), c.started.Add(c.o.headTimeout)))
-	c.startWriter()
-	c.mu.Unlock()
-	err := c.read()
-	if ce, ok := err.(*ConnError); ok {
-		c.mu.Lock()
-		c.conn.end(ce.Code, ce.Why, err)
-		c.mu.Unlock()
-		c.o.logger.Debug("HTTP/2 connection ended", "error", err)
-		c.discard()
-	}
-	c.finish(err, func() int { return c.workers.all })
-	if isEnd(err) {
-		return nil
-	}
-	return err
-}
-
-// discard reads until the peer has closed, so that closing does not reset the
-// connection before the GOAWAY is read.
-func (c *conn) discard() {
-	for total := 0; total < 16<<20; {
-		c.r, c.w = 0, 0
-		c.room()
-		n, err := c.nc.Read(c.in)
-		total += n
-		if err != nil {
-			return
-		}
-	}
+	return c.run(min(c.srv.idle, c.o.headTimeout), func() int { return c.workers.all })
 }
 
 // Drain asks the client to open no more streams (RFC 9113, section 6.8: first
