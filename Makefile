@@ -80,6 +80,9 @@ pgo: ## Renew cmd/gatehouse/default.pgo, with which the compiler optimises; then
 	dir=$$(mktemp -d) && (cd test/bench && $(GO) run . -bench quick -peers gatehouse -workloads $(PGOROWS) -rounds 1 -length 6s -profiles $$dir) && \
 		$(GO) tool pprof -proto $$dir/*.pprof >$$dir/default.pgo && mv $$dir/default.pgo cmd/gatehouse/default.pgo && rm -r $$dir
 
+scale: ## Measure clusters of 100 to 50,000 Ingresses: writes docs/SCALE.md, its curves and docs/scale.json
+	$(GO) run ./test/scale $(SCALEFLAGS)
+
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s
 

@@ -26,6 +26,14 @@ import (
 // of several objects makes one configuration.
 const holdOff = 3 * time.Millisecond
 
+// After a rebuild that took long, the next one waits restTimes as long, but not
+// longer than restMax: however many changes come in a large cluster, most of the
+// time is left for requests. Endpoints that change alone do not wait.
+const (
+	restTimes = 2
+	restMax   = 25 * time.Millisecond
+)
+
 // resolveWait bounds how long a swap waits for the first answer about the
 // names of new ExternalName backends.
 const resolveWait = 2 * time.Second
@@ -45,6 +53,7 @@ type loop struct {
 	endpoints *translate.Endpoints
 	needed    *service.State // what the routes that serve may ask for
 	last      atomic.Pointer[applied]
+	rested    time.Time // when the next rebuild may begin
 }
 
 // applied is what serves now, for those who ask.
@@ -71,9 +80,13 @@ func (l *loop) Run(ctx context.Context) error {
 	if err := l.waitForSource(ctx); err != nil {
 		return err
 	}
-	for {
+	for first := true; ; first = false {
 		if err := l.step(ctx); err != nil {
 			return err
+		}
+		if first {
+			// What the start has left behind is much, and nothing like it follows.
+			debug.FreeOSMemory()
 		}
 		select {
 		case <-ctx.Done():
@@ -83,9 +96,17 @@ func (l *loop) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(holdOff):
+		case <-time.After(l.hold()):
 		}
 	}
+}
+
+// hold is how long to wait for more changes.
+func (l *loop) hold() time.Duration {
+	if last := l.last.Load(); last == nil || last.view.Routing == l.store.View().Routing {
+		return holdOff
+	}
+	return max(holdOff, time.Until(l.rested))
 }
 
 // waitForSource waits until the first picture is whole: serving half of it
@@ -181,6 +202,7 @@ func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) (err er
 	}
 	l.compiler.Retain(snap)
 	tuneGC()
+	l.rested = time.Now().Add(min(restTimes*time.Since(start), restMax))
 	l.log.Debug("configuration applied", "generation", v.Generation, "routes", len(next.config.Listeners),
 		"build", built.Sub(start), "compile", time.Since(built))
 	return nil

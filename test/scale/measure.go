@@ -140,6 +140,16 @@ func (w *world) fill() {
 		ObjectMeta: metav1.ObjectMeta{Name: "gatehouse", Annotations: map[string]string{networkingv1.AnnotationIsDefaultIngressClass: "true"}},
 		Spec:       networkingv1.IngressClassSpec{Controller: "gatehouse.dev/ingress-controller"},
 	})
+	still := withStatus(w.plan.Ingress(0, false))
+	still.Name, still.Annotations = "steady", nil
+	still.Spec.Rules = still.Spec.Rules[:1]
+	for c := range conns {
+		rule := *still.Spec.Rules[0].DeepCopy()
+		rule.Host = steady(c)
+		still.Spec.Rules = append(still.Spec.Rules, rule)
+	}
+	still.Spec.Rules = still.Spec.Rules[1:]
+	w.server.Set(ingresses, still)
 	for _, o := range w.plan.All() {
 		switch o := o.(type) {
 		case *networkingv1.Ingress:
@@ -153,6 +163,9 @@ func (w *world) fill() {
 		}
 	}
 }
+
+// steady is a host for which nothing changes.
+func steady(c int) string { return fmt.Sprintf("steady-%d.example.com", c) }
 
 func typed[T apiserver.Object](o T, version, kind string) T {
 	o.GetObjectKind().SetGroupVersionKind(schema.FromAPIVersionAndKind(version, kind))
@@ -195,7 +208,11 @@ func (w *world) idle(r *result) error {
 	}
 	time.Sleep(wait)
 	after, err := w.cpu()
+	if err != nil {
+		return err
+	}
 	r.Idle = 100 * float64(after-before) / float64(wait)
+	r.AtRest, err = w.memory("VmRSS")
 	return err
 }
 
@@ -329,7 +346,7 @@ func (w *world) load(changing bool) ([]time.Duration, error) {
 	begin := time.Now()
 	for c := range conns {
 		wg.Go(func() {
-			times, err := w.askAtTimes(begin.Add(time.Duration(c)*interval/conns), fmt.Sprintf("change-%d.example.com", 1+c%w.changed))
+			times, err := w.askAtTimes(begin.Add(time.Duration(c)*interval/conns), steady(c))
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, times...)

@@ -50,8 +50,8 @@ text { fill: #6e7781 } .name { font-weight: 600 } .axis { stroke: #8b949e; strok
 		}
 		if r.target > 0 { // a short line at the size for which it holds
 			at, h := x.at(targetSize), y.at(r.target)
-			fmt.Fprintf(&b, "<line class=\"c%d target\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%[4]f\"/><text x=\"%.1[2]f\" y=\"%.1f\">target %g</text>\n",
-				i, at-40, at+40, h, h-4, r.target)
+			fmt.Fprintf(&b, "<line class=\"c%d target\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">target %g</text>\n",
+				i, at-40, at+40, h, h, at-46, h+4, r.target)
 		}
 	}
 	b.WriteString("</svg>\n")
@@ -88,8 +88,8 @@ func (all results) axes(c chart) (x, y axis) {
 func (all results) grid(b *strings.Builder, x, y axis) {
 	for v := y.low; v <= y.high*1.001; v *= 10 {
 		h := y.at(v)
-		fmt.Fprintf(b, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%[3]f\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n",
-			left, left+plotWide, h, left-6, h+4, math.Round(v*1000)/1000)
+		fmt.Fprintf(b, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n",
+			left, left+plotWide, h, h, left-6, h+4, math.Round(v*1000)/1000)
 	}
 	for _, p := range all {
 		fmt.Fprintf(b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", x.at(float64(p.Ingresses)), height-12, thousands(p.Ingresses))

@@ -19,9 +19,10 @@ type result struct {
 	// server had sent all lists.
 	Ready      float64 `json:"readyMs"`
 	AfterLists float64 `json:"readyAfterListsMs"`
-	// Memory that is resident: when Ready was first seen; after all changes and
-	// requests; at most.
+	// Memory that is resident: when Ready was first seen; some seconds later; after
+	// all changes and requests; at most.
 	AtReady float64 `json:"atReadyMiB"`
+	AtRest  float64 `json:"atRestMiB"`
 	AtEnd   float64 `json:"atEndMiB"`
 	Peak    float64 `json:"peakMiB"`
 	// Rebuild is what the program says that translating, compiling and swapping
