@@ -25,8 +25,8 @@ func TestCompileKeepsWhatStays(t *testing.T) {
 	with.Listeners[0].Hosts = append(append([]*ir.Host(nil), hosts...), &copied)
 	table := func() (kept, other *host) {
 		h := e.srv.snapshot.Load().listeners[base.Listeners[0].ID].hosts
-		kept, _, _ = h.LookupString(hosts[0].Pattern.Name)
-		if x, p, _ := h.LookupString("other.example.com"); p == copied.Pattern {
+		kept, _, _ = h.Lookup([]byte(hosts[0].Pattern.Name))
+		if x, p, _ := h.Lookup([]byte("other.example.com")); p == copied.Pattern {
 			other = x
 		}
 		return kept, other
@@ -99,7 +99,7 @@ func TestCompileOfManyEdits(t *testing.T) {
 		e.compiler.Retain(snap)
 		table := snap.listeners[base.Listeners[0].ID].hosts
 		for i, h := range all {
-			got, p, ok := table.LookupString(string(rune('a'+i)) + ".example.com")
+			got, p, ok := table.Lookup([]byte(string(rune('a'+i)) + ".example.com"))
 			if ok != (h != nil) || ok && (p != h.Pattern || e.compiler.hosts[h] == nil || e.compiler.hosts[h].host != got) {
 				t.Fatalf("step %d: host %d is not as it should be", step, i)
 			}

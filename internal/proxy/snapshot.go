@@ -240,7 +240,7 @@ func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
 		return nil, err
 	}
 	var err error
-	if out.hosts, err = match.HostsAfter(before.hosts, out.entries); err != nil {
+	if out.hosts, err = match.NewHosts(before.hosts, out.entries); err != nil {
 		return nil, fmt.Errorf("cannot compile listener %s: two hosts: %w", l.ID, err)
 	}
 	return out, nil

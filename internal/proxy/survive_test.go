@@ -19,7 +19,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	cfg.Listeners[0].Hosts[0].Routes[0].Action = ir.Action{Respond: &ir.Respond{Status: 200}}
 	cfg.Listeners[0].Hosts[0].Routes[0].Security = ir.Security{IPs: &ir.IPAccess{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}
 	e.apply(cfg)
-	h, _, _ := e.srv.Snapshot().byBind["http"].hosts.LookupString("example.com")
+	h, _, _ := e.srv.Snapshot().byBind["http"].hosts.Lookup([]byte("example.com"))
 	h.routes[0].respond = nil
 	h.routes[0].targets = []target{{weight: 1}} // no backend at all: a nil is met
 	c := e.dial()

@@ -86,7 +86,7 @@ func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache 
 		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: all.names[i]}
 	}
 	var err error
-	if all.hosts, err = match.HostsAfter(table, entries); err != nil {
+	if all.hosts, err = match.NewHosts(table, entries); err != nil {
 		panic("BUG: certs.NewServerNames: " + err.Error())
 	}
 	return all

@@ -29,7 +29,7 @@ func newSite(others int) site {
 	for i := range others {
 		entries = append(entries, HostEntry[*Paths]{Pattern: pattern(fmt.Sprintf("h%d.example.net", i)), Value: paths("/", "other")})
 	}
-	s.hosts = NewHosts(entries)
+	s.hosts = mustHosts(entries)
 	return s
 }
 

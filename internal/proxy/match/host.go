@@ -36,20 +36,11 @@ type wildcards[T comparable] struct {
 // perPart is how many exact hosts a part has, at most, when a table is made.
 const perPart = 32
 
-// NewHosts compiles the entries, whose order does not matter. It panics when
-// two have the same pattern, or when one has an unknown kind.
-func NewHosts[T comparable](entries []HostEntry[T]) *Hosts[T] {
-	h, err := HostsAfter(nil, entries)
-	if err != nil {
-		panic("BUG: match.NewHosts: " + err.Error())
-	}
-	return h
-}
-
-// HostsAfter gives what NewHosts gives, or an error instead of a panic. It
-// shares with the table before (nil: none) what is the same: the cost of a few
-// differences is small as long as the order stays.
-func HostsAfter[T comparable](before *Hosts[T], entries []HostEntry[T]) (*Hosts[T], error) {
+// NewHosts compiles the entries. It is an error when two have the same pattern
+// or one has an unknown kind. The table shares with the one before (nil: none)
+// what is the same: the cost of a few differences is small as long as the order,
+// which means nothing else, stays.
+func NewHosts[T comparable](before *Hosts[T], entries []HostEntry[T]) (*Hosts[T], error) {
 	if before != nil && len(entries) <= 2*perPart*len(before.exact) {
 		if gone, come, ok := differences(before.entries, entries); ok {
 			return before.edit(entries, gone, come)
@@ -221,19 +212,10 @@ func (h *Hosts[T]) add(e HostEntry[T]) bool {
 // with the longest Name (HostOneLabel before HostSuffix of the same Name), then
 // HostAny. A selected entry is final: nothing falls through to another.
 func (h *Hosts[T]) Lookup(host []byte) (v T, pattern ir.HostPattern, ok bool) {
-	return lookupHost(h, h.exact[h.partOf(host)], host)
-}
-
-// LookupString is Lookup for a string.
-func (h *Hosts[T]) LookupString(host string) (v T, pattern ir.HostPattern, ok bool) {
-	return lookupHost(h, h.exact[h.part(host)], host)
-}
-
-func lookupHost[T comparable, S string | []byte](h *Hosts[T], exact map[string]HostEntry[T], host S) (v T, pattern ir.HostPattern, ok bool) {
-	if e, found := exact[string(host)]; found {
+	if e, found := h.exact[h.partOf(host)][string(host)]; found {
 		return e.Value, e.Pattern, true
 	}
-	if e := findWildcard(h, host); e != nil {
+	if e := h.findWildcard(host); e != nil {
 		return e.Value, e.Pattern, true
 	}
 	if h.fallback != nil {
@@ -243,7 +225,7 @@ func lookupHost[T comparable, S string | []byte](h *Hosts[T], exact map[string]H
 }
 
 // findWildcard tries the parts behind each dot, the longest first.
-func findWildcard[T comparable, S string | []byte](h *Hosts[T], host S) *HostEntry[T] {
+func (h *Hosts[T]) findWildcard(host []byte) *HostEntry[T] {
 	if len(h.wildcard) == 0 {
 		return nil
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -185,31 +184,6 @@ func (p *Paths) walk(rest []byte) int32 {
 			return best
 		}
 		n = &p.nodes[int(n.children)+i]
-	}
-}
-
-// Matches reports whether the match takes the canonical path: the reference
-// for Paths, which says the same faster.
-//
-// PathElement is the Prefix of the Kubernetes Ingress: "/foo" and "/foo/" take
-// /foo, /foo/ and /foo/bar but not /foobar, and "/" takes everything.
-// https://kubernetes.io/docs/concepts/services-networking/ingress/#examples
-func Matches(m ir.PathMatch, path string) bool {
-	value := foldKept(m.Value)
-	switch m.Kind {
-	case ir.PathExact:
-		return path == value
-	case ir.PathElement:
-		rest, ok := strings.CutPrefix(path, strings.TrimSuffix(value, "/"))
-		return ok && (rest == "" || rest[0] == '/')
-	case ir.PathString:
-		return strings.HasPrefix(path, value)
-	case ir.PathRegex:
-		_, alone := regexp.Compile(m.Value)
-		re, err := regexp.Compile("(?i)^(?:" + m.Value + ")")
-		return alone != nil || err != nil || re.MatchString(path)
-	default:
-		panic(fmt.Sprintf("BUG: match.Matches: unknown path kind %q", m.Kind))
 	}
 }
 
