@@ -69,7 +69,7 @@ func (a *race) dial2(ctx context.Context, ep *upstream.Endpoint) landing {
 	l := landing{ep: ep}
 	began := time.Now()
 	var uc *upstream.Conn
-	uc, l.err = ep.DialFor(ctx, a.prelude)
+	uc, l.err = ep.Dial(ctx, a.prelude)
 	count(&a.srv.o.Stats.Upstream.Connects, l.err == nil)
 	if l.err != nil {
 		return l

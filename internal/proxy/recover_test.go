@@ -46,7 +46,7 @@ func TestSharedEndpointRecovers(t *testing.T) {
 		ep, _ = e.o.Upstream.Backend(backend).Pick(nil, time.Now())
 	}
 	refuse.Store(true)
-	if _, err := ep.Dial(t.Context()); err == nil || !ep.Ejected(time.Now()) {
+	if _, err := ep.Dial(t.Context(), nil); err == nil || !ep.Ejected(time.Now()) {
 		t.Fatalf("%v, not ejected", err)
 	}
 	refuse.Store(false)
@@ -79,7 +79,7 @@ func TestSharedEndpointServesOn(t *testing.T) {
 	e.ask(get)
 	ep, _ := e.o.Upstream.Backend(backend).Pick(nil, time.Now())
 	refuse.Store(true)
-	ep.Dial(t.Context())
+	ep.Dial(t.Context(), nil)
 	for range 4 {
 		wait(t, "the ejection is over", func() bool { return !ep.Ejected(time.Now()) })
 		if res, body := e.ask(get); res.StatusCode != 200 {

@@ -151,7 +151,7 @@ func TestPickWithoutEndpoints(t *testing.T) {
 func TestShareOfEjectedIsSpreadEvenly(t *testing.T) {
 	_, b, f := newShop(t, Options{}, addrA, addrB, addrC)
 	f.set(addrB, errRefused)
-	if _, err := endpointAt(t, b, addrB).Dial(t.Context()); err == nil {
+	if _, err := endpointAt(t, b, addrB).Dial(t.Context(), nil); err == nil {
 		t.Fatal("dial succeeded")
 	}
 	now := time.Now()
@@ -174,7 +174,7 @@ func TestPickUsesEjectedWhenAllOthersAre(t *testing.T) {
 	f.set(addrA, errRefused)
 	f.set(addrB, errRefused)
 	for _, e := range b.endpoints() {
-		_, _ = e.Dial(t.Context())
+		_, _ = e.Dial(t.Context(), nil)
 	}
 	now := time.Now()
 	got := map[string]int{}
@@ -275,11 +275,11 @@ func TestBackendIsTheSameUntilRetainDropsIt(t *testing.T) {
 func TestReadyNeedsAState(t *testing.T) {
 	m := New(Options{})
 	m.Backend(shop)
-	if m.Ready() {
+	if ready(m) {
 		t.Error("ready without a state")
 	}
 	m.Update(stateOf())
-	if !m.Ready() {
+	if !ready(m) {
 		t.Error("not ready although the state says that there is no such Service")
 	}
 }

@@ -37,7 +37,7 @@ func TestRequestPathAllocatesNothing(t *testing.T) {
 		}
 	})
 	f.set(addrB, errRefused)
-	_, _ = endpointAt(t, b, addrB).Dial(t.Context())
+	_, _ = endpointAt(t, b, addrB).Dial(t.Context(), nil)
 	none("Pick with an ejected endpoint", func() { b.Pick(nil, time.Now()) })
 }
 
@@ -68,7 +68,7 @@ func BenchmarkPickThousandOneEjected(b *testing.B) {
 	}
 	_, be, f := newShop(b, Options{EjectFor: time.Hour}, addrs...)
 	f.set(addrs[500], errRefused)
-	_, _ = endpointAt(b, be, addrs[500]).Dial(b.Context())
+	_, _ = endpointAt(b, be, addrs[500]).Dial(b.Context(), nil)
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -110,9 +110,6 @@ func (c *Conn) Endpoint() *Endpoint { return c.endpoint }
 // Reused reports whether the connection has served an exchange before.
 func (c *Conn) Reused() bool { return c.reused }
 
-// IdleSince is when a reused connection was put back last.
-func (c *Conn) IdleSince() time.Time { return c.endpoint.settings.epoch.Add(c.idleSince) }
-
 // Close closes the connection, which then does not go back to the pool.
 func (c *Conn) Close() error {
 	if c.inUse.CompareAndSwap(true, false) {

@@ -53,7 +53,7 @@ func TestDialRefused(t *testing.T) {
 	addr := l.Addr().String()
 	_ = l.Close()
 	e := toSocket(t, addr)
-	_, err := e.Dial(t.Context())
+	_, err := e.Dial(t.Context(), nil)
 	wantFailure(t, err, DialRefused)
 	if !errors.Is(err, unix.ECONNREFUSED) || !e.Ejected(time.Now()) {
 		t.Errorf("err %v, ejected %v", err, e.Ejected(time.Now()))
@@ -81,7 +81,7 @@ func TestDialTimeout(t *testing.T) {
 	// Nobody accepts: once the backlog is full, packets are dropped.
 	for range 8 {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		c, err := e.Dial(ctx)
+		c, err := e.Dial(ctx, nil)
 		cancel()
 		if err != nil {
 			wantFailure(t, err, DialTimeout)
@@ -99,7 +99,7 @@ func TestDialSetsSocketOptions(t *testing.T) {
 	e := toSocket(t, listen(t).Addr().String())
 	f := func(ctx context.Context, lowest, highest int) {
 		t.Helper()
-		c, err := e.Dial(ctx)
+		c, err := e.Dial(ctx, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestDialDenied(t *testing.T) {
 			// An endpoint that slipped past the list is stopped before the dialer,
 			f := &fakeNet{}
 			e := newEndpoint(a, New(Options{Addresses: p, Dialer: f.dial}).settings, false)
-			_, err := e.Dial(t.Context())
+			_, err := e.Dial(t.Context(), nil)
 			wantFailure(t, err, DialDenied)
 			if f.dialled(a.String()) != 0 || e.Ejected(time.Now()) || e.Active() != 0 {
 				t.Error("a denied address reached the dialer or left traces")
@@ -158,19 +158,19 @@ func TestDialFailuresThatAreNotTheEndpoints(t *testing.T) {
 	e := endpointAt(t, b, addrA)
 	for _, errno := range []error{unix.EMFILE, unix.ENFILE, unix.EADDRNOTAVAIL, unix.ENOBUFS} {
 		f.set(addrA, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)})
-		_, err := e.Dial(t.Context())
+		_, err := e.Dial(t.Context(), nil)
 		wantFailure(t, err, DialLocal)
 	}
 	f.set(addrA, errSilent)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := e.Dial(ctx)
+	_, err := e.Dial(ctx, nil)
 	wantFailure(t, err, DialCanceled)
 	if e.Ejected(time.Now()) {
 		t.Error("ejected for what was not its failure")
 	}
 	f.set(addrA, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.EHOSTUNREACH)})
-	_, err = e.Dial(t.Context())
+	_, err = e.Dial(t.Context(), nil)
 	wantFailure(t, err, DialUnreachable)
 	if !e.Ejected(time.Now()) {
 		t.Error("an unreachable endpoint was not ejected")
@@ -182,7 +182,7 @@ func TestDialIsBoundedWithoutDeadline(t *testing.T) {
 		_, b, f := newShop(t, Options{}, addrA)
 		f.set(addrA, errSilent)
 		began := time.Now()
-		_, err := endpointAt(t, b, addrA).Dial(context.Background())
+		_, err := endpointAt(t, b, addrA).Dial(context.Background(), nil)
 		wantFailure(t, err, DialTimeout)
 		if took := time.Since(began); took != DefaultConnectTimeout {
 			t.Errorf("gave up after %v, want %v", took, DefaultConnectTimeout)
@@ -195,7 +195,7 @@ func TestEjectionDoublesAndRecovers(t *testing.T) {
 		_, b, f := newShop(t, Options{}, addrA, addrB)
 		bad := endpointAt(t, b, addrB)
 		f.set(addrB, errRefused)
-		fails := func() { _, _ = bad.Dial(t.Context()) }
+		fails := func() { _, _ = bad.Dial(t.Context(), nil) }
 		// picks counts how often B is picked in 100 turns.
 		picks := func() (n int) {
 			for range 100 {
@@ -242,7 +242,7 @@ func TestBurstOfFailuresCountsOnce(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second+time.Duration(i)*100*time.Millisecond)
 				defer cancel()
-				_, _ = e.Dial(ctx)
+				_, _ = e.Dial(ctx, nil)
 			})
 		}
 		time.Sleep(6*time.Second - 1)
@@ -264,7 +264,7 @@ func TestProbeConnects(t *testing.T) {
 		old := dialOK(t, bad)
 		bad.Put(old, time.Now())
 		f.set(addrB, errRefused)
-		_, _ = bad.Dial(t.Context())
+		_, _ = bad.Dial(t.Context(), nil)
 		if closes(old) != 0 {
 			t.Error("a refused connect closed connections that still may serve")
 		}
@@ -292,7 +292,7 @@ func TestVanishedHostLosesItsIdleConnections(t *testing.T) {
 		idle, inUse := dialOK(t, e), dialOK(t, e)
 		e.Put(idle, time.Now())
 		f.set(addrA, errSilent)
-		_, _ = e.Dial(t.Context())
+		_, _ = e.Dial(t.Context(), nil)
 		if closes(idle) != 1 || closes(inUse) != 0 {
 			t.Errorf("closed: idle %d times, in use %d times; want 1 and 0", closes(idle), closes(inUse))
 		}
@@ -303,7 +303,7 @@ func TestOnlyOneExchangeProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, b, f := newShop(t, Options{}, addrA, addrB, addrC)
 		f.set(addrB, errSilent)
-		_, _ = endpointAt(t, b, addrB).Dial(t.Context())
+		_, _ = endpointAt(t, b, addrB).Dial(t.Context(), nil)
 		time.Sleep(time.Second)
 		got := count(t, b, 8, 300)
 		if got[addrB] != 1 {

@@ -116,17 +116,14 @@ func (e *Endpoint) Put(c *Conn, now time.Time) {
 
 // Dial connects, until the context's deadline or DefaultConnectTimeout when it
 // has none. Its errors are *DialError. A failure that is the endpoint's ejects
-// it for a while; a success ends that.
-func (e *Endpoint) Dial(ctx context.Context) (*Conn, error) { return e.DialFor(ctx, nil) }
-
-// DialFor is Dial for one client only: prelude (a PROXY header) is sent first,
-// before TLS. Such a connection must not be put back when prelude names the
-// client.
-func (e *Endpoint) DialFor(ctx context.Context, prelude []byte) (*Conn, error) {
+// it for a while; a success ends that. prelude (a PROXY header; nil: none) is
+// sent first, before TLS; when it names the client, the connection must not be
+// put back.
+func (e *Endpoint) Dial(ctx context.Context, prelude []byte) (*Conn, error) {
 	return e.dial(ctx, prelude, false)
 }
 
-// DialHTTP1 is DialFor for a request that HTTP/2 cannot carry: of what the
+// DialHTTP1 is Dial for a request that HTTP/2 cannot carry: of what the
 // backend offers by ALPN, the endpoint sees nothing but http/1.1.
 func (e *Endpoint) DialHTTP1(ctx context.Context, prelude []byte) (*Conn, error) {
 	return e.dial(ctx, prelude, true)

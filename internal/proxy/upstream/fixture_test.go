@@ -147,7 +147,7 @@ func addressesOf(b *Backend) []string {
 
 func dialOK(t testing.TB, e *Endpoint) *Conn {
 	t.Helper()
-	c, err := e.Dial(t.Context())
+	c, err := e.Dial(t.Context(), nil)
 	if err != nil {
 		t.Fatalf("cannot dial %s: %v", e, err)
 	}
@@ -176,3 +176,10 @@ func equal[T cmp.Ordered](t testing.TB, what string, got, want []T) {
 }
 
 var noon = time.Now()
+
+// ready reports whether WaitReady would return at once.
+func ready(m *Manager) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.readyLocked()
+}

@@ -162,7 +162,7 @@ func (h *health) eject(s *settings, began, ended time.Duration, f DialFailure) (
 		return nil, true
 	}
 	if h.node != nil {
-		h.node.unheard(h, ended, h.ends)
+		h.node.unheard(h, h.ends)
 	}
 	// A host that vanished sends no FIN: idle connections would look sound and
 	// cost each request its whole patience.
@@ -185,7 +185,7 @@ func (h *health) recover() {
 
 // unheard: nobody answers at an address of the node until the moment given. When
 // that is so at two addresses, the node itself is in doubt.
-func (n *node) unheard(h *health, now, until time.Duration) {
+func (n *node) unheard(h *health, until time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	other := false

@@ -38,7 +38,7 @@ func TestBackendsShareWhatTheyLearn(t *testing.T) {
 		endpointAt(t, cart, addrA).Put(idle, time.Now())
 
 		f.set(addrA, errSilent)
-		_, _ = endpointAt(t, shop, addrA).Dial(t.Context())
+		_, _ = endpointAt(t, shop, addrA).Dial(t.Context(), nil)
 		if !endpointAt(t, cart, addrA).Ejected(time.Now()) || closes(idle) != 1 {
 			t.Errorf("ejected %v, idle connection closed %d times; want true and 1",
 				endpointAt(t, cart, addrA).Ejected(time.Now()), closes(idle))
@@ -70,7 +70,7 @@ func TestLedgerForgets(t *testing.T) {
 	m, b, f := newShop(t, Options{})
 	m.Update(stateOf(on("shop", addrA, "one", addrB, "two")))
 	f.set(addrA, errRefused)
-	_, _ = endpointAt(t, b, addrA).Dial(t.Context())
+	_, _ = endpointAt(t, b, addrA).Dial(t.Context(), nil)
 	before := endpointAt(t, b, addrA)
 	m.Update(stateOf(on("shop", addrA, "two")))
 	if e := endpointAt(t, b, addrA); e == before || e.Ejected(time.Now()) || e.Node() != "two" {
@@ -115,7 +115,7 @@ func TestSilentNode(t *testing.T) {
 				var dials sync.WaitGroup
 				for a, err := range fails {
 					f.set(a, err)
-					dials.Go(func() { _, _ = endpointAt(t, b, a).Dial(t.Context()) })
+					dials.Go(func() { _, _ = endpointAt(t, b, a).Dial(t.Context(), nil) })
 				}
 				dials.Wait()
 				until := endpointAt(t, b, addrA).health.ends
@@ -176,7 +176,7 @@ func TestDoubt(t *testing.T) {
 		}
 		a.Doubt(time.Now().Add(time.Second))
 		f.set(addrA, errSilent)
-		_, _ = a.Dial(t.Context())
+		_, _ = a.Dial(t.Context(), nil)
 		e := m.Ejected(time.Now())
 		if len(e) != 1 || e[0].Why != "Timeout" || e[0].Failures != 1 || e[0].Address != addrA ||
 			!e[0].Since.Equal(time.Now()) || !e[0].Until.Equal(time.Now().Add(time.Second)) || e[0].Backends[0] != string(shop.ID) {
@@ -233,7 +233,7 @@ func TestDescribe(t *testing.T) {
 		endpointAt(t, shop, addrA).Put(idle, time.Now())
 		defer dialOK(t, endpointAt(t, shop, addrA)).Close()
 		f.set(addrB, errRefused)
-		_, _ = endpointAt(t, shop, addrB).Dial(t.Context())
+		_, _ = endpointAt(t, shop, addrB).Dial(t.Context(), nil)
 		got := m.Describe(time.Now())
 		if len(got) != 2 || got[0].Backend != "default/cart:80" || got[0].Endpoints == nil || len(got[1].Endpoints) != 2 {
 			t.Fatalf("%+v", got)

@@ -112,7 +112,7 @@ type Manager struct {
 	byKey    map[service.Key][]*Backend // the same, by Service
 	names    map[*Backend]*name         // the backends whose Service is an ExternalName
 	ledger   *ledger                    // what is known of addresses and nodes
-	settled  chan struct{}              // closed and replaced when Ready may have become true
+	settled  chan struct{}              // closed and replaced when readyLocked may have become true
 }
 
 // New makes a Manager. It starts nothing.
@@ -245,17 +245,11 @@ func (m *Manager) Retain(keep []ir.Backend) {
 	closeAll(left)
 }
 
-// Ready reports whether every backend has had its endpoints: a State was given,
-// and each ExternalName was resolved, or failed to be, at least once.
-func (m *Manager) Ready() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.readyLocked()
-}
-
-// WaitReady returns when Ready is true, or the context's error. A name server
-// that does not answer holds it up for as long as a lookup may take (5 s, and
-// more when many names wait), so a caller that must go on gives a deadline.
+// WaitReady returns when every backend has had its endpoints (a State was given,
+// and each ExternalName was resolved, or failed to be, at least once), or the
+// context's error. A name server that does not answer holds it up for as long
+// as a lookup may take (5 s, and more when many names wait), so a caller that
+// must go on gives a deadline.
 func (m *Manager) WaitReady(ctx context.Context) error {
 	for {
 		m.mu.Lock()
@@ -284,7 +278,7 @@ func (m *Manager) readyLocked() bool {
 	return true
 }
 
-// announceLocked wakes those who wait for Ready.
+// announceLocked wakes those who wait in WaitReady.
 func (m *Manager) announceLocked() {
 	if m.readyLocked() {
 		close(m.settled)

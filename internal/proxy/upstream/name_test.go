@@ -170,7 +170,7 @@ func TestExternalNameToRefusedAddress(t *testing.T) {
 			b := m.Backend(shop)
 			synctest.Wait()
 			equal(t, answer, addressesOf(b), want)
-			if !m.Ready() {
+			if !ready(m) {
 				t.Error("not ready although the lookup has ended")
 			}
 		})
@@ -230,7 +230,7 @@ func TestExternalNameChanges(t *testing.T) {
 		m.Update(stateOf(externalName("two.example.com")))
 		synctest.Wait()
 		equal(t, "until the second name answers", addressesOf(b), []string{addrA})
-		if m.Ready() {
+		if ready(m) {
 			t.Error("ready before the second name answered")
 		}
 		time.Sleep(lookupTimeout)
@@ -305,8 +305,7 @@ func TestAbsolute(t *testing.T) {
 func TestWaitReady(t *testing.T) {
 	inBubble(t, service.AddressPolicy{}, func(t *testing.T, m *Manager, d *fakeDNS) {
 		d.set("slow.example.com.", silentName)
-		b := m.Backend(shop)
-		_ = b
+		m.Backend(shop)
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		if err := m.WaitReady(ctx); !errors.Is(err, context.DeadlineExceeded) {

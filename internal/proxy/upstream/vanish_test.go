@@ -72,7 +72,7 @@ func TestHostVanishes(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := e.Dial(ctx)
+	_, err := e.Dial(ctx, nil)
 	wantFailure(t, err, DialTimeout)
 	for range 2 {
 		err := <-ended
