@@ -46,9 +46,8 @@ type Options struct {
 	Recent    *Recent                            // the last lines of the log; nil: none
 	Flags     func() map[string]string           // by name, what the program runs with; nil: not shown
 
-	PProf   bool     // serve /debug/pprof/
-	Hosts   []string // names besides IP addresses and localhost by which /debug may be asked for
-	Version string   // of this build
+	PProf   bool   // serve /debug/pprof/
+	Version string // of this build
 	Logger  *slog.Logger
 }
 
@@ -143,7 +142,7 @@ func (s *Server) Admin() http.Handler {
 		mux.Handle(e.path, e.handler)
 	}
 	for _, e := range s.debug() {
-		mux.Handle(e.path, s.sameSite(e.handler))
+		mux.Handle(e.path, sameSite(e.handler))
 		all = append(all, e)
 	}
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { writeIndex(w, all) })
