@@ -24,8 +24,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -64,8 +62,9 @@ type Options struct {
 	// one at a time in a process, and is up when the nodes are Ready and DNS
 	// answers. It serves at https://10.89.0.1:6443 instead of a loopback port.
 	Nodes int
-	// Images are archives to load into every node before anything runs there,
-	// see LoadImage.
+	// Images are docker-archives (see package image) to load into every node
+	// before anything runs there. Pods use them with an imagePullPolicy of
+	// IfNotPresent or Never; there is no registry.
 	Images []string
 }
 
@@ -88,9 +87,10 @@ type Cluster struct {
 	lock      *os.File // nil before it is claimed
 	connected bool     // the network of the sandbox is this cluster's
 
+	images []string // archives that every node gets
+
 	nodesMu sync.Mutex
 	nodes   []*Node
-	images  []string // archives loaded so far
 
 	mu                sync.Mutex
 	closed            bool
@@ -361,33 +361,10 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 		}
 		// The objects are made by the server itself, after it is ready.
 		for _, path := range []string{"/readyz", "/api/v1/namespaces/default", "/apis/networking.k8s.io/v1/servicecidrs/kubernetes"} {
-			if err := get(ctx, client, c.URL()+path); err != nil {
+			if err := poll.Get(ctx, client, c.URL()+path); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// get is nil when url answers 200 within five seconds.
-func get(ctx context.Context, client *http.Client, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s: %s", url, resp.Status, body)
-	}
-	return nil
 }

@@ -76,7 +76,7 @@ func (n *Node) boot(ctx context.Context) error {
 
 // join starts kubelet and kube-proxy and waits until the node is Ready.
 func (n *Node) join(ctx context.Context) error {
-	if err := n.StartKubelet(); err != nil {
+	if err := n.startKubelet(); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -177,12 +177,8 @@ func (n *Node) RestartContainerd(ctx context.Context) error {
 	return n.StartContainerd(ctx)
 }
 
-// StopKubelet ends kubelet on the node. Its pods run on; after 50 s the node is
-// no longer Ready.
-func (n *Node) StopKubelet(ctx context.Context) error { return n.stop(ctx, &n.kubelet, kubelet) }
-
-// StartKubelet starts kubelet after a stop. It does not wait for anything.
-func (n *Node) StartKubelet() error {
+// startKubelet starts kubelet. It does not wait for anything.
+func (n *Node) startKubelet() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.start(&n.kubelet, kubelet, n.cluster.binary, n.kubeletArgs()...)

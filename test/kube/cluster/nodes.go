@@ -78,7 +78,7 @@ func (c *Cluster) startWithNodes(ctx context.Context, opts Options) error {
 			if err := n.boot(starting); err != nil {
 				return err
 			}
-			if err := n.loadImages(starting, c.images); err != nil {
+			if err := n.loadImages(starting); err != nil {
 				return err
 			}
 			<-ready
@@ -136,7 +136,7 @@ func (c *Cluster) Nodes() []*Node {
 	return slices.Clone(c.nodes)
 }
 
-// AddNode adds a node, with all images loaded so far, and waits until it is
+// AddNode adds a node, with the images of the others, and waits until it is
 // Ready, at most two minutes; some 3 s on an idle machine.
 func (c *Cluster) AddNode(ctx context.Context) (*Node, error) {
 	if c.name == "" {
@@ -149,10 +149,7 @@ func (c *Cluster) AddNode(ctx context.Context) (*Node, error) {
 	if err := n.boot(ctx); err != nil {
 		return nil, err
 	}
-	c.nodesMu.Lock()
-	images := slices.Clone(c.images)
-	c.nodesMu.Unlock()
-	if err := n.loadImages(ctx, images); err != nil {
+	if err := n.loadImages(ctx); err != nil {
 		return nil, err
 	}
 	return n, n.join(ctx)
@@ -172,23 +169,9 @@ func (c *Cluster) newNode(ctx context.Context) (*Node, error) {
 	return n, n.addNetwork(ctx, others)
 }
 
-// LoadImage loads a docker-archive (see package image) into every node, and
-// into those added later. Pods use it with an imagePullPolicy of IfNotPresent
-// or Never; there is no registry.
-func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
-	c.nodesMu.Lock()
-	nodes := slices.Clone(c.nodes)
-	c.images = append(c.images, archive)
-	c.nodesMu.Unlock()
-	group, ctx := errgroup.WithContext(ctx)
-	for _, n := range nodes {
-		group.Go(func() error { return n.loadImages(ctx, []string{archive}) })
-	}
-	return group.Wait()
-}
-
-func (n *Node) loadImages(ctx context.Context, archives []string) error {
-	for _, a := range archives {
+// loadImages loads the cluster's images into the node.
+func (n *Node) loadImages(ctx context.Context) error {
+	for _, a := range n.cluster.images {
 		if _, err := n.ctr(ctx, "images", "import", a); err != nil {
 			return fmt.Errorf("cannot load the image %s into %s: %w", a, n.name, err)
 		}

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -47,9 +46,8 @@ type Options struct {
 	// GATEHOUSE_*, KUBE* and *_PROXY variables.
 	Env []string
 	// Binary is the program; by default Build makes it.
-	Binary string
-	// StopTimeout bounds the time from SIGTERM to the end; 45 s by default.
-	StopTimeout time.Duration
+	Binary      string
+	stopTimeout time.Duration // from SIGTERM to the end; 45 s by default
 }
 
 // Process is a running gatehouse. Its methods may be called concurrently.
@@ -113,7 +111,7 @@ func Start(t testing.TB, args ...string) *Process {
 
 // Run starts gatehouse without waiting for anything. When t ends, the process is
 // stopped, if it was not before, and t fails if it does not end within
-// StopTimeout, has an exit status other than 0 or reports a data race. When t
+// 45 s, has an exit status other than 0 or reports a data race. When t
 // fails, the end of the output is in its log.
 func Run(t testing.TB, opts Options) *Process {
 	t.Helper()
@@ -146,7 +144,7 @@ func (p *Process) logTail() string {
 }
 
 func launch(opts Options, log string) (*Process, error) {
-	p := &Process{log: log, stopTimeout: opts.StopTimeout}
+	p := &Process{log: log, stopTimeout: opts.stopTimeout}
 	if p.stopTimeout == 0 {
 		p.stopTimeout = defaultStopTimeout
 	}
@@ -213,12 +211,11 @@ func environment(env []string) []string {
 func (p *Process) WaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	err := poll.Until(ctx, 20*time.Millisecond, func(ctx context.Context) error {
 		if p.proc.Exited() {
 			cancel(errors.New("it ended: " + p.exit()))
 		}
-		return p.ready(ctx, client)
+		return p.Ready(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("gatehouse does not get ready: %w", err)
@@ -228,27 +225,8 @@ func (p *Process) WaitReady(ctx context.Context) error {
 
 // Ready is nil when /readyz answers 200 now, and tells the answer otherwise.
 func (p *Process) Ready(ctx context.Context) error {
-	return p.ready(ctx, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}})
-}
-
-func (p *Process) ready(ctx context.Context, client *http.Client) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.AdminAddr+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answers %s: %s", resp.Status, body)
-	}
-	return nil
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return poll.Get(ctx, client, "http://"+p.AdminAddr+"/readyz")
 }
 
 // PID is the process id, for /proc. It means nothing once Done is closed.
@@ -270,7 +248,7 @@ func (p *Process) Output() (string, error) {
 	return string(text), nil
 }
 
-// Stop sends SIGTERM, waits for the end, at most StopTimeout, and judges it: it
+// Stop sends SIGTERM, waits for the end, at most 45 s, and judges it: it
 // is an error when the process had to be killed, has an exit status other than
 // 0, or reported a data race. It may be called again, and says the same.
 func (p *Process) Stop() error {

@@ -77,7 +77,7 @@ func TestProcess(t *testing.T) {
 			Args:        []string{"serve"},
 			Env:         []string{"TEST_BEHAVIOUR=" + behaviour},
 			Binary:      os.Args[0],
-			StopTimeout: stopTimeout,
+			stopTimeout: stopTimeout,
 		}, filepath.Join(t.TempDir(), "log"))
 		if err != nil {
 			t.Fatal(err)
