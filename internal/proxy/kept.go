@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/sha256"
 
+	"gatehouse.dev/gatehouse/internal/htpasswd"
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/auth"
 )
@@ -32,7 +33,7 @@ func (k *keptUsers) parse(content ir.Secret) (*auth.Users, error) {
 	f := k.known[id]
 	if f == nil {
 		f = &userFile{}
-		f.users, _, f.err = auth.ParseFile(content)
+		f.users, f.err = auth.NewUsers(htpasswd.ParseFile(content).Users)
 		k.known[id] = f
 	}
 	f.asked = true

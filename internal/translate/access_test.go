@@ -262,8 +262,8 @@ func TestClientAuthID(t *testing.T) {
 
 func TestAccess(t *testing.T) {
 	secrets := users("users") +
-		"apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: map}\ndata: {zoe: JDIkJDA1JGFiY2RlZmdo, bob: JGFwcjEkYWJjZGVmZ2g=, alice: e1NIQX1hYmNkZWZnaA==}\n---\n" +
-		"apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: sa}\ntype: kubernetes.io/service-account-token\ndata: {bob: JGFwcjEkYWJjZGVmZ2g=}\n---\n" +
+		"apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: map}\ndata: {zoe: JDJ5JDE1JGFiY2RlZmdoaWprbG1ub3BxcnN0dXVPUWl5Q3hsZ2Yvb2V1VHFpeEttV2RjWVVoNEhqbDBh, bob: JGFwcjEkYWJjZGVmZ2gkaDlGV2dVejNuOVl4eWxLTGxSNVNRLw==, alice: JDJ5JDA1JGFiY2RlZmdoaWprbG1ub3BxcnN0dXVPUWl5Q3hsZ2Yvb2V1VHFpeEttV2RjWVVoNEhqbDBh}\n---\n" +
+		"apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: sa}\ntype: kubernetes.io/service-account-token\ndata: {bob: JGFwcjEkYWJjZGVmZ2gkaDlGV2dVejNuOVl4eWxLTGxSNVNRLw==}\n---\n" +
 		"apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: empty}\ndata: {auth: \"\"}\n---\n" +
 		"apiVersion: v1\nkind: Secret\nmetadata: {namespace: x, name: users}\ndata: {auth: " + userFile + "}\n---\n"
 	f := func(annotations []string, want, wantVerdicts string) {
@@ -289,10 +289,10 @@ func TestAccess(t *testing.T) {
 		}
 	}
 	const basic, secret = "auth-type: basic", "auth-secret: users"
-	const file, invalid = `"a:$2y$05$abcdefgh\n"`, "503 GuardInvalid"
+	const file, invalid = `"a:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"`, "503 GuardInvalid"
 	f([]string{basic, secret}, ` {basic "" `+file+`}`, "")
 	f([]string{basic, "auth-secret: default/users", "auth-realm: My Shop", "auth-secret-type: auth-file"}, ` {basic "My Shop" `+file+`}`, "")
-	f([]string{basic, "auth-secret: map", "auth-secret-type: auth-map"}, ` {basic "" "alice:{SHA}abcdefgh\nbob:$apr1$abcdefgh\n"}`, "SecretInvalid")
+	f([]string{basic, "auth-secret: map", "auth-secret-type: auth-map"}, ` {basic "" "alice:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\nbob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n"}`, "SecretInvalid")
 	f([]string{basic}, invalid, "GuardInvalid")
 	f([]string{secret}, invalid, "GuardInvalid")
 	f([]string{"auth-realm: x"}, invalid, "GuardInvalid")
@@ -328,6 +328,6 @@ func TestAccess(t *testing.T) {
 	cfg, _ := Build(viewOf(t, svc("a")+secrets+annotated("shop", one("Prefix / a"), basic, "auth-secret: x/users")), o)
 	wantText(t, "across namespaces", plain(cfg), `
 		http one.com
-		  Element / -> default/a:80 {basic "" "a:$2y$05$abcdefgh\n"} (shop)
+		  Element / -> default/a:80 {basic "" "a:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"} (shop)
 	`)
 }

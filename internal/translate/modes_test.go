@@ -102,7 +102,7 @@ func TestSSLRedirect(t *testing.T) {
 		  Element / -> 503 TLSUnavailable (refused)
 		https one.com [default/one] hsts
 		  one.com
-		    Element / -> default/a:80 {basic "Shop" "a:$2y$05$abcdefgh\n"} (shop)
+		    Element / -> default/a:80 {basic "Shop" "a:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"} (shop)
 		https two.com refused TLSUnavailable
 		https * [self-made]
 		`,
@@ -150,8 +150,8 @@ func TestSSLRedirect(t *testing.T) {
 		`, "")
 }
 
-// userFile is "a:$2y$05$abcdefgh" in base64.
-const userFile = "YTokMnkkMDUkYWJjZGVmZ2g="
+// userFile is the line of the user a in base64.
+const userFile = "YTokMnkkMDUkYWJjZGVmZ2hpamtsbW5vcHFyc3R1dU9RaXlDeGxnZi9vZXVUcWl4S21XZGNZVWg0SGpsMGE="
 
 func users(name string) string {
 	return "apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: " + name + "}\ndata: {auth: " + userFile + "}\n---\n"

@@ -1,7 +1,7 @@
 // Package auth checks who sends a request: HTTP Basic authentication (RFC
 // 7617) against the users of an htpasswd file.
 //
-// It takes the content of a Secret and the value of an Authorization header,
+// It takes the parsed users and the value of an Authorization header,
 // and gives the user's name or the reason to refuse. It fails closed: what it
 // cannot read, decide or afford is never Granted. It does no I/O, starts no
 // goroutines, writes no logs and keeps no password: what is remembered of one
@@ -23,13 +23,14 @@ import (
 	"encoding/base64"
 	"strings"
 	"unicode/utf8"
+
+	"gatehouse.dev/gatehouse/internal/htpasswd"
 )
 
-// Bounds of what a client may send, in bytes. htpasswd takes 255 of
-// each; the cost of some hashes grows with the length.
+// Bounds of what a client may send, in bytes.
 const (
-	MaxUser     = 255
-	MaxPassword = 256
+	MaxUser     = htpasswd.MaxName
+	MaxPassword = htpasswd.MaxPassword
 
 	maxCredentials = MaxUser + 1 + MaxPassword
 )

@@ -17,7 +17,7 @@ const (
 	// maxRefused wrong ones are remembered, so that a client that repeats one
 	// burns no CPU. They have a table of their own and push out no right one.
 	maxRefused = 1024
-	// maxSlots bounds the memory of concurrent argon2 checks: 8 x MaxArgon2Memory.
+	// maxSlots bounds the memory of concurrent argon2 checks: 8 x htpasswd.MaxArgon2Memory.
 	maxSlots = 8
 	// Checks that wait for a slot, over all guards and of one guard: one host
 	// under attack must not use up the places of all.

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/htpasswd"
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
@@ -97,16 +98,16 @@ func (l *lowering) basicAuth() *ir.BasicAuth {
 		l.reject(s.field("auth-secret"), problem.Reason, problem.Message+": all paths of this Ingress answer 503", problem.Remedy)
 		return nil
 	}
-	if n := len(users.Refused); n > 0 {
-		const most = 5
-		text := strings.Join(users.Refused[:min(n, most)], "; ")
-		if n > most {
-			text += "; and more"
-		}
-		l.tell(verdict.Warning, s.field("auth-secret"), verdict.SecretInvalid,
-			"Secret "+name.String()+": users cannot log in: "+text, "write hashes with htpasswd -B (bcrypt), each user once")
-	}
+	l.warnUsers(name, "users cannot log in: ", users.Refused)
+	l.warnUsers(name, "users have weak hashes: ", users.Weak)
 	return &ir.BasicAuth{Realm: b.realm, Users: users.Lines}
+}
+
+// warnUsers tells of users of the Secret, if there is anything to tell.
+func (l *lowering) warnUsers(name types.NamespacedName, what string, p htpasswd.Problems) {
+	if p.Len() > 0 {
+		l.tell(verdict.Warning, l.settings.field("auth-secret"), verdict.SecretInvalid, "Secret "+name.String()+": "+what+p.String(), p.Remedy())
+	}
 }
 
 // secretName reads "name" or "namespace/name" of an annotation. Another
