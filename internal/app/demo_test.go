@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// output is where a command under test writes.
+// output is where a command or Gateway under test writes.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -47,24 +45,6 @@ func testOptions(dir string) Options {
 	return o
 }
 
-// logBuffer keeps the program's log for when a test fails.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // startGateway runs a Gateway until the test ends, and then expects it to stop
 // without an error. It returns when the first configuration serves.
 func startGateway(t testing.TB, o Options) *Gateway {
@@ -74,7 +54,7 @@ func startGateway(t testing.TB, o Options) *Gateway {
 
 func startGatewayLogging(t testing.TB, o Options, access io.Writer) *Gateway {
 	t.Helper()
-	logged := &logBuffer{}
+	logged := &output{}
 	g, err := New(o, "test", slog.New(slog.NewTextHandler(logged, nil)), access)
 	if err != nil {
 		t.Fatal(err)
