@@ -25,6 +25,17 @@ func BenchmarkForward(b *testing.B) {
 	b.Run("64 connections, 100 KiB", func(b *testing.B) { benchForward(b, 64, 100<<10) })
 }
 
+// acceptAll answers every request on every connection.
+func acceptAll(l net.Listener, answer []byte) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go answerAll(c, answer)
+	}
+}
+
 func benchForward(b *testing.B, conns, size int) {
 	answer := append([]byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "+itoa(size)+"\r\n\r\n"), make([]byte, size)...)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,15 +43,7 @@ func benchForward(b *testing.B, conns, size int) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerAll(c, answer)
-		}
-	}()
+	go acceptAll(l, answer)
 	srv, stop := benchServer(b, l.Addr().(*net.TCPAddr))
 	defer stop()
 
@@ -112,15 +115,7 @@ func BenchmarkBridge(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerAll(c, answer)
-		}
-	}()
+	go acceptAll(l, answer)
 	srv, stop := benchServer(b, l.Addr().(*net.TCPAddr), func(c *ir.Config) {
 		another(c, func(b *ir.Backend) {
 			b.Protocol, b.TLS = ir.BackendHTTP, &ir.BackendTLS{}

@@ -212,7 +212,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 	}
 }
 
-// A client that stops reading is given up; one that reads slowly is not.
+// A client that stops reading is given up.
 func TestClientDoesNotRead(t *testing.T) {
 	big := strings.Repeat("x", 32<<20)
 	for _, framing := range []string{"Content-Length: 33554432\r\n\r\n" + big, "\r\n" + big} {
@@ -228,6 +228,44 @@ func TestClientDoesNotRead(t *testing.T) {
 			t.Errorf("%v", l)
 		}
 	}
+}
+
+// TestClientReadsSlowly: a client that takes long for an answer, but never long
+// for a part of it, gets all of it.
+func TestClientReadsSlowly(t *testing.T) {
+	big := strings.Repeat("x", 32<<20)
+	for _, framing := range []string{"Content-Length: 33554432\r\n\r\n" + big, "\r\n" + big} {
+		e := newEdge(t, func(o *Options) { o.SendTimeout = 4 * short }, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+framing)
+		}).addr())
+		c := e.dial()
+		c.tcp.SetReadBuffer(64 << 10)
+		c.r = bufio.NewReader(&slowReader{r: c.Conn})
+		c.write(get)
+		began := time.Now()
+		if res, body := c.read("GET"); res.StatusCode != 200 || len(body) != len(big) {
+			t.Errorf("%v with %d bytes", res.Status, len(body))
+		}
+		if d := time.Since(began); d < 8*short {
+			t.Errorf("it took only %v", d)
+		}
+	}
+}
+
+// slowReader pauses after each MiB.
+type slowReader struct {
+	r io.Reader
+	n int
+}
+
+func (s *slowReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if s.n += n; s.n >= 1<<20 {
+		s.n = 0
+		time.Sleep(short / 3) // the client's slowness is what is tested
+	}
+	return n, err
 }
 
 func TestHandshakeTimeout(t *testing.T) {
