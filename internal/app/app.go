@@ -261,6 +261,7 @@ func (g *Gateway) Run(ctx context.Context, version string) error {
 	start(after, "access log", g.access.Run)
 	start(after, "source", g.source.Run)
 	start(after, "control loop", g.loop.Run)
+	start(ctx, "garbage collector's pace", (&collector{}).Run)
 	if g.writer != nil {
 		start(ctx, "status", g.writer.Run)
 	}

@@ -1,9 +1,11 @@
 package app
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // Garbage that may gather before a collection: four times what is in use, since
@@ -17,15 +19,71 @@ const (
 	garbageMax   = 100 << 20
 )
 
-// tuneGC sets the collector's pace by what is in use now. GOGC in the
-// environment overrides it.
-func tuneGC() {
+// When little is allocated, no collection comes, and what a burst has left behind
+// would stay: garbage beyond restGarbage, and beyond restPercent of what lives, is
+// given back to the system once less than restAllocated was allocated in gcEvery.
+const (
+	gcEvery       = 2 * time.Second
+	restAllocated = 2 << 20
+	restGarbage   = 8 << 20
+	restPercent   = 25
+)
+
+// collector sets the garbage collector's pace. GOGC in the environment overrides it.
+type collector struct {
+	percent int // as it is set; 0: never was
+	before  heap
+}
+
+// heap is what is known of the heap, in bytes.
+type heap struct {
+	live      uint64 // by the last collection
+	objects   uint64 // and what has come since, dead or alive
+	allocated uint64 // since the process began
+}
+
+func readHeap() heap {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	return heap{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()}
+}
+
+// Run looks at the heap now and then until ctx ends.
+func (c *collector) Run(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
-		return
+		<-ctx.Done()
+		return ctx.Err()
 	}
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	debug.SetGCPercent(gcPercent(live[0].Value.Uint64()))
+	tick := time.NewTicker(gcEvery)
+	defer tick.Stop()
+	for {
+		c.look()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// look sets the pace by what is in use now, and gives back what a burst has left.
+func (c *collector) look() {
+	h := readHeap()
+	if p := gcPercent(h.live); p != c.percent {
+		c.percent = p
+		debug.SetGCPercent(p)
+	}
+	if h.rests(c.before) {
+		debug.FreeOSMemory()
+		h = readHeap()
+	}
+	c.before = h
+}
+
+// rests reports whether garbage is left from something that is over.
+func (h heap) rests(before heap) bool {
+	garbage := h.objects - min(h.live, h.objects)
+	return h.allocated-before.allocated < restAllocated && garbage > max(restGarbage, h.live/100*restPercent)
 }
 
 func gcPercent(live uint64) int {

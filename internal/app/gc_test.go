@@ -1,6 +1,10 @@
 package app
 
-import "testing"
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+)
 
 func TestGCPercent(t *testing.T) {
 	f := func(live uint64, want int) {
@@ -14,4 +18,36 @@ func TestGCPercent(t *testing.T) {
 	f(100<<20, 100)
 	f(200<<20, 50)
 	f(1<<30, 35)
+}
+
+func TestHeapRests(t *testing.T) {
+	f := func(live, objects, allocated uint64, want bool) {
+		t.Helper()
+		h := heap{live: live << 20, objects: objects << 20, allocated: 1<<30 + allocated<<20}
+		if got := h.rests(heap{allocated: 1 << 30}); got != want {
+			t.Errorf("%d MiB live, %d with garbage, %d allocated lately: rests %v", live, objects, allocated, got)
+		}
+	}
+	f(10, 15, 0, false)
+	f(10, 30, 0, true)
+	f(10, 30, 3, false)
+	f(300, 350, 0, false)
+	f(300, 380, 0, true)
+	f(30, 20, 0, false) // the last collection is not swept yet
+}
+
+// What a burst has left is collected although nothing more is allocated.
+func TestCollectorRests(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing is, else
+	var kept [][]byte
+	for range 64 {
+		kept = append(kept, make([]byte, 1<<20))
+	}
+	full := readHeap()
+	runtime.KeepAlive(kept)
+	c := collector{percent: gcPercent(full.live), before: full}
+	c.look()
+	if h := readHeap(); h.objects+48<<20 > full.objects {
+		t.Errorf("%d MiB are in the heap, before it was %d", h.objects>>20, full.objects>>20)
+	}
 }

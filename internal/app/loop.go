@@ -201,7 +201,6 @@ func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) (err er
 		return l.nameFlag(err)
 	}
 	l.compiler.Retain(snap)
-	tuneGC()
 	l.rested = time.Now().Add(min(restTimes*time.Since(start), restMax))
 	l.log.Debug("configuration applied", "generation", v.Generation, "routes", len(next.config.Listeners),
 		"build", built.Sub(start), "compile", time.Since(built))
