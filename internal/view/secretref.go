@@ -8,8 +8,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// secretAnnotations name a Secret, as "name" or "namespace/name".
-var secretAnnotations = []string{"auth-secret", "auth-tls-secret", "proxy-ssl-secret"}
+// Prefixes of the annotations of an Ingress that mean something here.
+const (
+	PrefixOwn   = "gatehouse.dev/"
+	PrefixNginx = "nginx.ingress.kubernetes.io/"
+)
+
+// SecretAnnotations are the names, without prefix, of the annotations that name
+// a Secret, as "name" or "namespace/name".
+func SecretAnnotations() []string {
+	return []string{"auth-secret", "auth-tls-secret", "proxy-ssl-secret"}
+}
 
 // SecretRefs gives the Secrets that an Ingress of any class refers to, in its
 // TLS entries and annotations, without repetitions, in a fixed order. Whether
@@ -26,8 +35,8 @@ func SecretRefs(ing *networkingv1.Ingress) []types.NamespacedName {
 	for _, tls := range ing.Spec.TLS {
 		add(ing.Namespace, tls.SecretName)
 	}
-	for _, annotation := range secretAnnotations {
-		for _, prefix := range []string{"gatehouse.dev/", "nginx.ingress.kubernetes.io/"} {
+	for _, annotation := range SecretAnnotations() {
+		for _, prefix := range [...]string{PrefixOwn, PrefixNginx} {
 			value := strings.TrimSpace(ing.Annotations[prefix+annotation])
 			if namespace, name, both := strings.Cut(value, "/"); both {
 				add(namespace, name)

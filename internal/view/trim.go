@@ -79,7 +79,7 @@ func keepsAnnotation(key string) bool {
 	case "kubernetes.io/ingress.class", networkingv1.AnnotationIsDefaultIngressClass:
 		return true
 	}
-	return strings.HasPrefix(key, "nginx.ingress.kubernetes.io/") || strings.HasPrefix(key, "gatehouse.dev/")
+	return strings.HasPrefix(key, PrefixNginx) || strings.HasPrefix(key, PrefixOwn)
 }
 
 // keepsSecretData reports whether all keys of a Secret of the type are kept: in

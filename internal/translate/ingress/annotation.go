@@ -4,13 +4,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // Prefixes under which the annotations are read. Where both give a value for
 // the same name, the first Prefix wins.
 const (
-	PrefixOwn   = "gatehouse.dev/"
-	PrefixNginx = "nginx.ingress.kubernetes.io/"
+	PrefixOwn   = view.PrefixOwn
+	PrefixNginx = view.PrefixNginx
 )
 
 // Scope is what an annotation governs in ingress-nginx.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gatehouse.dev/gatehouse/internal/view"
 )
 
 var update = flag.Bool("update", false, "write docs/annotations.md")
@@ -85,6 +87,21 @@ func TestGuardsAreMarked(t *testing.T) {
 		if a.Risk == Critical && !a.Guard {
 			t.Errorf("%s is critical and no guard", a.Name)
 		}
+	}
+}
+
+// TestSecretsAreLoaded: a Secret is loaded only if the View knows that the
+// annotation names one.
+func TestSecretsAreLoaded(t *testing.T) {
+	var names []string
+	for _, a := range slices.Concat(table, own) {
+		if a.Value() == secretGrammar {
+			names = append(names, a.Name)
+		}
+	}
+	slices.Sort(names)
+	if want := view.SecretAnnotations(); !slices.Equal(names, want) {
+		t.Errorf("rows that name Secrets: %q, but the View knows %q", names, want)
 	}
 }
 

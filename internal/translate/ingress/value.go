@@ -314,6 +314,14 @@ func isRealm(s string) bool {
 	return true
 }
 
+// secretGrammar is the form of the values that name Secrets; by it
+// TestSecretsAreLoaded knows them.
+const secretGrammar = "the name of a Secret, or namespace/name"
+
+// secretRef is for annotations in view.SecretAnnotations only: what is not
+// listed there, the source never loads.
+func secretRef(at func(*settings) *string) reader { return text(secretGrammar, at, isSecretName) }
+
 // isSecretName takes "name" and "namespace/name".
 func isSecretName(s string) bool {
 	namespace, name, both := strings.Cut(s, "/")
