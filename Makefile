@@ -2,7 +2,7 @@
 GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
-LINT      := $(GO) tool -modfile=test/lint/go.mod staticcheck
+LINT      := $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
@@ -26,7 +26,7 @@ test: tools lint unit integration e2e ## Run all tests (root and apt install wha
 tools: ## Install what tests need: a C compiler for the race detector
 	@test/tools.sh
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck of all modules
 	@test/lint/lint.sh '$(GO)' '$(LINT)' $(PACKAGES)
 
 unit: ## Unit tests, scenarios and fuzz seeds, with the race detector

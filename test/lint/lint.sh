@@ -1,6 +1,6 @@
 #!/bin/sh
 # lint.sh GO STATICCHECK PACKAGES...: formatting, vet, staticcheck and the
-# project's own rules.
+# project's own rules. PACKAGES are those of the root module.
 set -eu
 go=$1 staticcheck=$2
 shift 2
@@ -21,3 +21,8 @@ if [ -n "$sleeps" ]; then
 fi
 $go vet "$@"
 $staticcheck "$@"
+# The other modules have their vet beside their tests.
+for module in $(git ls-files 'test/*/go.mod'); do
+	dir=${module%/go.mod}
+	[ "$dir" = test/lint ] || (cd "$dir" && $staticcheck ./...)
+done
