@@ -5,5 +5,6 @@
 // that buffer, and appends heads for the other side. It is strict: whatever two
 // parsers could read differently is refused (RFC 9112, section 11; "One
 // canonical request" in docs/ARCHITECTURE.md: 400 and close for a request, 502
-// and close for a response). It never decides where a request goes and never opens a connection.
+// and close for a response). It never decides where a request goes and never
+// opens a connection.
 package http1
