@@ -54,12 +54,12 @@ func TestFoundSoonAfterLongAbsence(t *testing.T) {
 		if late := time.Since(back); late > 2*retryMax {
 			t.Errorf("what changed came %v after the API server was back, want %v at most", late, 2*retryMax)
 		}
+		stop()
+		<-done
 		for i := 1; i < len(asked); i++ {
 			if gap := asked[i].Sub(asked[i-1]); gap > 2*retryMax {
 				t.Fatalf("%v passed between two attempts", gap)
 			}
 		}
-		stop()
-		<-done
 	})
 }
