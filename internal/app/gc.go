@@ -20,12 +20,13 @@ const (
 )
 
 // When little is allocated, no collection comes, and what a burst has left behind
-// would stay: garbage beyond restGarbage, and beyond restPercent of what lives, is
-// given back to the system once less than restAllocated was allocated in gcEvery.
+// would stay: garbage and free memory beyond restMin, and beyond restPercent of what
+// lives, are given back to the system once less than restAllocated was allocated in
+// gcEvery.
 const (
 	gcEvery       = 2 * time.Second
 	restAllocated = 2 << 20
-	restGarbage   = 8 << 20
+	restMin       = 8 << 20
 	restPercent   = 25
 )
 
@@ -39,13 +40,15 @@ type collector struct {
 type heap struct {
 	live      uint64 // by the last collection
 	objects   uint64 // and what has come since, dead or alive
+	free      uint64 // neither used nor given back
 	allocated uint64 // since the process began
 }
 
 func readHeap() heap {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(s)
-	return heap{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()}
+	return heap{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()}
 }
 
 // Run looks at the heap now and then until ctx ends.
@@ -80,10 +83,10 @@ func (c *collector) look() {
 	c.before = h
 }
 
-// rests reports whether garbage is left from something that is over.
+// rests reports whether much is left of something that is over.
 func (h heap) rests(before heap) bool {
-	garbage := h.objects - min(h.live, h.objects)
-	return h.allocated-before.allocated < restAllocated && garbage > max(restGarbage, h.live/100*restPercent)
+	left := h.objects - min(h.live, h.objects) + h.free
+	return h.allocated-before.allocated < restAllocated && left > max(restMin, h.live/100*restPercent)
 }
 
 func gcPercent(live uint64) int {

@@ -21,19 +21,20 @@ func TestGCPercent(t *testing.T) {
 }
 
 func TestHeapRests(t *testing.T) {
-	f := func(live, objects, allocated uint64, want bool) {
+	f := func(live, objects, free, allocated uint64, want bool) {
 		t.Helper()
-		h := heap{live: live << 20, objects: objects << 20, allocated: 1<<30 + allocated<<20}
+		h := heap{live: live << 20, objects: objects << 20, free: free << 20, allocated: 1<<30 + allocated<<20}
 		if got := h.rests(heap{allocated: 1 << 30}); got != want {
-			t.Errorf("%d MiB live, %d with garbage, %d allocated lately: rests %v", live, objects, allocated, got)
+			t.Errorf("%d MiB live, %d with garbage, %d free, %d allocated lately: rests %v", live, objects, free, allocated, got)
 		}
 	}
-	f(10, 15, 0, false)
-	f(10, 30, 0, true)
-	f(10, 30, 3, false)
-	f(300, 350, 0, false)
-	f(300, 380, 0, true)
-	f(30, 20, 0, false) // the last collection is not swept yet
+	f(10, 15, 0, 0, false)
+	f(10, 30, 0, 0, true)
+	f(10, 10, 20, 0, true)
+	f(10, 30, 20, 3, false)
+	f(300, 350, 0, 0, false)
+	f(300, 350, 30, 0, true)
+	f(30, 20, 0, 0, false) // the last collection is not swept yet
 }
 
 // What a burst has left is collected although nothing more is allocated.
