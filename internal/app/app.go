@@ -145,7 +145,7 @@ func (g *Gateway) build(version string, access io.Writer) error {
 	}
 	g.loop = &loop{
 		store: g.store, upstream: g.upstream, server: g.server, compiler: proxy.NewCompiler(o),
-		stats: g.stats, log: g.log, options: to,
+		stats: g.stats, log: g.log, options: to, begun: make(chan struct{}),
 	}
 	if err := g.makeSource(); err != nil {
 		return err
@@ -261,7 +261,7 @@ func (g *Gateway) Run(ctx context.Context, version string) error {
 	start(after, "access log", g.access.Run)
 	start(after, "source", g.source.Run)
 	start(after, "control loop", g.loop.Run)
-	start(ctx, "garbage collector's pace", (&collector{}).Run)
+	start(ctx, "garbage collector's pace", (&collector{begun: g.loop.begun}).Run)
 	if g.writer != nil {
 		start(ctx, "status", g.writer.Run)
 	}

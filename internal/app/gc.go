@@ -27,12 +27,13 @@ const (
 	gcEvery       = 2 * time.Second
 	restAllocated = 2 << 20
 	restMin       = 8 << 20
-	restPercent   = 25
+	restPercent   = 10
 )
 
 // collector sets the garbage collector's pace. GOGC in the environment overrides it.
 type collector struct {
-	percent int // as it is set; 0: never was
+	begun   <-chan struct{} // until then the start goes on
+	percent int             // as it is set; 0: never was
 	before  heap
 }
 
@@ -51,11 +52,18 @@ func readHeap() heap {
 	return heap{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()}
 }
 
-// Run looks at the heap now and then until ctx ends.
+// Run looks at the heap now and then until ctx ends, once the start is over.
 func (c *collector) Run(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		<-ctx.Done()
 		return ctx.Err()
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.begun:
+		// What the start has left behind is much, and nothing like it follows.
+		debug.FreeOSMemory()
 	}
 	tick := time.NewTicker(gcEvery)
 	defer tick.Stop()

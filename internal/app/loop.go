@@ -53,7 +53,8 @@ type loop struct {
 	endpoints *translate.Endpoints
 	needed    *service.State // what the routes that serve may ask for
 	last      atomic.Pointer[applied]
-	rested    time.Time // when the next rebuild may begin
+	rested    time.Time     // when the next rebuild may begin
+	begun     chan struct{} // closed behind the first configuration
 }
 
 // applied is what serves now, for those who ask.
@@ -85,8 +86,7 @@ func (l *loop) Run(ctx context.Context) error {
 			return err
 		}
 		if first {
-			// What the start has left behind is much, and nothing like it follows.
-			debug.FreeOSMemory()
+			close(l.begun)
 		}
 		select {
 		case <-ctx.Done():
