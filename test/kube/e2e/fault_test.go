@@ -41,8 +41,8 @@ spec:
   ingressClassName: %s
   rules: [{host: after.%s.test, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: backend, port: {name: http}}}}]}}]
 `, f.r.class, w.ns)
-	// client-go asks a server that was away again after up to 30 s, and as much by
-	// chance.
+	// A watch is tried again every few seconds; connections that were being made
+	// while the server was away may take half a minute to fail.
 	made := time.Now()
 	w.within(75*time.Second, "an Ingress made afterwards", func() error { return answers(w.ctx, f.http, "after."+w.ns+".test", "/", 200) })
 	t.Logf("effective %v after it was made", time.Since(made))
