@@ -72,12 +72,12 @@ func inner(task string) int {
 	return 98
 }
 
-func command(t *testing.T, task string) *exec.Cmd {
+func command(ctx context.Context, t *testing.T, task string) *exec.Cmd {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("takes root")
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(Outside(os.Environ()), taskEnv+"="+task, "TEST_DIR="+t.TempDir())
 	return cmd
 }
@@ -88,7 +88,7 @@ func TestEnter(t *testing.T) {
 	for _, s := range settings {
 		before[s.path] = read(t, s.path)
 	}
-	cmd := command(t, "look")
+	cmd := command(t.Context(), t, "look")
 	cmd.Stderr = os.Stderr
 	out, _ := cmd.Output()
 	if status := cmd.ProcessState.ExitCode(); status != 3 {
@@ -126,7 +126,9 @@ func TestEnter(t *testing.T) {
 func TestKilled(t *testing.T) {
 	f := func(name string, kill func(outer *os.Process, pids []int) error) {
 		t.Helper()
-		cmd := command(t, "orphan")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		cmd := command(ctx, t, "orphan")
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -137,8 +139,6 @@ func TestKilled(t *testing.T) {
 		if line, err := bufio.NewReader(out).ReadString('\n'); line != "started\n" {
 			t.Fatalf("%q, %v", line, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		var below []int
 		err = poll.Until(ctx, 10*time.Millisecond, func(context.Context) error {
 			below = descendants(cmd.Process.Pid)
@@ -172,29 +172,21 @@ func TestKilled(t *testing.T) {
 	f("asked", func(outer *os.Process, _ []int) error { return outer.Signal(syscall.SIGTERM) })
 }
 
-// descendants are the processes below pid, in the order of their ids.
+// descendants are the processes below pid, parents before their children: ids tell
+// nothing of that, since the kernel begins anew with small ones.
 func descendants(pid int) (below []int) {
-	family := map[int]bool{pid: true}
+	children := map[int][]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*")
-	var ids []int
 	for _, s := range stats {
 		id, _ := strconv.Atoi(filepath.Base(s))
-		ids = append(ids, id)
-	}
-	for grown := true; grown; {
-		grown = false
-		for _, id := range ids {
-			if p, state := parent(id); state != "" && family[p] && !family[id] {
-				family[id], grown = true, true
-			}
+		if p, state := parent(id); state != "" {
+			children[p] = append(children[p], id)
 		}
 	}
-	for _, id := range ids {
-		if family[id] && id != pid {
-			below = append(below, id)
-		}
+	below = slices.Clone(children[pid])
+	for i := 0; i < len(below); i++ {
+		below = append(below, children[below[i]]...)
 	}
-	slices.Sort(below)
 	return below
 }
 
