@@ -184,7 +184,8 @@ func (g *Gateway) makeSource() error {
 		g.source = fileSource{src}
 		return nil
 	}
-	cfg, err := kube.RestConfig(g.s.Kubeconfig)
+	servers := kube.NewAPIServers()
+	cfg, err := kube.RestConfig(g.s.Kubeconfig, servers)
 	if err != nil && g.s.Kubeconfig == "" {
 		return fmt.Errorf("%w; outside of a cluster give --manifests DIR or --kubeconfig FILE", err)
 	}
@@ -200,9 +201,11 @@ func (g *Gateway) makeSource() error {
 		return fmt.Errorf("cannot make the metadata client: %w", err)
 	}
 	g.source = kubeSource{kube.New(g.store, kube.Options{
-		Client: client, Metadata: meta, Namespaces: g.s.WatchNamespaces, DefaultTLSSecret: g.s.defaultTLS, AllowCrossNamespace: g.s.AllowCrossNamespace, Log: g.log,
+		Client: client, Metadata: meta, Namespaces: g.s.WatchNamespaces, DefaultTLSSecret: g.s.defaultTLS, AllowCrossNamespace: g.s.AllowCrossNamespace,
+		APIServers: servers, Log: g.log,
 	})}
-	// A client of its own: other requests must not delay the Lease's renewal.
+	// A client of its own, with a connection of its own: other requests must not
+	// delay the Lease's renewal.
 	writing, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("cannot make the API client: %w", err)

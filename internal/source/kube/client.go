@@ -19,11 +19,13 @@ const (
 // RestConfig says how to reach the API server: as the kubeconfig file says, or,
 // if the path is empty, as the Pod we run in may. It asks for protobuf, limits
 // the rate to 50 requests per second (bursts of 100) and names the program
-// "gatehouse/VERSION". It reads files and connects to nothing.
+// "gatehouse/VERSION". A connect takes at most 5 s, and a connection ends when
+// the other host has answered nothing for 10 s; in a Pod, servers helps to find
+// the API server. It reads files and connects to nothing.
 //
-// Use rest.CopyConfig and clients of their own for work that must not wait for
-// other work, such as leader election.
-func RestConfig(kubeconfig string) (*rest.Config, error) {
+// Each client made of it has connections of its own: make one for work that must
+// not wait for other work, such as leader election.
+func RestConfig(kubeconfig string, servers *APIServers) (*rest.Config, error) {
 	c, err := loadConfig(kubeconfig)
 	if err != nil {
 		return nil, err
@@ -33,6 +35,10 @@ func RestConfig(kubeconfig string) (*rest.Config, error) {
 	c.ContentType = runtime.ContentTypeProtobuf
 	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	c.UserAgent = "gatehouse/" + version()
+	c.Dial = connect
+	if kubeconfig == "" {
+		c.Dial = servers.dialer(strings.TrimPrefix(c.Host, "https://"))
+	}
 	return c, nil
 }
 

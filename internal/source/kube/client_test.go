@@ -19,7 +19,7 @@ users: [{name: u, user: {token: t}}]
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := RestConfig(path)
+	c, err := RestConfig(path, NewAPIServers())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ users: [{name: u, user: {token: t}}]
 func TestRestConfigErrors(t *testing.T) {
 	f := func(path, want string) {
 		t.Helper()
-		if _, err := RestConfig(path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := RestConfig(path, NewAPIServers()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("RestConfig(%q): %v, want %q in it", path, err, want)
 		}
 	}

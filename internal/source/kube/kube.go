@@ -53,6 +53,8 @@ type Options struct {
 	// AllowCrossNamespace keeps Secrets of other namespaces than the Ingress's
 	// too, where its annotations name them.
 	AllowCrossNamespace bool
+	// APIServers learns where the API servers are. Nil: nobody wants to know.
+	APIServers *APIServers
 	// Log gets the beginning and end of every trouble; nil discards.
 	Log *slog.Logger
 }
@@ -77,13 +79,17 @@ func New(store *view.Store, o Options) *Source {
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	s := &Source{log: log, secrets: newSecrets(store, o, namespaces, log)}
+	var endpoints sink = store
+	if o.APIServers != nil {
+		endpoints = learning{store, o.APIServers}
+	}
 	s.feeds = append(s.feeds, newFeed(classWatcher(o.Client, log), store))
 	for _, ns := range namespaces {
 		ingresses := newFeed(ingressWatcher(o.Client, ns, log), s.secrets)
 		s.ingress = append(s.ingress, ingresses)
 		s.feeds = append(s.feeds, ingresses,
 			newFeed(serviceWatcher(o.Client, ns, log), store),
-			newFeed(sliceWatcher(o.Client, ns, log), store))
+			newFeed(sliceWatcher(o.Client, ns, log), endpoints))
 	}
 	return s
 }
