@@ -106,7 +106,7 @@ func (p Problems) Remedy() string {
 
 // ParseFile reads an htpasswd file as nginx does: "name:hash" with an optional
 // ":comment", and a '#' begins a comment. Of several lines of a name the first
-// that can be used counts.
+// counts, also when nobody can log in by it.
 //
 // Hashes: bcrypt ($2a$, $2b$, $2y$), MD5-crypt ($apr1$, $1$), SHA-crypt ($5$,
 // $6$), argon2id and argon2i (version 19), {SHA}, {SSHA} and {PLAIN}. Not: DES
@@ -200,6 +200,10 @@ func (r *reading) add(line int, name, stored string) {
 		r.refuse(line, name, fault{"named twice, and the first line counts", "keep one line of each user"})
 		return
 	}
+	if r.seen == nil {
+		r.seen = make(map[string]bool)
+	}
+	r.seen[name] = true
 	stored, _, comment := strings.Cut(stored, ":")
 	if comment && strings.HasPrefix(stored, string(Plain)) {
 		r.refuse(line, name, fault{"a colon ends a password in cleartext, and what follows would not count", remake})
@@ -213,10 +217,6 @@ func (r *reading) add(line int, name, stored string) {
 	if text := h.Scheme.weakness(); text != "" {
 		r.file.Weak.add(Problem{Line: line, User: name, Text: text, Remedy: remake})
 	}
-	if r.seen == nil {
-		r.seen = make(map[string]bool)
-	}
-	r.seen[name] = true
 	r.file.Users = append(r.file.Users, User{Name: name, Hash: h})
 }
 

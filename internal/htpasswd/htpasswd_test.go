@@ -57,9 +57,10 @@ func TestParseFile(t *testing.T) {
 	f("\ufeffbob:"+apr1+"  \t\n\n", l("bob"), nil, nil)
 	f("# bob:x\n  bob:"+apr1+":a comment\n", l("bob"), nil, nil)
 	f("b b:"+apr1+"\nbücher:"+apr1+"\nbob@shop.example:"+apr1+"\n", l("b b", "bücher", "bob@shop.example"), nil, nil)
-	// The first that can be used counts.
+	// The first counts, broken or not.
 	f("bob:"+apr1+"\nbob:{PLAIN}other\n", l("bob"), l(`line 2: user "bob": named twice`), nil)
-	f("bob:broken\nbob:"+apr1+"\n", l("bob"), l(`line 1: user "bob": not a hash`), nil)
+	f("bob:broken\nann:"+apr1+"\nbob:"+apr1+"\n", l("ann"), l(`line 1: user "bob": not a hash`, `line 3: user "bob": named twice`), nil)
+	f("bob:{PLAIN}se:cret\nbob:"+apr1+"\n", nil, l(`line 1: user "bob": a colon ends`, `line 2: user "bob": named twice`), nil)
 	f("hunter2hunter2\nann:"+apr1+"\n", l("ann"), l("line 1: no colon"), nil)
 	f(":"+apr1+"\nann:"+apr1+"\n", l("ann"), l("line 1: no name"), nil)
 	f("bob :"+apr1+"\nann:"+apr1+"\n", l("ann"), l(`line 1: user "bob ": the name begins or ends`), nil)
