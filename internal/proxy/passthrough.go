@@ -90,14 +90,14 @@ func (c *conn) openTLS() (ended bool) {
 	c.rd = http1.Reader{}
 	c.nc = from
 	if ln := c.srv.snapshot.Load().byBind[c.bind]; ln != nil && len(ln.passthrough) > 0 {
-		h, err := c.peek(&from.rd)
+		serverName, err := c.peek(&from.rd)
 		if err != nil {
 			c.refuseHello(err)
 			from.rd.Release()
 			return true
 		}
-		if name, ok := ln.names.Lookup(h.ServerName); ok && name.Passthrough != nil {
-			c.pass(ln, ln.passthrough[name], h.ServerName, &from.rd)
+		if name, ok := ln.names.Lookup(serverName); ok && name.Passthrough != nil {
+			c.pass(ln.passthrough[name], serverName, &from.rd)
 			from.rd.Release()
 			return true
 		}
@@ -107,17 +107,17 @@ func (c *conn) openTLS() (ended bool) {
 	return false
 }
 
-// peek reads the ClientHello without consuming it.
-func (c *conn) peek(rd *http1.Reader) (hello.ClientHello, error) {
+// peek reads the server name of the ClientHello without consuming it.
+func (c *conn) peek(rd *http1.Reader) (serverName string, err error) {
 	c.tcp.SetReadDeadline(time.Now().Add(c.srv.o.HandshakeTimeout))
 	var p hello.Parser
 	for {
-		h, need, err := p.Parse(rd.Unread())
+		name, need, err := p.Parse(rd.Unread())
 		if err != nil || !need {
-			return h, err
+			return name, err
 		}
 		if err := rd.Fill(); err != nil {
-			return h, err
+			return "", err
 		}
 	}
 }
@@ -138,7 +138,7 @@ func (c *conn) refuseHello(err error) {
 const plainToTLS = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 50\r\n\r\n400 Bad Request: this port speaks TLS, use https.\n"
 
 // pass carries the connection to an endpoint as it is, from the ClientHello on.
-func (c *conn) pass(ln *listener, r *route, serverName string, hello *http1.Reader) {
+func (c *conn) pass(r *route, serverName string, rd *http1.Reader) {
 	start := time.Now()
 	e := accesslog.Entry{
 		Start: start, Client: c.who.peer, Peer: c.who.peer, Scheme: "tls", ServerName: serverName,
@@ -147,14 +147,14 @@ func (c *conn) pass(ln *listener, r *route, serverName string, hello *http1.Read
 	t := r.target()
 	if t != nil && t.backend != nil {
 		e.Service, e.ServicePort = t.service, t.port
-		c.passTo(r, t, hello, &e)
+		c.passTo(r, t, rd, &e)
 	} else {
 		e.Reason = ir.ReasonInvalidBackend
 	}
 	if e.Reason != "" {
 		c.srv.o.Stats.Answer(e.Reason)
 		c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
-		c.tcp.Write(alertUnavailable)
+		c.tcp.Write(hello.AppendAlert(nil, hello.AlertInternalError))
 	}
 	e.Duration = time.Since(start)
 	r.stats.Observe(&stats.Observation{
@@ -165,11 +165,8 @@ func (c *conn) pass(ln *listener, r *route, serverName string, hello *http1.Read
 	}
 }
 
-// alertUnavailable is a fatal TLS alert internal_error (RFC 8446, 6.2).
-var alertUnavailable = []byte{21, 3, 3, 0, 2, 2, 80}
-
 // passTo connects to an endpoint and carries both directions.
-func (c *conn) passTo(r *route, t *target, hello *http1.Reader, e *accesslog.Entry) {
+func (c *conn) passTo(r *route, t *target, rd *http1.Reader, e *accesslog.Entry) {
 	var triedBuf [maxTries]*upstream.Endpoint
 	tried := triedBuf[:0]
 	e.Reason = ir.ReasonNoEndpoints
@@ -209,23 +206,23 @@ func (c *conn) passTo(r *route, t *target, hello *http1.Reader, e *accesslog.Ent
 		e.Reason, e.Endpoint = "", l.ep.Addr()
 		e.UpstreamDuration = time.Since(e.Start)
 		a.leave()
-		c.carry(l.uc, hello, e)
+		c.carry(l.uc, rd, e)
 		l.uc.Close()
 		return
 	}
 }
 
-func (c *conn) carry(uc *upstream.Conn, hello *http1.Reader, e *accesslog.Entry) {
+func (c *conn) carry(uc *upstream.Conn, rd *http1.Reader, e *accesslog.Entry) {
 	uc.BearLong()
 	up := uc.Socket()
-	first := hello.Unread()
+	first := rd.Unread()
 	if writeAll(up, first, c.srv.o.UpstreamSend) != nil {
 		e.Reason = ir.ReasonBadGateway
 		return
 	}
 	e.BytesIn = int64(len(first))
-	hello.Consume(len(first))
-	hello.Release()
+	rd.Consume(len(first))
+	rd.Release()
 	c.tcp.SetReadDeadline(time.Time{})
 	l := link{start: time.Now()}
 	// An endpoint that does not read keeps its sender from seeing it.

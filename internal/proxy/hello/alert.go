@@ -9,12 +9,10 @@ type Alert uint8
 const (
 	AlertUnexpectedMessage Alert = 10
 	AlertRecordOverflow    Alert = 22
-	AlertHandshakeFailure  Alert = 40
 	AlertIllegalParameter  Alert = 47
 	AlertDecodeError       Alert = 50
 	AlertProtocolVersion   Alert = 70
-	AlertInternalError     Alert = 80
-	AlertUnrecognizedName  Alert = 112 // for names that are not served
+	AlertInternalError     Alert = 80 // for names that cannot be served now
 )
 
 // AlertFor is the alert that tells a client of an error of Parse. ok is false

@@ -2,14 +2,13 @@
 // so that a connection can be passed on untouched to where its server name
 // points (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2, RFC 6066).
 //
-// It takes the bytes that have come so far and gives the hello, a wish for
-// more bytes, or the reason to refuse. The bytes stay as they are: the caller
-// keeps them to hand them on. It judges the framing and what is read here
-// (names, ALPN, versions), as strictly as crypto/tls does or more so, and
-// leaves the rest to whoever ends TLS. Where two readers could find different
-// names in one hello it is refused. It does no I/O, never reads past the
-// hello, and looks at each byte a bounded number of times; the caller bounds
-// the time.
+// It takes the bytes that have come so far and gives the server name, a wish
+// for more bytes, or the reason to refuse. The bytes stay as they are: the
+// caller keeps them to hand them on. It judges the framing and the name, as
+// strictly as crypto/tls does or more so, and leaves the rest to whoever ends
+// TLS. Where two readers could find different names in one hello it is refused.
+// It does no I/O, never reads past the hello, and looks at each byte a bounded
+// number of times; the caller bounds the time.
 //
 // With Encrypted Client Hello (RFC 9849) the name read is the outer, public
 // one: no other is to be seen here.
@@ -47,26 +46,6 @@ var (
 	ErrName       = errors.New("server name is not one host name")
 )
 
-// ClientHello is what is read of a hello.
-type ClientHello struct {
-	// ServerName is the host name in lower case, "" when there is none: labels
-	// of letters, digits, '-' and '_', at most 253 bytes, no trailing dot. An
-	// IPv4 address, which RFC 6066 forbids and some clients send, has that
-	// form and is left as a name that no host has.
-	ServerName string
-	// ALPN are the protocols the client offers, in its order, as bytes of its
-	// choice. The slice is the Parser's.
-	ALPN []string
-	// Version is the highest offered: 0x0304 for TLS 1.3.
-	Version uint16
-	// ECH says that there is an encrypted_client_hello extension. It may be
-	// GREASE: the two cannot be told apart.
-	ECH bool
-	// RawLen is the number of bytes from the first to the end of the last
-	// record of the hello. What follows (early data) belongs to later records.
-	RawLen int
-}
-
 // Parser reads one ClientHello. The zero value is ready; set it to Parser{} to
 // read another.
 type Parser struct {
@@ -74,7 +53,6 @@ type Parser struct {
 	records int    // that are complete
 	message []byte // of a hello in more than one record
 	length  int    // of the message with its header; 0: not known yet
-	protos  [6]string
 }
 
 // Parse looks at all bytes that have come, from the connection's first on:
@@ -82,37 +60,40 @@ type Parser struct {
 // memory. With need it wants to be called again, and it never needs more than
 // MaxRaw bytes. After a hello or an error it must not be called again.
 //
-// A hello in one record is read in place; the server name is all that is
-// allocated, and protocols that are not common ones.
-func (p *Parser) Parse(records []byte) (h ClientHello, need bool, err error) {
+// serverName is in lower case, "" when there is none: labels of letters, digits,
+// '-' and '_', at most 253 bytes, no trailing dot. An IPv4 address, which RFC
+// 6066 forbids and some clients send, has that form and is left as a name that
+// no host has. It is all that is allocated for a hello in one record, which is
+// read in place.
+func (p *Parser) Parse(records []byte) (serverName string, need bool, err error) {
 	for {
 		rest := records[p.off:]
 		if err := checkRecord(rest); err != nil {
-			return ClientHello{}, false, err
+			return "", false, err
 		}
 		if len(rest) < recordHeader {
-			return ClientHello{}, true, nil
+			return "", true, nil
 		}
 		n := int(rest[3])<<8 | int(rest[4])
 		data := rest[recordHeader:min(len(rest), recordHeader+n)]
 		if err := p.checkMessage(n, data); err != nil {
-			return ClientHello{}, false, err
+			return "", false, err
 		}
 		if len(data) < n {
-			return ClientHello{}, true, nil
+			return "", true, nil
 		}
 		p.off += recordHeader + n
 		p.records++
 		if p.records == 1 && p.length == n {
-			return p.parseMessage(data)
+			return parseMessage(data)
 		}
 		// Grows with what has come, not with what was announced.
 		p.message = append(p.message, data...)
 		if len(p.message) == p.length {
-			return p.parseMessage(p.message)
+			return parseMessage(p.message)
 		}
 		if p.records == MaxRecords {
-			return ClientHello{}, false, ErrTooLarge
+			return "", false, ErrTooLarge
 		}
 	}
 }
@@ -185,10 +166,7 @@ func (p *Parser) checkMessage(n int, data []byte) error {
 }
 
 // parseMessage reads the whole message, its header included.
-func (p *Parser) parseMessage(message []byte) (ClientHello, bool, error) {
-	h := ClientHello{RawLen: p.off}
-	if err := p.parseHello(&h, message[messageHeader:]); err != nil {
-		return ClientHello{}, false, err
-	}
-	return h, false, nil
+func parseMessage(message []byte) (serverName string, need bool, err error) {
+	serverName, err = parseHello(message[messageHeader:])
+	return serverName, false, err
 }

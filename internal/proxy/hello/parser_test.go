@@ -17,24 +17,30 @@ import (
 	"time"
 )
 
+// read is a hello: its name and how many bytes it has.
+type read struct {
+	name string
+	size int
+}
+
 // parse gives the bytes to one Parser in steps, checking what it says on the
 // way. The buffer moves between the calls, as a growing one does.
-func parse(t testing.TB, raw []byte, step int) (ClientHello, bool, error) {
+func parse(t testing.TB, raw []byte, step int) (read, bool, error) {
 	t.Helper()
 	var p Parser
 	for end := 0; ; end += step {
 		end = min(end, len(raw))
-		h, need, err := p.Parse(bytes.Clone(raw[:end]))
+		name, need, err := p.Parse(bytes.Clone(raw[:end]))
 		switch {
-		case err != nil && (need || h.RawLen != 0):
-			t.Fatalf("at %d: %+v, need %v with %v", end, h, need, err)
-		case err == nil && !need && (h.RawLen > end || h.RawLen <= end-step):
-			t.Fatalf("at %d: RawLen %d in steps of %d", end, h.RawLen, step)
+		case err != nil && (need || name != ""):
+			t.Fatalf("at %d: %q, need %v with %v", end, name, need, err)
+		case err == nil && !need && (p.off > end || p.off <= end-step):
+			t.Fatalf("at %d: %d bytes in steps of %d", end, p.off, step)
 		case need && end >= MaxRaw:
 			t.Fatalf("%d bytes are not enough", end)
 		}
 		if !need || end == len(raw) {
-			return h, need, err
+			return read{name, p.off}, need, err
 		}
 	}
 }
@@ -88,39 +94,21 @@ func payload(t testing.TB, raw []byte) (message []byte) {
 }
 
 // same compares with what crypto/tls read.
-func same(t testing.TB, h ClientHello, info *tls.ClientHelloInfo) {
+func same(t testing.TB, h read, info *tls.ClientHelloInfo) {
 	t.Helper()
-	if h.ServerName != strings.ToLower(info.ServerName) {
-		t.Errorf("name %q, crypto/tls reads %q", h.ServerName, info.ServerName)
-	}
-	if !slices.Equal(h.ALPN, info.SupportedProtos) {
-		t.Errorf("ALPN %q, crypto/tls reads %q", h.ALPN, info.SupportedProtos)
-	}
-	if h.ECH != slices.Contains(info.Extensions, extECH) {
-		t.Errorf("ECH %v, crypto/tls reads extensions %v", h.ECH, info.Extensions)
-	}
-	var highest uint16
-	for _, v := range info.SupportedVersions {
-		if v >= tls.VersionTLS10 && v <= tls.VersionTLS13 {
-			highest = max(highest, v)
-		}
-	}
-	// crypto/tls takes a legacy version above 1.2 at its word here, and only
-	// later as 1.2, and knows nothing of SSL 3.0.
-	if highest != 0 && h.Version != highest && (highest != tls.VersionTLS13 || h.Version != tls.VersionTLS12) {
-		t.Errorf("version %#x, crypto/tls reads %#x", h.Version, info.SupportedVersions)
+	if h.name != strings.ToLower(info.ServerName) {
+		t.Errorf("name %q, crypto/tls reads %q", h.name, info.ServerName)
 	}
 }
 
 // allWays reads the hello byte by byte, in several sizes of record, with early
 // data behind it, and compares each with crypto/tls.
-func allWays(t *testing.T, raw []byte) ClientHello {
+func allWays(t *testing.T, raw []byte) (name string) {
 	t.Helper()
 	info := readTLS(raw)
 	if info == nil {
 		t.Fatal("crypto/tls refuses the hello")
 	}
-	var first ClientHello
 	for _, size := range []int{maxFragment, 1, 3, 4, 5, 100, 1000} {
 		cut := records(payload(t, raw), size)
 		for _, step := range []int{1, 7, len(cut)} {
@@ -128,27 +116,26 @@ func allWays(t *testing.T, raw []byte) ClientHello {
 			if err != nil || need {
 				t.Fatalf("records of %d in steps of %d: need %v, %v", size, step, need, err)
 			}
-			if h.RawLen != len(cut) {
-				t.Fatalf("records of %d: RawLen %d, want %d", size, h.RawLen, len(cut))
+			if h.size != len(cut) {
+				t.Fatalf("records of %d: %d bytes, want %d", size, h.size, len(cut))
 			}
 			same(t, h, info)
-			first = h
+			name = h.name
 		}
 	}
-	return first
+	return name
 }
 
 func TestCaptured(t *testing.T) {
 	want := map[string]string{"no name": "", "ech": "public.example"}
 	for kind, raw := range captured(t) {
 		t.Run(kind, func(t *testing.T) {
-			h := allWays(t, raw)
 			name, ok := want[kind]
 			if !ok {
 				name = "shop.example"
 			}
-			if h.ServerName != name || h.ECH != (kind == "ech") {
-				t.Errorf("%+v", h)
+			if got := allWays(t, raw); got != name {
+				t.Errorf("name %q, want %q", got, name)
 			}
 		})
 	}
@@ -170,8 +157,8 @@ func TestResumed(t *testing.T) {
 	f := func(version, ticketExtension uint16) {
 		t.Helper()
 		raw := resumed(t, cert, version)
-		if h := allWays(t, raw); h.ServerName != "shop.example" || h.Version != version {
-			t.Errorf("%+v", h)
+		if name := allWays(t, raw); name != "shop.example" {
+			t.Errorf("name %q", name)
 		}
 		fresh := clientHello(&tls.Config{ServerName: "shop.example", MaxVersion: version})
 		if !slices.Contains(readTLS(raw).Extensions, ticketExtension) || len(raw) < len(fresh)+80 {
@@ -183,24 +170,23 @@ func TestResumed(t *testing.T) {
 }
 
 func TestOpenSSL(t *testing.T) {
-	f := func(name string, alpn []string, version uint16, args ...string) {
+	f := func(name string, args ...string) {
 		t.Helper()
-		h := allWays(t, openssl(t, args...))
-		if h.ServerName != name || !slices.Equal(h.ALPN, alpn) || h.Version != version {
-			t.Errorf("%v: %+v", args, h)
+		if got := allWays(t, openssl(t, args...)); got != name {
+			t.Errorf("%v: name %q, want %q", args, got, name)
 		}
 	}
-	f("shop.example", []string{"h2", "http/1.1"}, tls.VersionTLS13, "-servername", "Shop.Example", "-alpn", "h2,http/1.1")
-	f("shop.example", nil, tls.VersionTLS12, "-servername", "shop.example", "-tls1_2")
-	f("", nil, tls.VersionTLS13, "-noservername")
+	f("shop.example", "-servername", "Shop.Example", "-alpn", "h2,http/1.1")
+	f("shop.example", "-servername", "shop.example", "-tls1_2")
+	f("", "-noservername")
 }
 
 func TestNames(t *testing.T) {
 	f := func(name, want string, err error) {
 		t.Helper()
 		h, need, got := parse(t, records(message(sni(name)), maxFragment), 1)
-		if need || !errors.Is(got, err) || h.ServerName != want {
-			t.Errorf("%q: %q, need %v, %v, want %q, %v", name, h.ServerName, need, got, want, err)
+		if need || !errors.Is(got, err) || h.name != want {
+			t.Errorf("%q: %q, need %v, %v, want %q, %v", name, h.name, need, got, want, err)
 		}
 	}
 	label := strings.Repeat("a", 63)
@@ -221,7 +207,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestExtensions(t *testing.T) {
-	f := func(want error, extensions ...[]byte) ClientHello {
+	f := func(want error, extensions ...[]byte) (name string) {
 		t.Helper()
 		raw := records(message(extensions...), maxFragment)
 		h, need, err := parse(t, raw, 1)
@@ -232,27 +218,23 @@ func TestExtensions(t *testing.T) {
 		if err == nil && info != nil {
 			same(t, h, info)
 		}
-		return h
+		return h.name
 	}
 	grease := func(n int) []byte { return ext(uint16(n*0x1010+0x0a0a), nil) }
-	versions := func(v ...byte) []byte { return ext(extSupportedVersions, append([]byte{byte(len(v))}, v...)) }
-	alpn := func(list string) []byte { return ext(extALPN, vec16([]byte(list))) }
+	alpn := ext(16, vec16([]byte("\x02h2\x02\n\n\x08http/1.1")))
+	versions := ext(43, []byte("\x06\x6a\x6a\x03\x03\x03\x04"))
 
-	if h := f(nil); h.ServerName != "" || h.Version != tls.VersionTLS12 {
-		t.Errorf("no extensions: %+v", h)
+	if name := f(nil); name != "" {
+		t.Errorf("no extensions: name %q", name)
 	}
-	h := f(nil, grease(0), sni("a.example"), ext(23, nil), ext(35, nil), alpn("\x02h2\x02\n\n\x08http/1.1"),
-		versions(0x6a, 0x6a, 0x7f, 0x1c, 3, 3, 3, 4, 3, 5), ext(21, make([]byte, 500)), ext(0xfe0d, []byte{0, 1, 2}), ext(0x1234, []byte("x")), grease(15))
-	if h.ServerName != "a.example" || !slices.Equal(h.ALPN, []string{"h2", "\n\n", "http/1.1"}) || h.Version != tls.VersionTLS13 || !h.ECH {
-		t.Errorf("GREASE: %+v", h)
-	}
-	if h := f(nil, versions(0x6a, 0x6a)); h.Version != 0 {
-		t.Errorf("only GREASE: version %#x", h.Version)
+	if name := f(nil, grease(0), sni("a.example"), ext(23, nil), ext(35, nil), alpn, versions, ext(21, make([]byte, 500)),
+		ext(0xfe0d, []byte{0, 1, 2}), ext(0x1234, []byte("x")), grease(15)); name != "a.example" {
+		t.Errorf("GREASE: name %q", name)
 	}
 
 	f(ErrMalformed, sni("a.example"), sni("a.example"))
 	f(ErrMalformed, grease(1), grease(1))
-	f(ErrMalformed, alpn("\x02h2"), grease(1), alpn("\x02h2"))
+	f(ErrMalformed, alpn, grease(1), alpn)
 	f(ErrName, sni("a.example", "b.example"))
 	f(ErrName, sni("a.example", "a.example"))
 	f(ErrName, ext(extServerName, vec16([]byte{7}, vec16([]byte("x")))))
@@ -262,14 +244,6 @@ func TestExtensions(t *testing.T) {
 	f(ErrMalformed, ext(extServerName, append(vec16([]byte{0}, vec16([]byte("a"))), 0)))
 	f(ErrMalformed, ext(extServerName, vec16([]byte{0, 0, 9, 'a'})))
 	f(ErrMalformed, ext(extServerName, []byte{0, 9, 0, 0, 1, 'a'}))
-	f(ErrMalformed, alpn(""))
-	f(ErrMalformed, alpn("\x00"))
-	f(ErrMalformed, alpn("\x02h2\x00"))
-	f(ErrMalformed, alpn("\x03h2"))
-	f(ErrMalformed, ext(extALPN, []byte("\x00\x03\x02h2x")))
-	f(ErrMalformed, versions())
-	f(ErrMalformed, versions(3))
-	f(ErrMalformed, ext(extSupportedVersions, []byte{2, 3, 4, 0}))
 	f(ErrMalformed, []byte{0})
 	f(ErrMalformed, []byte{0, 1, 0, 1})
 
@@ -349,25 +323,10 @@ func TestRecordVersions(t *testing.T) {
 	raw := records(message(sni("a.example")), 20)
 	for i := range 6 {
 		raw[2] = byte(i)
-		if h, _, err := parse(t, raw, 1); err != nil || h.ServerName != "a.example" {
+		if h, _, err := parse(t, raw, 1); err != nil || h.name != "a.example" {
 			t.Errorf("record version 3.%d: %+v, %v", i, h, err)
 		}
 	}
-}
-
-func TestLegacyVersion(t *testing.T) {
-	f := func(minor byte, want uint16) {
-		t.Helper()
-		m := message(sni("a.example"))
-		m[messageHeader+1] = minor
-		if h, _, err := parse(t, records(m, maxFragment), 1); err != nil || h.Version != want {
-			t.Errorf("legacy version 3.%d: %+v, %v", minor, h, err)
-		}
-	}
-	f(1, tls.VersionTLS10)
-	f(3, tls.VersionTLS12)
-	f(4, tls.VersionTLS12) // never offered by this field
-	f(9, tls.VersionTLS12)
 }
 
 func TestBounds(t *testing.T) {
@@ -382,7 +341,7 @@ func TestBounds(t *testing.T) {
 	}
 	for _, size := range []int{maxFragment, 1400, 17} {
 		raw := records(big, size)
-		if h, need, err := parse(t, raw, 1000); err != nil || need || h.ServerName != "a.example" || h.RawLen != len(raw) || len(raw) > MaxRaw {
+		if h, need, err := parse(t, raw, 1000); err != nil || need || h.name != "a.example" || h.size != len(raw) || len(raw) > MaxRaw {
 			t.Errorf("records of %d: %d bytes, %+v, need %v, %v", size, len(raw), h, need, err)
 		}
 	}
@@ -417,9 +376,9 @@ func TestAlerts(t *testing.T) {
 
 	// What a client makes of it.
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		c := tls.Client(recorded{r: bytes.NewReader(AppendAlert(nil, AlertUnrecognizedName))}, &tls.Config{ServerName: "a.example", MaxVersion: version})
+		c := tls.Client(recorded{r: bytes.NewReader(AppendAlert(nil, AlertInternalError))}, &tls.Config{ServerName: "a.example", MaxVersion: version})
 		var alert *net.OpError
-		if err := c.Handshake(); !errors.As(err, &alert) || !strings.Contains(err.Error(), "unrecognized name") {
+		if err := c.Handshake(); !errors.As(err, &alert) || !strings.Contains(err.Error(), "internal error") {
 			t.Errorf("version %#x: the client says %v", version, err)
 		}
 	}
@@ -450,8 +409,8 @@ func FuzzParse(f *testing.F) {
 		raw = raw[:min(len(raw), 8192)]
 		h, need, err := parse(t, raw, int(step)+1)
 		var p Parser
-		if h1, need1, err1 := p.Parse(raw); h1.ServerName != h.ServerName || need1 != need || err1 != err || h1.RawLen != h.RawLen {
-			t.Fatalf("at once: %+v, %v, %v; in steps of %d: %+v, %v, %v", h1, need1, err1, step, h, need, err)
+		if name, need1, err1 := p.Parse(raw); name != h.name || need1 != need || err1 != err || err == nil && !need && p.off != h.size {
+			t.Fatalf("at once: %q, %d, %v, %v; in steps of %d: %+v, %v, %v", name, p.off, need1, err1, step, h, need, err)
 		}
 		info := readTLS(raw)
 		switch {
@@ -464,8 +423,8 @@ func FuzzParse(f *testing.F) {
 				same(t, h, info)
 			}
 			// Cut otherwise, the hello is the same.
-			cut := records(payload(t, raw[:h.RawLen]), int(size)%maxFragment+1)
-			if h1, need1, err1 := parse(t, cut, 1000); err1 != nil || need1 || h1.ServerName != h.ServerName || !slices.Equal(h1.ALPN, h.ALPN) {
+			cut := records(payload(t, raw[:h.size]), int(size)%maxFragment+1)
+			if h1, need1, err1 := parse(t, cut, 1000); err1 != nil || need1 || h1.name != h.name {
 				if !errors.Is(err1, ErrTooLarge) {
 					t.Fatalf("cut into %d: %+v, need %v, %v, want %+v", size, h1, need1, err1, h)
 				}
@@ -479,11 +438,11 @@ func FuzzParse(f *testing.F) {
 // FuzzExtensions builds hellos whose outer lengths are right from pairs of a
 // kind and content, so that the fuzzer's changes reach the lists inside.
 func FuzzExtensions(f *testing.F) {
-	f.Add([]byte("\x00\x09a.example\x01\x03\x02h2\x02\x03\x02\x03\x04\x03\x00"))
-	f.Add([]byte("\x04\x06\x00\x04\x00\x00\x01a\x05\x05\x00\x03\x02h2"))
+	f.Add([]byte("\x00\x09a.example\x0a\x03\x02h2\x0b\x00"))
+	f.Add([]byte("\x01\x06\x00\x04\x00\x00\x01a"))
 	f.Add([]byte("\x00\x01a\x00\x01a"))
-	f.Add([]byte("\x06\x01a\x0a\x02xx\x0b\x02xx"))
-	f.Add([]byte("\x07\x0b\x01a\x00\x00\x01b\x00\x00\x02"))
+	f.Add([]byte("\x02\x01a\x0a\x02xx\x0b\x02xx"))
+	f.Add([]byte("\x03\x0b\x01a\x00\x00\x01b\x00\x00\x02"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var list [][]byte
 		for len(b) >= 2 {
@@ -494,20 +453,12 @@ func FuzzExtensions(f *testing.F) {
 			case 0:
 				list = append(list, sni(string(data)))
 			case 1:
-				list = append(list, ext(extALPN, vec16(data)))
-			case 2:
-				list = append(list, ext(extSupportedVersions, data))
-			case 3:
-				list = append(list, ext(extECH, data))
-			case 4:
 				list = append(list, ext(extServerName, data))
-			case 5:
-				list = append(list, ext(extALPN, data))
-			case 6:
+			case 2:
 				list = append(list, sni(string(data), string(data)))
-			case 7:
+			case 3:
 				list = append(list, ext(extServerName, vec16([]byte{0}, data)))
-			case 8:
+			case 4:
 				list = append(list, data)
 			default:
 				list = append(list, ext(uint16(kind)<<8, data))
