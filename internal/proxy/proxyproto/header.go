@@ -31,8 +31,6 @@ const (
 	// carry 65551. Real ones stay below 600: 216 of UNIX addresses, a few
 	// short TLVs and a certificate's names.
 	MaxV2 = 4096
-	// Max is the room the caller needs to tell every header from an error.
-	Max = MaxV2
 )
 
 // Why bytes are refused. All are final: the connection cannot be trusted.
@@ -60,42 +58,13 @@ type Header struct {
 	// addresses as IPv4. Both are invalid where the sender does not tell them:
 	// Command Local, UNKNOWN, UNSPEC, UNIX sockets and datagrams.
 	Source, Destination netip.AddrPort
-	// tlvs are checked and alias the buffer given to Parse.
-	tlvs []byte
-}
-
-// The types of TLV that have a meaning for TLV.
-const (
-	TypeALPN      byte = 0x01
-	TypeAuthority byte = 0x02 // the server name the client asked for
-	TypeUniqueID  byte = 0x05 // at most 128 bytes
-	TypeSSL       byte = 0x20
-	TypeNetNS     byte = 0x30
-)
-
-const (
-	typeCRC32C byte = 0x03
-)
-
-// TLV is the value of the first TLV of a type in a version 2 header. It
-// aliases the buffer given to Parse. The content is as the sender wrote it:
-// its length is bounded by MaxV2, nothing else about it is checked.
-func (h Header) TLV(typ byte) (value []byte, ok bool) {
-	for b := h.tlvs; len(b) >= 3; {
-		n := 3 + int(b[1])<<8 + int(b[2])
-		if b[0] == typ {
-			return b[3:n:n], true
-		}
-		b = b[n:]
-	}
-	return nil, false
 }
 
 // Parse reads the header at the beginning of buf, which is all that has come
 // so far, and gives its length n: what follows is the connection's own. With
 // need the header is incomplete, and Parse wants to be called again with more
 // bytes after the same ones; nothing is decoded before the header is whole. It
-// never needs more than Max bytes, and says ErrMissing, ErrMalformed or
+// never needs more than MaxV2 bytes, and says ErrMissing, ErrMalformed or
 // ErrTooLong at the first byte that shows it.
 func Parse(buf []byte) (h Header, n int, need bool, err error) {
 	if len(buf) == 0 {

@@ -149,7 +149,7 @@ var (
 )
 
 func TestV2(t *testing.T) {
-	f := func(buf []byte, command Command, src, dst string) Header {
+	f := func(buf []byte, command Command, src, dst string) {
 		t.Helper()
 		h, n, need, err := feed(t, append(bytes.Clone(buf), "GET /"...))
 		if err != nil || need || n != len(buf) {
@@ -165,7 +165,6 @@ func TestV2(t *testing.T) {
 		if h.Source != want.Source || h.Destination != want.Destination {
 			t.Errorf("%x: %v and %v, want %v and %v", buf, h.Source, h.Destination, want.Source, want.Destination)
 		}
-		return h
 	}
 	f(v2(0x21, tcp4, block4), Proxy, "192.0.2.1:56316", "198.51.100.2:443")
 	f(v2(0x21, tcp6, block6), Proxy, "[2001:db8::1]:56316", "[2001:db8::2]:443")
@@ -181,22 +180,14 @@ func TestV2(t *testing.T) {
 	f(v2(0x21, 0x10, block4), Proxy, "", "")
 	f(v2(0x21, 0x12, block4), Proxy, "", "")
 	f(v2(0x21, 0x22, block6), Proxy, "", "")
-	f(v2(0x21, 0x31, make([]byte, 216), tlv(TypeAuthority, "name")), Proxy, "", "")
+	f(v2(0x21, 0x31, make([]byte, 216), tlv(typeAuthority, "name")), Proxy, "", "")
 
-	h := f(v2(0x21, tcp4, block4, tlv(0xea, "\x01vpce-1"), tlv(0xea, "again"), tlv(4, ""), tlv(TypeAuthority, "shop.example"),
-		tlv(TypeUniqueID, "id"), tlv(TypeSSL, "\x01\x00\x00\x00\x00"+string(tlv(0x21, "TLSv1.3")))), Proxy, "192.0.2.1:56316", "198.51.100.2:443")
-	for typ, want := range map[byte]string{TypeAuthority: "shop.example", TypeUniqueID: "id", 0xea: "\x01vpce-1", 4: ""} {
-		if v, ok := h.TLV(typ); !ok || string(v) != want {
-			t.Errorf("TLV %#x is %q, %v", typ, v, ok)
-		}
-	}
-	if v, ok := h.TLV(TypeALPN); ok {
-		t.Errorf("TLV %#x is %q, want none", TypeALPN, v)
-	}
+	f(v2(0x21, tcp4, block4, tlv(0xea, "\x01vpce-1"), tlv(0xea, "again"), tlv(4, ""), tlv(typeAuthority, "shop.example"),
+		tlv(typeUniqueID, "id"), tlv(typeSSL, "\x01\x00\x00\x00\x00"+string(tlv(0x21, "TLSv1.3")))), Proxy, "192.0.2.1:56316", "198.51.100.2:443")
 }
 
 func TestV2Checksum(t *testing.T) {
-	b := v2(0x21, tcp4, block4, tlv(TypeAuthority, "shop.example"), tlv(typeCRC32C, "\x00\x00\x00\x00"), tlv(TypeUniqueID, "id"))
+	b := v2(0x21, tcp4, block4, tlv(typeAuthority, "shop.example"), tlv(typeCRC32C, "\x00\x00\x00\x00"), tlv(typeUniqueID, "id"))
 	at := bytes.Index(b, []byte{typeCRC32C, 0, 4, 0, 0, 0, 0}) + 3
 	binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	kept := bytes.Clone(b)
@@ -245,12 +236,12 @@ func TestV2Refused(t *testing.T) {
 	f(v2(0x21, tcp4, block4, []byte{0xea}), ErrMalformed)
 	f(v2(0x21, tcp4, block4, []byte{0xea, 0}), ErrMalformed)
 	f(append(v2(0x21, tcp4, block4, []byte{0xea, 0, 1}), "x"...), ErrMalformed)
-	f(append(v2(0x21, tcp4, block4, tlv(TypeAuthority, "a"), []byte{0xea, 0xff, 0xff}), make([]byte, 70000)...), ErrMalformed)
-	f(v2(0x21, tcp4, block4, tlv(TypeAuthority, "a"), tlv(TypeAuthority, "b")), ErrMalformed)
+	f(append(v2(0x21, tcp4, block4, tlv(typeAuthority, "a"), []byte{0xea, 0xff, 0xff}), make([]byte, 70000)...), ErrMalformed)
+	f(v2(0x21, tcp4, block4, tlv(typeAuthority, "a"), tlv(typeAuthority, "b")), ErrMalformed)
 	f(v2(0x21, tcp4, block4, tlv(typeCRC32C, "123")), ErrMalformed)
 	f(v2(0x21, tcp4, block4, tlv(typeCRC32C, "1234")), ErrChecksum)
-	f(v2(0x21, tcp4, block4, tlv(TypeUniqueID, strings.Repeat("x", 129))), ErrMalformed)
-	f(v2(0x21, tcp4, block4, tlv(TypeSSL, "1234")), ErrMalformed)
+	f(v2(0x21, tcp4, block4, tlv(typeUniqueID, strings.Repeat("x", 129))), ErrMalformed)
+	f(v2(0x21, tcp4, block4, tlv(typeSSL, "1234")), ErrMalformed)
 	f(v2(0x21, tcp4, block4, make([]byte, MaxV2)), ErrTooLong)
 	f(v2(0x20, 0, make([]byte, MaxV2)), ErrTooLong)
 	if _, n, _, err := Parse(v2(0x20, 0, make([]byte, MaxV2-fixedV2))); err != nil || n != MaxV2 {
@@ -297,7 +288,7 @@ func TestAppend(t *testing.T) {
 	h.Command, h.Destination = Proxy, netip.AddrPort{}
 	f(h, "PROXY UNKNOWN\r\n", v2(0x21, 0))
 	// TLVs of the hop before are not repeated.
-	in, _, _, err := Parse(v2(0x21, tcp4, block4, tlv(TypeAuthority, "a")))
+	in, _, _, err := Parse(v2(0x21, tcp4, block4, tlv(typeAuthority, "a")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +296,7 @@ func TestAppend(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	one, two := []byte("PROXY TCP4 192.0.2.1 198.51.100.2 56316 443\r\n"), v2(0x21, tcp4, block4, tlv(TypeAuthority, "a"))
+	one, two := []byte("PROXY TCP4 192.0.2.1 198.51.100.2 56316 443\r\n"), v2(0x21, tcp4, block4, tlv(typeAuthority, "a"))
 	out := make([]byte, 0, 256)
 	h := addrs("192.0.2.1:56316", "198.51.100.2:443")
 	f := func(name string, max float64, run func()) {
@@ -324,7 +315,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET /"))
 	f.Add([]byte("PROXY TCP6 2001:db8::1 ::ffff:1.2.3.4 1 2\r\n"))
 	f.Add([]byte("PROXY UNKNOWN x\r\n"))
-	f.Add(v2(0x21, tcp4, block4, tlv(TypeAuthority, "a"), tlv(TypeSSL, "12345")))
+	f.Add(v2(0x21, tcp4, block4, tlv(typeAuthority, "a"), tlv(typeSSL, "12345")))
 	f.Add(v2(0x21, tcp6, block6))
 	f.Add(v2(0x20, 0))
 	f.Add(v2(0x21, 0x31, make([]byte, 216)))
@@ -334,21 +325,16 @@ func FuzzParse(f *testing.F) {
 			if n != 0 || h.Source.IsValid() || h.Destination.IsValid() {
 				t.Fatalf("%q: %+v and n %d with need %v, %v", buf, h, n, need, err)
 			}
-			if need && len(buf) >= Max {
+			if need && len(buf) >= MaxV2 {
 				t.Fatalf("%d bytes are not enough", len(buf))
 			}
 			return
 		}
-		if n == 0 || n > len(buf) || n > Max || h.Source.IsValid() != h.Destination.IsValid() {
+		if n == 0 || n > len(buf) || n > MaxV2 || h.Source.IsValid() != h.Destination.IsValid() {
 			t.Fatalf("%q: %+v, n %d", buf, h, n)
 		}
 		if a := h.Source.Addr(); a.Is4In6() || a.Zone() != "" {
 			t.Fatalf("%q: source %v", buf, a)
-		}
-		for typ := range 256 {
-			if v, ok := h.TLV(byte(typ)); ok && !bytes.Contains(buf[:n], v) {
-				t.Fatalf("%q: TLV %d is %q", buf, typ, v)
-			}
 		}
 		for _, out := range [][]byte{AppendV1(nil, h), AppendV2(nil, h)} {
 			g, m, _, err := Parse(append(bytes.Clone(out), "more"...))
@@ -388,7 +374,7 @@ func BenchmarkParseV1(b *testing.B) {
 }
 
 func BenchmarkParseV2(b *testing.B) {
-	buf := v2(0x21, tcp4, block4, tlv(TypeAuthority, "shop.example"))
+	buf := v2(0x21, tcp4, block4, tlv(typeAuthority, "shop.example"))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, _, err := Parse(buf); err != nil {

@@ -45,8 +45,7 @@ func parseV2(buf []byte) (h Header, n int, need bool, err error) {
 	if !ok {
 		return Header{}, 0, false, ErrMalformed
 	}
-	h.tlvs = block[skip:]
-	if err := h.check(buf[:n]); err != nil {
+	if err := checkTLVs(buf[:n], fixedV2+skip); err != nil {
 		return Header{}, 0, false, err
 	}
 	return h, n, false, nil
@@ -84,12 +83,22 @@ func (h *Header) parseAddresses(family byte, block []byte) (skip int, ok bool) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// check looks at the TLVs: none may reach beyond the header, those that say
-// one thing come once, and a checksum is right. Types that are not known are
-// skipped.
-func (h *Header) check(header []byte) error {
+// Types of TLV (section 2.2).
+const (
+	typeALPN      byte = 0x01
+	typeAuthority byte = 0x02
+	typeCRC32C    byte = 0x03
+	typeUniqueID  byte = 0x05
+	typeSSL       byte = 0x20
+	typeNetNS     byte = 0x30
+)
+
+// checkTLVs looks at the TLVs, which begin at from: none may reach beyond the
+// header, those that say one thing come once, and a checksum is right. Types that
+// are not known are skipped, and what the others say is not used.
+func checkTLVs(header []byte, from int) error {
 	seen := uint64(0)
-	for b := h.tlvs; len(b) > 0; {
+	for b := header[from:]; len(b) > 0; {
 		if len(b) < 3 {
 			return ErrMalformed
 		}
@@ -98,7 +107,7 @@ func (h *Header) check(header []byte) error {
 			return ErrMalformed
 		}
 		switch typ := b[0]; typ {
-		case TypeALPN, TypeAuthority, typeCRC32C, TypeUniqueID, TypeSSL, TypeNetNS:
+		case typeALPN, typeAuthority, typeCRC32C, typeUniqueID, typeSSL, typeNetNS:
 			if seen&(1<<typ) != 0 {
 				return ErrMalformed // two answers to one question
 			}
@@ -111,7 +120,7 @@ func (h *Header) check(header []byte) error {
 					return ErrChecksum
 				}
 			}
-			if typ == TypeUniqueID && n > 3+128 || typ == TypeSSL && n < 3+5 {
+			if typ == typeUniqueID && n > 3+128 || typ == typeSSL && n < 3+5 {
 				return ErrMalformed
 			}
 		}
