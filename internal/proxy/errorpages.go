@@ -67,7 +67,7 @@ func (x *exchange) fail(r *route, reason ir.Reason) {
 // on, as ingress-nginx does: pages exist that turn a 404 into a 200. Without a
 // page the answer is the status, in our words.
 func (x *exchange) errorPage(r *route, status int, p *pump) {
-	x.discard(r, p)
+	x.discard(p)
 	request, seen := x.req, x.progress
 	page := pageRequest(x, status)
 	x.req, x.route, x.target = page, r.errors.route, &r.errors.route.targets[0]
@@ -97,7 +97,7 @@ func (x *exchange) errorPage(r *route, status int, p *pump) {
 
 // discard ends the exchange with an endpoint whose answer is not wanted. A small
 // rest of it is read, for the connection's sake.
-func (x *exchange) discard(r *route, p *pump) {
+func (x *exchange) discard(p *pump) {
 	early := p != nil && !p.last.Load()
 	if p != nil {
 		p.stop()

@@ -173,7 +173,8 @@ func (r *Request) parseTarget(t []byte) error {
 			return errTarget
 		}
 		if t = rest[end:]; len(t) == 0 || t[0] == '?' {
-			return r.emptyPath(t)
+			r.emptyPath(t)
+			return nil
 		}
 	}
 	r.Target, r.Path = t, t
@@ -184,17 +185,16 @@ func (r *Request) parseTarget(t []byte) error {
 }
 
 // emptyPath completes "http://host" and "http://host?query" (RFC 9112, 3.2.1).
-func (r *Request) emptyPath(t []byte) error {
+func (r *Request) emptyPath(t []byte) {
 	if len(t) == 0 && string(r.Method) == "OPTIONS" {
 		r.Target, r.Path = []byte("*"), []byte("*")
-		return nil
+		return
 	}
 	r.Target = append([]byte("/"), t...)
 	r.Path = r.Target[:1]
 	if len(t) > 0 {
 		r.Query = r.Target[2:]
 	}
-	return nil
 }
 
 func cutScheme(t []byte) ([]byte, bool) {

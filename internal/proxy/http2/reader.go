@@ -150,8 +150,8 @@ func (c *conn) frames() error {
 	}
 	for {
 		if c.dataIn.active {
-			if more, err := c.payload(); err != nil || !more {
-				return err
+			if !c.payload() {
+				return nil
 			}
 			continue
 		}
@@ -367,7 +367,7 @@ func (c *conn) admitData(h frameHeader, d dataFrame) (drop bool, err error) {
 }
 
 // payload passes on what is there of a DATA frame. False: more must be read.
-func (c *conn) payload() (more bool, err error) {
+func (c *conn) payload() bool {
 	d := &c.dataIn
 	n := min(d.payload, c.w-c.r)
 	last := n == d.payload
@@ -388,13 +388,13 @@ func (c *conn) payload() (more bool, err error) {
 	d.payload -= n
 	c.r += n
 	if d.payload > 0 {
-		return false, nil
+		return false
 	}
 	n = min(d.pad, c.w-c.r)
 	d.pad -= n
 	c.r += n
 	d.active = d.pad > 0
-	return !d.active, nil
+	return !d.active
 }
 
 func (c *conn) onPriority(h frameHeader, p []byte) error {
