@@ -67,7 +67,7 @@ type source interface {
 
 // New makes a Gateway and opens its admin sockets. Access log lines go to
 // access. Nothing is served before Run.
-func New(o Options, version string, log *slog.Logger, access io.Writer) (*Gateway, error) {
+func New(o Options, log *slog.Logger, access io.Writer) (*Gateway, error) {
 	s, err := o.check()
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func New(o Options, version string, log *slog.Logger, access io.Writer) (*Gatewa
 		g.close()
 		return nil, err
 	}
-	if err := g.build(version, access); err != nil {
+	if err := g.build(access); err != nil {
 		g.close()
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (g *Gateway) close() {
 	}
 }
 
-func (g *Gateway) build(version string, access io.Writer) error {
+func (g *Gateway) build(access io.Writer) error {
 	s := g.s
 	policy := s.addressPolicy()
 	for _, l := range []net.Listener{g.adminListener, g.healthListener} {

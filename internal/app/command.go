@@ -86,7 +86,7 @@ drains: /readyz fails, connections are told to close, open requests get
 			if err != nil {
 				return err
 			}
-			g, err := New(o, version, log, std.Out)
+			g, err := New(o, log, std.Out)
 			if err != nil {
 				return err
 			}

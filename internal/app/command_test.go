@@ -244,7 +244,7 @@ func TestFileNeedsNoCluster(t *testing.T) {
 	// Without one, and without manifests, it says what is missing.
 	o := Defaults()
 	o.AdminAddr = "off"
-	if _, err := New(o, "test", g.log, os.Stdout); err == nil || !strings.Contains(err.Error(), "--manifests") || !strings.Contains(err.Error(), "--kubeconfig") {
+	if _, err := New(o, g.log, os.Stdout); err == nil || !strings.Contains(err.Error(), "--manifests") || !strings.Contains(err.Error(), "--kubeconfig") {
 		t.Errorf("neither cluster nor manifests: %v", err)
 	}
 }

@@ -100,7 +100,7 @@ func runDemo(ctx context.Context, o Options, version string, std Streams) error 
 	if err != nil {
 		return err
 	}
-	g, err := New(o, version, logger, std.Out)
+	g, err := New(o, logger, std.Out)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func startGateway(t testing.TB, o Options) *Gateway {
 func startGatewayLogging(t testing.TB, o Options, access io.Writer) *Gateway {
 	t.Helper()
 	logged := &output{}
-	g, err := New(o, "test", slog.New(slog.NewTextHandler(logged, nil)), access)
+	g, err := New(o, slog.New(slog.NewTextHandler(logged, nil)), access)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ func TestLeavesInOrder(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t.TempDir())
 	o.HealthAddr, o.DrainDelay = "127.0.0.1:0", 3*time.Second
-	g, err := New(o, "test", slog.New(slog.DiscardHandler), io.Discard)
+	g, err := New(o, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

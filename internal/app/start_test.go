@@ -41,7 +41,7 @@ func TestStart(t *testing.T) {
 	o.HTTPAddr = fmt.Sprintf("127.0.0.1:%d", closedPort(t))
 	o.AdminAddr = "127.0.0.1:0"
 	logged := &output{}
-	g, err := New(o, "test", slog.New(slog.NewTextHandler(logged, nil)), io.Discard)
+	g, err := New(o, slog.New(slog.NewTextHandler(logged, nil)), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
