@@ -108,9 +108,6 @@ func (s *Source) Run(ctx context.Context) error {
 	return nil
 }
 
-// Synced reports whether Ready gives nil.
-func (s *Source) Synced() bool { return s.Ready() == nil }
-
 // Ready gives nil once every Ingress, IngressClass, Service and EndpointSlice
 // that was there at the start, and every Secret that they name, is in the
 // Store; until then it says what is missing and why. It stays nil from then on,

@@ -96,7 +96,7 @@ func TestStartWithoutAPIServer(t *testing.T) {
 			t.Errorf("%d lines in an hour:\n%.2000s", n, c.log)
 		}
 		c.back()
-		within(t, retryMax, c.src.Synced)
+		within(t, retryMax, c.synced)
 		c.holds("ingress shop/a=1")
 		if n := strings.Count(c.log.String(), "watching again"); n != 4 {
 			t.Errorf("%d recoveries told, want 4", n)

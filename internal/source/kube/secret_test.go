@@ -164,7 +164,7 @@ func TestSecretsForbidden(t *testing.T) {
 		})
 		defer c.run()()
 		c.ready(false)
-		within(t, refusalLimit*retryMax, c.src.Synced)
+		within(t, refusalLimit*retryMax, c.synced)
 		c.holds("ingress ns/a=1", "ingress ns/plain=1")
 		if err := c.src.Degraded(); err == nil || !strings.Contains(err.Error(), "secrets is forbidden") {
 			t.Errorf("Degraded = %v", err)
@@ -198,7 +198,7 @@ func TestSecretsOutOfReach(t *testing.T) {
 		<-time.After(time.Hour)
 		c.ready(false)
 		c.back()
-		within(t, retryMax, c.src.Synced)
+		within(t, retryMax, c.synced)
 		c.holds("ingress ns/a=1", "secret ns/s=k")
 	})
 }
@@ -250,7 +250,7 @@ func TestGetsAreBounded(t *testing.T) {
 		}
 		defer c.run()()
 		c.ready(false)
-		within(t, 10*time.Second, c.src.Synced)
+		within(t, 10*time.Second, c.synced)
 		if most != getters || len(c.store.View().Secrets) != len(names) {
 			t.Errorf("%d GETs at once, %d Secrets", most, len(c.store.View().Secrets))
 		}
