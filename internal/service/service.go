@@ -110,7 +110,6 @@ type Endpoint struct {
 	Serving     bool // answers, even if terminating
 	Terminating bool // is being shut down
 	Node        string
-	Zone        string
 }
 
 // Select returns the endpoints that get new requests: the ready ones; only if

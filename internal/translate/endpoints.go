@@ -234,9 +234,6 @@ func endpoint(ep *discoveryv1.Endpoint) service.Endpoint {
 	if ep.NodeName != nil {
 		e.Node = *ep.NodeName
 	}
-	if ep.Zone != nil {
-		e.Zone = *ep.Zone
-	}
 	return e
 }
 

@@ -37,7 +37,7 @@ func showState(s *service.State) string {
 						flags += f.flag
 					}
 				}
-				fmt.Fprintf(&b, " %s/%s%s%s", e.Addr, flags, e.Node, e.Zone)
+				fmt.Fprintf(&b, " %s/%s%s", e.Addr, flags, e.Node)
 			}
 			b.WriteString("\n")
 		}
@@ -70,12 +70,12 @@ func TestServices(t *testing.T) {
 			endpointSlice("s", `
 			addressType: IPv4
 			ports: [{name: admin, port: 8081, protocol: TCP}, {name: http, port: 8080}, {name: dns, port: 53, protocol: UDP}, {name: other, port: 1}, {name: http}]
-			endpoints: [{addresses: [10.0.0.2]}, {addresses: [10.0.0.1], nodeName: n1, zone: z1}]
+			endpoints: [{addresses: [10.0.0.2]}, {addresses: [10.0.0.1], nodeName: n1}]
 			`),
 		`
 		default/a
-		  http=80: 10.0.0.1:8080/RSn1z1 10.0.0.2:8080/RS
-		  admin=81: 10.0.0.1:8081/RSn1z1 10.0.0.2:8081/RS
+		  http=80: 10.0.0.1:8080/RSn1 10.0.0.2:8080/RS
+		  admin=81: 10.0.0.1:8081/RSn1 10.0.0.2:8081/RS
 		`, "")
 
 	f("a port without a name",

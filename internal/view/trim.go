@@ -36,6 +36,7 @@ func Trim(obj metav1.Object) {
 			ep.TargetRef = nil
 			ep.DeprecatedTopology = nil
 			ep.Hints = nil
+			ep.Zone = nil
 		}
 	}
 }

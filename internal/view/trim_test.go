@@ -139,7 +139,7 @@ func TestTrim(t *testing.T) {
 			ObjectMeta:  keptMeta(nil, map[string]string{"kubernetes.io/service-name": "svc"}),
 			AddressType: discoveryv1.AddressTypeIPv4,
 			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes},
-				NodeName: &node, Zone: &zone}},
+				NodeName: &node}},
 			Ports: []discoveryv1.EndpointPort{{Name: &node}},
 		})
 
