@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gatehouse.dev/gatehouse/test/bench/internal/machine"
 	"gatehouse.dev/gatehouse/test/bench/internal/peer"
 	"gatehouse.dev/gatehouse/test/bench/internal/result"
 )
@@ -66,13 +67,37 @@ func TestSmoke(t *testing.T) {
 
 // TestSmokeBeside measures one row at half load too, with system calls.
 func TestSmokeBeside(t *testing.T) {
-	o, err := parse([]string{"-peers", "nginx,gatehouse", "-workloads", "log", "-rounds", "1", "-length", "300ms", "-warm-up", "50ms",
-		"-max-foreign", "3", "-patience", "0", "-idle=false", "-apply", "none"})
+	data := filepath.Join(t.TempDir(), "bench.json")
+	peers := []string{"nginx", "gatehouse"}
+	o, err := parse([]string{"-peers", strings.Join(peers, ","), "-workloads", "log", "-rounds", "1", "-length", "300ms", "-warm-up", "50ms",
+		"-max-foreign", "3", "-patience", "0", "-idle=false", "-apply", "none", "-json", data})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := run(t.Context(), o); err != nil {
 		t.Fatal(err)
+	}
+	r := written(t, data)
+	for _, p := range peers {
+		full := result.Values(result.Saturated(r.Rounds), "log", p, result.PerSecond)
+		half := result.Values(result.Paced(r.Rounds), "log", p, result.PerSecond)
+		if len(full) != 1 || len(half) != 1 || half[0] > 0.9*full[0] {
+			t.Errorf("%s: %.0f requests per second, and %.0f at half load", p, full, half)
+		}
+	}
+	want := len(peers)
+	if counter, err := machine.CountCalls(t.Context(), []int{os.Getpid()}); err == nil {
+		counter.Stop()
+	} else if errors.Is(err, machine.ErrNoCounter) {
+		want = 0
+	}
+	if len(r.Calls) != want {
+		t.Errorf("system calls %+v, want those of %d peers", r.Calls, want)
+	}
+	for _, c := range r.Calls {
+		if c.PerRequest < 2 { // to read it, and to answer
+			t.Errorf("system calls %+v", c)
+		}
 	}
 }
 

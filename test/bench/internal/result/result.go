@@ -38,32 +38,27 @@ const Failed = "failed: "
 
 // Metric is one figure of a Round.
 type Metric struct {
-	Name   string
-	Unit   string
-	Of     func(Round) float64
-	Better func(ratio float64) bool // whether a ratio to another is one to be glad of
+	Name string
+	Unit string
+	Of   func(Round) float64
 }
-
-func less(r float64) bool { return r <= 1 }
-func more(r float64) bool { return r >= 1 }
 
 // The metrics of a workload.
 var (
-	CPUPerRequest = Metric{"CPU per request", "µs", func(r Round) float64 { return r.CPU * 1e6 / float64(r.Requests) }, less}
-	PerSecond     = Metric{"requests per second", "/s", func(r Round) float64 { return float64(r.Requests) / r.Seconds }, more}
-	P50           = Metric{"p50 latency", "µs", func(r Round) float64 { return r.P50 }, less}
-	P99           = Metric{"p99 latency", "µs", func(r Round) float64 { return r.P99 }, less}
+	CPUPerRequest = Metric{"CPU per request", "µs", func(r Round) float64 { return r.CPU * 1e6 / float64(r.Requests) }}
+	PerSecond     = Metric{"requests per second", "/s", func(r Round) float64 { return float64(r.Requests) / r.Seconds }}
+	P50           = Metric{"p50 latency", "µs", func(r Round) float64 { return r.P50 }}
+	P99           = Metric{"p99 latency", "µs", func(r Round) float64 { return r.P99 }}
 	// CoreUse is how much of its core the proxy used: below 0.9 it was not the
 	// proxy that limited the throughput.
-	CoreUse = Metric{"core used", "", func(r Round) float64 { return r.CPU / r.Seconds }, more}
+	CoreUse = Metric{"core used", "", func(r Round) float64 { return r.CPU / r.Seconds }}
 	// LoadUse tells whether it was the load.
-	LoadUse = Metric{"load's core used", "", func(r Round) float64 { return r.LoadCore }, less}
+	LoadUse = Metric{"load's core used", "", func(r Round) float64 { return r.LoadCore }}
 
-	PerCPU        = Metric{"requests per CPU second at the balancer", "/s", func(r Round) float64 { return float64(r.Requests) / r.CPU }, more}
-	PerBackendCPU = Metric{"requests per CPU second at the backend", "/s", func(r Round) float64 { return float64(r.Requests) / r.Backend }, more}
+	PerBackendCPU = Metric{"requests per CPU second at the backend", "/s", func(r Round) float64 { return float64(r.Requests) / r.Backend }}
 
-	P999     = Metric{"p99.9 latency", "µs", func(r Round) float64 { return r.P999 }, less}
-	Resident = Metric{"memory", "bytes", func(r Round) float64 { return float64(r.Memory) }, less}
+	P999     = Metric{"p99.9 latency", "µs", func(r Round) float64 { return r.P999 }}
+	Resident = Metric{"memory", "bytes", func(r Round) float64 { return float64(r.Memory) }}
 
 	Metrics = []Metric{CPUPerRequest, PerSecond, P50, P99}
 )
