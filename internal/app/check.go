@@ -27,8 +27,8 @@ func checkCommand(std Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check DIR|FILE|-",
 		Short: "Say what would be accepted and what not, without serving",
-		Long: `Read manifests and give a verdict on every object: accepted, or rejected with
-the field, the reason and the remedy. Nothing is served and no cluster is asked,
+		Long: `Read manifests (of -, those on standard input) and give a verdict on every
+object: accepted, or rejected with the field, the reason and the remedy. Nothing is served and no cluster is asked,
 so Services and Secrets that an Ingress names must be among the manifests. Of
 every host of an accepted Ingress it says what happens to TLS: offloaded with
 which certificate, bridged to which Service and whether that one is verified, or

@@ -40,9 +40,11 @@ Kubernetes API server or from a directory of the same manifests.
 
 Every flag can also be given in the environment: --http-addr is
 GATEHOUSE_HTTP_ADDR; lists are separated by commas. A flag wins.`,
+		Version:       versionLine(version),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetVersionTemplate("{{.Version}}")
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
@@ -54,10 +56,14 @@ func versionCommand(version string, std Streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(std.Out, "gatehouse %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := io.WriteString(std.Out, versionLine(version))
 			return err
 		},
 	}
+}
+
+func versionLine(version string) string {
+	return fmt.Sprintf("gatehouse %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func serveCommand(version string, std Streams) *cobra.Command {
@@ -157,6 +163,7 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long open requests and WebSockets may take after SIGTERM")
 	f.DurationVar(&o.DrainDelay, "drain-delay", o.DrainDelay, "how long connections are still accepted after SIGTERM; default 5s with an API server, else 0s")
+	f.Lookup("drain-delay").DefValue = "5s or 0s" // what -1 stands for
 	f.BoolVar(&o.PlainReads, "plain-reads", false, "read from connections until nothing is left before waiting, instead of holding one wait open: the same to everybody, at a little more CPU time")
 	f.IntVar(&o.MaxHeaderBytes, "max-header-bytes", o.MaxHeaderBytes, "largest request head, 1024 to 65536 bytes (431)")
 	f.IntVar(&o.MaxHeaderFields, "max-header-fields", o.MaxHeaderFields, "most header fields in a request (431)")

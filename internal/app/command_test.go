@@ -17,9 +17,11 @@ import (
 )
 
 func TestVersion(t *testing.T) {
-	out, errs, err := run("", "version")
-	if want := fmt.Sprintf("gatehouse v1.2.3 %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH); err != nil || errs != "" || out != want {
-		t.Errorf("%q %q %v, want %q", out, errs, err, want)
+	for _, ask := range []string{"version", "--version"} {
+		out, errs, err := run("", ask)
+		if want := fmt.Sprintf("gatehouse v1.2.3 %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH); err != nil || errs != "" || out != want {
+			t.Errorf("%s: %q %q %v, want %q", ask, out, errs, err, want)
+		}
 	}
 }
 

@@ -44,8 +44,8 @@ func demoCommand(version string, std Streams) *cobra.Command {
 itself) in this process and serve them from a directory of ordinary Kubernetes
 manifests: paths, hosts and wildcards, TLS offloaded, bridged and passed through,
 a password. It prints where it listens, the routes, and curl lines to copy with
-what they answer. Edit a manifest while it runs: the
-change is effective at once. Ctrl-C ends it.`,
+what they answer. Edit a manifest while it runs: the change is effective at once.
+Ctrl-C ends it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.complete(cmd.Flags()); err != nil {

@@ -20,11 +20,8 @@ func TestFlagsDocumented(t *testing.T) {
 		fmt.Fprintf(&b, "\n## gatehouse %s\n\n| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n", name)
 		find(t, name).Flags().VisitAll(func(fl *pflag.Flag) {
 			def := fl.DefValue
-			switch {
-			case def == "[]":
+			if def == "[]" {
 				def = ""
-			case fl.Name == "drain-delay":
-				def = "5s or 0s"
 			}
 			if def != "" {
 				def = "`" + def + "`"
