@@ -6,7 +6,7 @@ LINT      := $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod staticcheck
 PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
-	cluster-up cluster-down kubectl bench bench-tls pgo fuzz docs manifests clean
+	cluster-up cluster-down kubectl bench bench-tls pgo scale fuzz docs manifests clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
