@@ -13,6 +13,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
@@ -83,8 +84,8 @@ func TestWhatIsServedWhere(t *testing.T) {
 func TestConfigDumpHidesSecrets(t *testing.T) {
 	const key = "-----BEGIN PRIVATE KEY-----"
 	c := &ir.Config{
-		Certificates: []ir.Certificate{{ID: "cert", Chain: []byte("chain"), Key: ir.Secret(key)}},
-		Backends:     []ir.Backend{{ID: "shop/login:80"}},
+		Certificates: sorted.Of(&ir.Certificate{ID: "cert", Chain: []byte("chain"), Key: ir.Secret(key)}),
+		Backends:     sorted.Of(&ir.Backend{ID: "shop/login:80"}),
 	}
 	code, body := get(t, New(Options{Stats: stats.New(), Config: func() *ir.Config { return c }}).Admin(), "/debug/config")
 	if code != http.StatusOK || !json.Valid([]byte(body)) || !strings.Contains(body, "shop/login:80") || !strings.Contains(body, "REDACTED") {

@@ -135,7 +135,7 @@ func collect(objects []files.Object, all []verdict.Verdict, report *translate.Re
 		byObject[keyOf(v.Object)] = append(byObject[keyOf(v.Object)], v)
 	}
 	foreign := map[key]bool{}
-	for _, ing := range report.Ingresses {
+	for ing := range report.Ingresses.All() {
 		foreign[keyOf(ing.Object)] = !ing.Attached
 	}
 	for _, ob := range objects {

@@ -20,6 +20,7 @@ import (
 
 	"gatehouse.dev/gatehouse/examples"
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // demoBackends are the servers that the demo's EndpointSlices point at.
@@ -202,7 +203,7 @@ func (g *Gateway) printDemo(w io.Writer) {
 		if l.Protocol == ir.ProtocolHTTP && !secure.IsValid() {
 			printRoutes(&b, l.Hosts)
 		}
-		for _, n := range l.ServerNames {
+		for n := range l.ServerNames.All() {
 			if n.Terminate != nil {
 				printRoutes(&b, n.Terminate.Hosts)
 			}
@@ -237,8 +238,8 @@ func (g *Gateway) printDemo(w io.Writer) {
 	io.WriteString(w, b.String())
 }
 
-func printRoutes(b *strings.Builder, hosts []*ir.Host) {
-	for _, h := range hosts {
+func printRoutes(b *strings.Builder, hosts sorted.List[*ir.Host]) {
+	for h := range hosts.All() {
 		for _, r := range h.Routes {
 			to := "an answer made here"
 			if r.Action.Redirect != nil {

@@ -226,17 +226,15 @@ func (l *loop) nameFlag(err error) error {
 
 // logVerdicts tells each new finding once.
 func (l *loop) logVerdicts(old, next *applied) {
-	known := map[string]bool{}
+	var known []verdict.Verdict
 	if old != nil {
-		if slices.Equal(old.verdicts, next.verdicts) {
-			return
-		}
-		for _, v := range old.verdicts {
-			known[v.String()] = true
-		}
+		known = old.verdicts
 	}
-	for _, v := range next.verdicts {
-		if text := v.String(); !known[text] {
+	for _, v := range next.verdicts { // both are sorted
+		for len(known) > 0 && known[0].Compare(v) < 0 {
+			known = known[1:]
+		}
+		if len(known) == 0 || known[0].Compare(v) != 0 {
 			l.log.Warn("verdict", "object", v.Object.String(), "severity", string(v.Severity), "reason", string(v.Reason),
 				"field", v.Field, "message", v.Message, "remedy", v.Remedy)
 		}

@@ -38,21 +38,21 @@ type ingressName struct{ namespace, name string }
 // tlsModes gives the modes of all hosts under HTTPS, in the order of the Config.
 func tlsModes(cfg *ir.Config) []tlsMode {
 	d := tlsDescriber{shown: map[ir.CertificateID]string{}, secured: map[ir.BackendID]*ir.Backend{}}
-	for _, c := range cfg.Certificates {
+	for c := range cfg.Certificates.All() {
 		d.shown[c.ID] = "the default certificate"
 		if c.Origin.Kind != "" {
 			d.shown[c.ID] = c.Origin.Kind + " " + c.Origin.Namespace + "/" + c.Origin.Name
 		}
 	}
-	for i := range cfg.Backends {
-		if b := &cfg.Backends[i]; b.TLS != nil {
+	for b := range cfg.Backends.All() {
+		if b.TLS != nil {
 			d.secured[b.ID] = b
 		}
 	}
 	var out []tlsMode
 	for _, l := range cfg.Listeners {
-		for i := range l.ServerNames {
-			out = append(out, d.serverName(&l.ServerNames[i])...)
+		for n := range l.ServerNames.All() {
+			out = append(out, d.serverName(n)...)
 		}
 	}
 	return out
@@ -73,7 +73,7 @@ func (d *tlsDescriber) serverName(n *ir.ServerName) (out []tlsMode) {
 		m.Text = "passed through to " + join(m.Backends, func(b tlsBackend) string { return b.Backend })
 		out = append(out, m)
 	case n.Terminate != nil:
-		for _, h := range n.Terminate.Hosts {
+		for h := range n.Terminate.Hosts.All() {
 			out = append(out, d.host(n.Terminate, h)...)
 		}
 	}

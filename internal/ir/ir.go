@@ -2,23 +2,40 @@
 // translation and the data plane.
 //
 // It takes nothing and does nothing: translate fills it, proxy compiles it.
-// The same input gives a byte-identical Config, so every slice here has a
-// defined order and nothing is a map. It imports the standard library only.
+// The same input gives a byte-identical Config, so every list here has a
+// defined order and nothing is a map. What there are many of, and of which little
+// changes, stands in sorted.Lists: their elements are never written to. It imports
+// the standard library only, and package sorted, which does so too.
 // Alternatives are one-of structs: exactly one pointer is set.
 package ir
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
+
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // Config is everything the edge must serve, at one moment.
 type Config struct {
-	Binds        []Bind        // sorted by ID
-	Listeners    []Listener    // sorted by ID
-	Backends     []Backend     // sorted by ID; every Target names one of these
-	Certificates []Certificate // sorted by ID; every Terminate names some of these
+	Binds        []Bind                    // sorted by ID
+	Listeners    []Listener                // sorted by ID
+	Backends     sorted.List[*Backend]     // sorted by ID; every Target names one of these
+	Certificates sorted.List[*Certificate] // sorted by ID; every Terminate names some of these
 }
+
+// CompareBackends is the order of Backends in a Config.
+func CompareBackends(a, b *Backend) int { return cmp.Compare(a.ID, b.ID) }
+
+// CompareCertificates is the order of Certificates in a Config.
+func CompareCertificates(a, b *Certificate) int { return cmp.Compare(a.ID, b.ID) }
+
+// CompareHosts is the order of Hosts in a Listener.
+func CompareHosts(a, b *Host) int { return a.Pattern.Compare(b.Pattern) }
+
+// CompareServerNames is the order of ServerNames in a Listener.
+func CompareServerNames(a, b *ServerName) int { return a.Pattern.Compare(b.Pattern) }
 
 // BindID names a Bind, for example "http".
 type BindID string
@@ -54,9 +71,9 @@ type Listener struct {
 	// from the bound one behind a Service or a port mapping.
 	Port uint16
 	// Hosts of an HTTP Listener, sorted by Pattern.
-	Hosts []*Host
+	Hosts sorted.List[*Host]
 	// ServerNames of an HTTPS Listener, sorted by Pattern.
-	ServerNames []ServerName
+	ServerNames sorted.List[*ServerName]
 }
 
 // ServerName is what the TLS server name indication selects. Exactly one of
@@ -83,7 +100,7 @@ type Terminate struct {
 	HSTS string
 	// Hosts that belong to this server name, sorted by Pattern. A Host may be
 	// shared (the same pointer) with an HTTP Listener.
-	Hosts []*Host
+	Hosts sorted.List[*Host]
 }
 
 // Passthrough carries the connection to a backend as it is: TLS ends there. It

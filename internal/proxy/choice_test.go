@@ -116,7 +116,7 @@ func TestEndpointChooses(t *testing.T) {
 		})
 	}
 	tlsOf := func(edit func(*ir.BackendTLS)) func(*ir.Config) {
-		return func(c *ir.Config) { edit(c.Backends[0].TLS) }
+		return func(c *ir.Config) { edit(c.Backends.At(0).TLS) }
 	}
 	f("HTTP/2", both, nil, "HTTP/2.0", "h2", "http/1.1")
 	f("HTTP/1.1", []string{"http/1.1"}, nil, "HTTP/1.1", "h2", "http/1.1")
@@ -131,7 +131,7 @@ func TestEndpointChooses(t *testing.T) {
 	f("CBC suites", both, tlsOf(func(b *ir.BackendTLS) {
 		b.MaxVersion, b.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
 	}), "HTTP/1.1", "http/1.1")
-	f("pinned", both, func(c *ir.Config) { c.Backends[0].Protocol = ir.BackendHTTP1 }, "HTTP/1.1", "http/1.1")
+	f("pinned", both, func(c *ir.Config) { c.Backends.At(0).Protocol = ir.BackendHTTP1 }, "HTTP/1.1", "http/1.1")
 }
 
 func chunk(body string) string {

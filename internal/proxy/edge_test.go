@@ -26,6 +26,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // edge is a running Server with everything it needs, on loopback.
@@ -102,7 +103,7 @@ func (e *edge) endpoints(addrs ...netip.AddrPort) {
 	for _, a := range addrs {
 		s.Ports[0].Endpoints = append(s.Ports[0].Endpoints, service.Endpoint{Addr: a, Ready: true, Serving: true})
 	}
-	e.o.Upstream.Update(&service.State{Services: []*service.Service{s}})
+	e.o.Upstream.Update(&service.State{Services: sorted.Of(s)})
 }
 
 func (e *edge) config() *ir.Config {
@@ -122,14 +123,29 @@ func (e *edge) config() *ir.Config {
 	return &ir.Config{
 		Binds: []ir.Bind{{ID: "http", Addr: loop}, {ID: "https", Addr: loop}},
 		Listeners: []ir.Listener{
-			{ID: "http", Binds: []ir.BindID{"http"}, Protocol: ir.ProtocolHTTP, Port: 80, Hosts: []*ir.Host{host}},
-			{ID: "https", Binds: []ir.BindID{"https"}, Protocol: ir.ProtocolHTTPS, Port: 443, ServerNames: []ir.ServerName{
-				{Pattern: ir.AnyHost, Terminate: &ir.Terminate{Certificates: []ir.CertificateID{e.cert.ID}, Hosts: []*ir.Host{host}}},
-			}},
+			{ID: "http", Binds: []ir.BindID{"http"}, Protocol: ir.ProtocolHTTP, Port: 80, Hosts: sorted.Of(host)},
+			{ID: "https", Binds: []ir.BindID{"https"}, Protocol: ir.ProtocolHTTPS, Port: 443, ServerNames: sorted.Of(
+				&ir.ServerName{Pattern: ir.AnyHost, Terminate: &ir.Terminate{Certificates: []ir.CertificateID{e.cert.ID}, Hosts: sorted.Of(host)}},
+			)},
 		},
-		Backends:     []ir.Backend{{ID: "ns/svc:80", Namespace: "ns", Service: "svc", Port: 80, Protocol: ir.BackendHTTP1}},
-		Certificates: []ir.Certificate{e.cert},
+		Backends:     sorted.Of(&ir.Backend{ID: "ns/svc:80", Namespace: "ns", Service: "svc", Port: 80, Protocol: ir.BackendHTTP1}),
+		Certificates: sorted.Of(&e.cert),
 	}
+}
+
+// addBackend puts one more into the Config.
+func addBackend(cfg *ir.Config, b ir.Backend) {
+	e := sorted.NewEditor(cfg.Backends, ir.CompareBackends)
+	e.Set(&b)
+	cfg.Backends = e.List()
+}
+
+// addName puts one more server name into the Config.
+func addName(cfg *ir.Config, n ir.ServerName) {
+	l := &cfg.Listeners[1]
+	e := sorted.NewEditor(l.ServerNames, ir.CompareServerNames)
+	e.Set(&n)
+	l.ServerNames = e.List()
 }
 
 func (e *edge) apply(cfg *ir.Config) {

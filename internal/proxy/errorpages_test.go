@@ -15,6 +15,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // pageServer is an error backend: it tells what it was asked, with the status
@@ -41,8 +42,8 @@ func withPages(t *testing.T, pages []netip.AddrPort, edit func(*ir.Config), stat
 	t.Helper()
 	e := newEdge(t, nil)
 	e.configure(func(c *ir.Config) {
-		c.Backends = append(c.Backends, ir.Backend{ID: "ns/pages:8080", Namespace: "ns", Service: "pages", Port: 8080, Protocol: ir.BackendHTTP1})
-		c.Listeners[0].Hosts[0].Routes[1].Filters.Errors = &ir.ErrorPages{Statuses: statuses, Backend: "ns/pages:8080"}
+		addBackend(c, ir.Backend{ID: "ns/pages:8080", Namespace: "ns", Service: "pages", Port: 8080, Protocol: ir.BackendHTTP1})
+		c.Listeners[0].Hosts.At(0).Routes[1].Filters.Errors = &ir.ErrorPages{Statuses: statuses, Backend: "ns/pages:8080"}
 		if edit != nil {
 			edit(c)
 		}
@@ -54,7 +55,7 @@ func withPages(t *testing.T, pages []netip.AddrPort, edit func(*ir.Config), stat
 		}
 		return s
 	}
-	e.o.Upstream.Update(&service.State{Services: []*service.Service{ready("pages", 8080, pages), ready("svc", 80, endpoints)}})
+	e.o.Upstream.Update(&service.State{Services: sorted.Of(ready("pages", 8080, pages), ready("svc", 80, endpoints))})
 	return e
 }
 
@@ -173,7 +174,7 @@ func TestErrorPagesOfLocalErrors(t *testing.T) {
 	f("broken", 502, ir.ReasonBadGateway, nil, newBackend(t, script("garbage\r\n\r\n")).addr())
 	silent := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
 	f("silent", 504, ir.ReasonUpstreamTimeout, func(c *ir.Config) {
-		c.Listeners[0].Hosts[0].Routes[1].Action.Forward.Timeouts.Read = short
+		c.Listeners[0].Hosts.At(0).Routes[1].Action.Forward.Timeouts.Read = short
 	}, silent.addr())
 
 	// Never of what guards and limits say.
@@ -185,7 +186,7 @@ func TestErrorPagesOfLocalErrors(t *testing.T) {
 		}
 	}
 	route := func(edit func(*ir.Route)) func(*ir.Config) {
-		return func(c *ir.Config) { edit(&c.Listeners[0].Hosts[0].Routes[1]) }
+		return func(c *ir.Config) { edit(&c.Listeners[0].Hosts.At(0).Routes[1]) }
 	}
 	plain("credentials", 401, route(func(r *ir.Route) { r.Security.Basic = basic }), get)
 	plain("address", 403, route(func(r *ir.Route) { r.Security.IPs = &ir.IPAccess{Deny: here} }), get)
@@ -246,7 +247,7 @@ func TestErrorPageOverHTTP2(t *testing.T) {
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
 	s.Start()
 	t.Cleanup(s.Close)
-	e := withPages(t, []netip.AddrPort{addrOf(s)}, func(c *ir.Config) { c.Backends[1].Protocol = ir.BackendHTTP2 }, []int{503})
+	e := withPages(t, []netip.AddrPort{addrOf(s)}, func(c *ir.Config) { c.Backends.At(0).Protocol = ir.BackendHTTP2 }, []int{503})
 	begun := time.Now()
 	c := e.dial()
 	c.write(post + "Content-Length: 1000000\r\n\r\nhello")

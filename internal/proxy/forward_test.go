@@ -9,6 +9,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 const get = "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
@@ -80,16 +81,16 @@ func TestFallback(t *testing.T) {
 	here, there := newBackend(t, script("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere")), newBackend(t, script("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere"))
 	e := newEdge(t, nil)
 	cfg := e.config()
-	cfg.Backends = append(cfg.Backends, ir.Backend{ID: "ns/fallback:80", Namespace: "ns", Service: "fallback", Port: 80})
-	cfg.Listeners[0].Hosts[0].Routes[1].Action.Forward.Fallback = "ns/fallback:80"
+	addBackend(cfg, ir.Backend{ID: "ns/fallback:80", Namespace: "ns", Service: "fallback", Port: 80})
+	cfg.Listeners[0].Hosts.At(0).Routes[1].Action.Forward.Fallback = "ns/fallback:80"
 	e.apply(cfg)
 	f := func(want string, endpoints ...service.Endpoint) {
 		t.Helper()
 		port := func(eps []service.Endpoint) []service.Port { return []service.Port{{Number: 80, Endpoints: eps}} }
-		e.o.Upstream.Update(&service.State{Services: []*service.Service{
-			{Key: service.Key{Namespace: "ns", Name: "fallback"}, Ports: port([]service.Endpoint{{Addr: there.addr(), Ready: true, Serving: true}})},
-			{Key: service.Key{Namespace: "ns", Name: "svc"}, Ports: port(endpoints)},
-		}})
+		e.o.Upstream.Update(&service.State{Services: sorted.Of(
+			&service.Service{Key: service.Key{Namespace: "ns", Name: "fallback"}, Ports: port([]service.Endpoint{{Addr: there.addr(), Ready: true, Serving: true}})},
+			&service.Service{Key: service.Key{Namespace: "ns", Name: "svc"}, Ports: port(endpoints)},
+		)})
 		if res, body := e.dial().roundTrip(get); res.StatusCode != 200 || body != want {
 			t.Errorf("%d %q, want %q", res.StatusCode, body, want)
 		}

@@ -27,7 +27,7 @@ import (
 // secure applies a config in which the Route of "/" has the Security.
 func (e *edge) secure(s ir.Security) {
 	e.t.Helper()
-	e.configure(func(c *ir.Config) { c.Listeners[0].Hosts[0].Routes[1].Security = s })
+	e.configure(func(c *ir.Config) { c.Listeners[0].Hosts.At(0).Routes[1].Security = s })
 }
 
 // configure applies the usual config after an edit.
@@ -210,7 +210,7 @@ func TestUsersAreCompiledOnce(t *testing.T) {
 	e := newEdge(t, nil)
 	users := ir.Secret(strings.Repeat("x", 1<<10) + ":{PLAIN}x\nme:{PLAIN}secret\n")
 	e.configure(func(c *ir.Config) {
-		h := c.Listeners[0].Hosts[0]
+		h := c.Listeners[0].Hosts.At(0)
 		r := h.Routes[1]
 		for i := range 1000 {
 			r.ID = ir.RouteID(fmt.Sprint(i))
@@ -335,8 +335,8 @@ func TestClientCertificates(t *testing.T) {
 	e := newEdge(t, nil, echo(t))
 	set := func(auth *ir.ClientAuth, cert ir.ClientCert) {
 		e.configure(func(c *ir.Config) {
-			c.Listeners[1].ServerNames[0].Terminate.ClientAuth = auth
-			c.Listeners[0].Hosts[0].Routes[1].Security.ClientCert = &cert
+			c.Listeners[1].ServerNames.At(0).Terminate.ClientAuth = auth
+			c.Listeners[0].Hosts.At(0).Routes[1].Security.ClientCert = &cert
 		})
 	}
 	f := func(name string, cert *tls.Certificate, want int, reason, verify string) {

@@ -89,12 +89,12 @@ func TestFrontsAndHops(t *testing.T) {
 			e := newEdge(t, nil, addrOf(s))
 			cfg := e.config()
 			if edit != nil {
-				edit(&cfg.Backends[0])
-				cfg.Backends[0].ID = "ns/svc:80#other"
-				for _, h := range cfg.Listeners[0].Hosts {
+				edit(cfg.Backends.At(0))
+				cfg.Backends.At(0).ID = "ns/svc:80#other"
+				for h := range cfg.Listeners[0].Hosts.All() {
 					for i := range h.Routes {
 						if f := h.Routes[i].Action.Forward; f != nil {
-							f.Targets[0].Backend = cfg.Backends[0].ID
+							f.Targets[0].Backend = cfg.Backends.At(0).ID
 						}
 					}
 				}
@@ -187,9 +187,9 @@ func TestBridgingVerifies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEdge(t, nil, addrOf(s))
 			cfg := e.config()
-			cfg.Backends[0].TLS = &b
-			cfg.Backends[0].ID = "ns/svc:80#tls"
-			cfg.Listeners[0].Hosts[0].Routes[1].Action.Forward.Targets[0].Backend = "ns/svc:80#tls"
+			cfg.Backends.At(0).TLS = &b
+			cfg.Backends.At(0).ID = "ns/svc:80#tls"
+			cfg.Listeners[0].Hosts.At(0).Routes[1].Action.Forward.Targets[0].Backend = "ns/svc:80#tls"
 			e.apply(cfg)
 			res, body := e.dial().roundTrip(get)
 			if res.StatusCode != 502 || !strings.Contains(body, "UpstreamTLSVerify") {
@@ -271,10 +271,10 @@ func TestHopsInTurn(t *testing.T) {
 	s := backend2(t, false)
 	e := newEdge(t, nil, addrOf(s))
 	cfg := e.config()
-	other := cfg.Backends[0]
+	other := *cfg.Backends.At(0)
 	other.ID, other.Protocol = "ns/svc:80#h2", ir.BackendHTTP2
-	cfg.Backends = append(cfg.Backends, other)
-	host := cfg.Listeners[0].Hosts[0]
+	addBackend(cfg, other)
+	host := cfg.Listeners[0].Hosts.At(0)
 	two := host.Routes[1]
 	two.ID, two.Match.Path.Value = "two", "/two"
 	two.Action = ir.Action{Forward: &ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: other.ID}}}}

@@ -19,8 +19,8 @@ import (
 // passthrough makes pass.example a name that is passed to the endpoints.
 func (e *edge) passthrough(edit func(*ir.Config)) {
 	cfg := e.config()
-	cfg.Backends = append(cfg.Backends, ir.Backend{ID: "ns/svc:80#tcp", Namespace: "ns", Service: "svc", Port: 80, Protocol: ir.BackendTCP})
-	cfg.Listeners[1].ServerNames = append(cfg.Listeners[1].ServerNames, ir.ServerName{
+	addBackend(cfg, ir.Backend{ID: "ns/svc:80#tcp", Namespace: "ns", Service: "svc", Port: 80, Protocol: ir.BackendTCP})
+	addName(cfg, ir.ServerName{
 		Pattern: ir.HostPattern{Kind: ir.HostExact, Name: "pass.example"},
 		Passthrough: &ir.Passthrough{Origin: ir.Origin{Kind: "Ingress", Namespace: "ns", Name: "pass"},
 			Forward: ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: "ns/svc:80#tcp"}}}},
@@ -162,8 +162,8 @@ func TestProxyProtocol(t *testing.T) {
 	loopback := netip.MustParsePrefix("127.0.0.0/8")
 	e := newEdge(t, func(o *Options) { o.ProxyProtocol = true; o.TrustedProxies = []netip.Prefix{loopback} }, b.addr())
 	cfg := e.config()
-	cfg.Backends[0].ProxyProtocol, cfg.Backends[0].ID = 1, "ns/svc:80#proxy"
-	cfg.Listeners[0].Hosts[0].Routes[1].Action.Forward.Targets[0].Backend = "ns/svc:80#proxy"
+	cfg.Backends.At(0).ProxyProtocol, cfg.Backends.At(0).ID = 1, "ns/svc:80#proxy"
+	cfg.Listeners[0].Hosts.At(0).Routes[1].Action.Forward.Targets[0].Backend = "ns/svc:80#proxy"
 	e.apply(cfg)
 	send := func(prefix string) (*client, string) {
 		c := e.dial()

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // TestCompileKeepsWhatStays: Hosts with the same pointers are compiled once,
@@ -14,7 +15,7 @@ func TestCompileKeepsWhatStays(t *testing.T) {
 	e := newEdge(t, nil)
 	base := e.config()
 	hosts := base.Listeners[0].Hosts
-	copied := *hosts[0]
+	copied := *hosts.At(0)
 	copied.Pattern = ir.ParseIngressHost("other.example.com")
 	copied.Routes = append([]ir.Route(nil), copied.Routes...)
 	for i := range copied.Routes {
@@ -22,10 +23,10 @@ func TestCompileKeepsWhatStays(t *testing.T) {
 	}
 	with := *base
 	with.Listeners = append([]ir.Listener(nil), base.Listeners...)
-	with.Listeners[0].Hosts = append(append([]*ir.Host(nil), hosts...), &copied)
+	with.Listeners[0].Hosts = sorted.Of(hosts.At(0), &copied)
 	table := func() (kept, other *host) {
 		h := e.srv.snapshot.Load().listeners[base.Listeners[0].ID].hosts
-		kept, _, _ = h.Lookup([]byte(hosts[0].Pattern.Name))
+		kept, _, _ = h.Lookup([]byte(hosts.At(0).Pattern.Name))
 		if x, p, _ := h.Lookup([]byte("other.example.com")); p == copied.Pattern {
 			other = x
 		}
@@ -49,47 +50,47 @@ func TestCompileKeepsWhatStays(t *testing.T) {
 		t.Error("the host was compiled again, or the other one is not there")
 	}
 	e.apply(base)
-	if again, other := table(); again != first || other != nil || counted() || len(e.compiler.hosts) != len(hosts) {
+	if again, other := table(); again != first || other != nil || counted() || len(e.compiler.hosts) != hosts.Len() {
 		t.Error("the other host is not forgotten")
 	}
 	if _, err := e.compiler.Compile(&with, 99); err != nil {
 		t.Fatal(err)
 	}
 	e.apply(base)
-	if again, other := table(); again != first || other != nil || counted() || len(e.compiler.hosts) != len(hosts) {
+	if again, other := table(); again != first || other != nil || counted() || len(e.compiler.hosts) != hosts.Len() {
 		t.Error("a compile that never served left something behind")
 	}
 }
 
-// TestCompileOfManyEdits serves Hosts that come, go and change, beside TLS, some
-// of them compiled in vain: the table must have what the Config has, and nothing
-// else may be kept.
+// TestCompileOfManyEdits serves Hosts that come, go, change and move from one
+// server name to another, without TLS and with it, some of them compiled in vain:
+// the tables must have what the Config has, and nothing else may be kept.
 func TestCompileOfManyEdits(t *testing.T) {
 	e := newEdge(t, nil)
 	base := e.config()
-	names := []ir.ServerName{{Pattern: ir.AnyHost, Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}}}
 	r := rand.New(rand.NewPCG(1, 1))
-	all := make([]*ir.Host, 12)
-	for step := range 400 {
+	var last *ir.Config
+	all := make([]manyHost, 12)
+	for step := range 600 {
 		for range 1 + r.IntN(3) {
-			i := r.IntN(len(all))
-			if all[i] = nil; r.IntN(3) > 0 {
-				made := *base.Listeners[0].Hosts[0]
-				made.Pattern = ir.ParseIngressHost(string(rune('a'+i)) + ".example.com")
-				all[i] = &made
+			x := &all[r.IntN(len(all))]
+			switch r.IntN(4) {
+			case 0:
+				x.Host = nil
+			case 1:
+				x.under = underName(r.IntN(4))
+			default:
+				made := *base.Listeners[0].Hosts.At(0)
+				x.Host = &made
 			}
 		}
-		cfg := *base
-		cfg.Listeners = []ir.Listener{base.Listeners[0], {ID: "secure", Binds: []ir.BindID{"secure"}, Protocol: ir.ProtocolHTTPS, ServerNames: names}}
-		cfg.Listeners[0].Hosts = nil
-		there := 0
-		for _, h := range all {
-			if h != nil {
-				cfg.Listeners[0].Hosts = append(cfg.Listeners[0].Hosts, h)
-				there++
+		for i := range all {
+			if all[i].Host != nil {
+				all[i].Host.Pattern = ir.ParseIngressHost(string(rune('a'+i)) + ".example.com")
 			}
 		}
-		snap, err := e.compiler.Compile(&cfg, uint64(step))
+		cfg := configOf(base, last, all, e.cert.ID)
+		snap, err := e.compiler.Compile(cfg, uint64(step))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,15 +98,103 @@ func TestCompileOfManyEdits(t *testing.T) {
 			continue // it never serves
 		}
 		e.compiler.Retain(snap)
-		table := snap.listeners[base.Listeners[0].ID].hosts
-		for i, h := range all {
-			got, p, ok := table.Lookup([]byte(string(rune('a'+i)) + ".example.com"))
-			if ok != (h != nil) || ok && (p != h.Pattern || e.compiler.hosts[h] == nil || e.compiler.hosts[h].host != got) {
+		last = cfg
+		there, passed := 0, 0
+		plain, secure := snap.listeners["http"], snap.listeners["https"]
+		for i, x := range all {
+			name := string(rune('a'+i)) + ".example.com"
+			got, p, ok := plain.hosts.Lookup([]byte(name))
+			if ok != (x.Host != nil) || ok && (p != x.Pattern || e.compiler.hosts[x.Host] == nil || e.compiler.hosts[x.Host].host != got) {
 				t.Fatalf("step %d: host %d is not as it should be", step, i)
 			}
+			tls, _, found := secure.hosts.Lookup([]byte(name))
+			if found != ok {
+				t.Fatalf("step %d: host %d with TLS: %v", step, i, found)
+			}
+			if !ok {
+				continue
+			}
+			there++
+			sni, _ := secure.names.Lookup(name)
+			if tls.name != sni || (sni.Pattern == ir.AnyHost) != (x.under == underAny) {
+				t.Fatalf("step %d: host %d is under the name %v", step, i, sni.Pattern)
+			}
+			if ends := x.under == underAny || x.under == underOwn; ends != (tls.paths != nil) || ends && &tls.routes[0] != &got.routes[0] {
+				t.Fatalf("step %d: host %d is not what is served without TLS", step, i)
+			}
+			if through := secure.passthrough[sni] != nil; through != (x.under == passedOn) {
+				t.Fatalf("step %d: host %d is passed through: %v", step, i, through)
+			} else if through {
+				passed++
+			}
 		}
-		if len(e.compiler.hosts) != there {
-			t.Fatalf("step %d: %d hosts are kept, %d are there", step, len(e.compiler.hosts), there)
+		if len(e.compiler.hosts) != there || len(e.compiler.passed) != passed || len(secure.passthrough) != passed {
+			t.Fatalf("step %d: %d hosts are kept, %d passed, in a table of %d; there are %d, %d", step,
+				len(e.compiler.hosts), len(e.compiler.passed), len(secure.passthrough), there, passed)
 		}
 	}
+}
+
+// manyHost is a Host of TestCompileOfManyEdits; nil: there is none.
+type manyHost struct {
+	*ir.Host
+	under underName
+}
+
+// underName is how a Host is served with TLS.
+type underName int
+
+const (
+	underAny underName = iota
+	underOwn
+	refused
+	passedOn
+)
+
+// configOf serves the hosts, and shares with the Config before (nil: none) what stays.
+func configOf(base, before *ir.Config, all []manyHost, cert ir.CertificateID) *ir.Config {
+	cfg := *base
+	cfg.Listeners = append([]ir.Listener(nil), base.Listeners...)
+	if before != nil {
+		cfg.Listeners = append([]ir.Listener(nil), before.Listeners...)
+	}
+	plain, secure := &cfg.Listeners[0], &cfg.Listeners[1]
+	hosts, names := sorted.NewEditor(plain.Hosts, ir.CompareHosts), sorted.NewEditor(secure.ServerNames, ir.CompareServerNames)
+	if before == nil {
+		hosts.Delete(base.Listeners[0].Hosts.At(0))
+	}
+	old := map[ir.HostPattern]*ir.ServerName{}
+	for n := range secure.ServerNames.All() {
+		old[n.Pattern] = n
+	}
+	var shared []*ir.Host
+	for i, x := range all {
+		p := ir.ParseIngressHost(string(rune('a'+i)) + ".example.com")
+		if x.Host == nil {
+			hosts.Delete(&ir.Host{Pattern: p})
+			names.Delete(&ir.ServerName{Pattern: p})
+			continue
+		}
+		hosts.Set(x.Host)
+		n := &ir.ServerName{Pattern: p}
+		switch x.under {
+		case underAny:
+			shared = append(shared, x.Host)
+			names.Delete(n)
+			continue
+		case underOwn:
+			n.Terminate = &ir.Terminate{Certificates: []ir.CertificateID{cert}, Hosts: sorted.Of(x.Host)}
+		case refused:
+			n.Refuse = &ir.Refuse{Reason: ir.ReasonTLSUnavailable}
+		case passedOn:
+			n.Passthrough = &ir.Passthrough{Forward: ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: "ns/svc:80"}}}}
+			if o := old[p]; o != nil && o.Passthrough != nil {
+				n.Passthrough = o.Passthrough
+			}
+		}
+		names.Set(n)
+	}
+	names.Set(&ir.ServerName{Pattern: ir.AnyHost, Terminate: &ir.Terminate{Certificates: []ir.CertificateID{cert}, Hosts: sorted.Of(shared...)}})
+	plain.Hosts, secure.ServerNames = hosts.List(), names.List()
+	return &cfg
 }

@@ -32,7 +32,7 @@ func TestSharedEndpointRecovers(t *testing.T) {
 		})
 	}, a, b)
 	var backend ir.Backend
-	e.to2(func(c *ir.Config) { backend = c.Backends[0] })
+	e.to2(func(c *ir.Config) { backend = *c.Backends.At(0) })
 	ask := func() {
 		if res, _ := e.ask(get); res.StatusCode != 200 {
 			t.Errorf("%v", res)
@@ -75,7 +75,7 @@ func TestSharedEndpointServesOn(t *testing.T) {
 		})
 	}, a)
 	var backend ir.Backend
-	e.to2(func(c *ir.Config) { backend = c.Backends[0] })
+	e.to2(func(c *ir.Config) { backend = *c.Backends.At(0) })
 	e.ask(get)
 	ep, _ := e.o.Upstream.Backend(backend).Pick(nil, time.Now())
 	refuse.Store(true)

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"cmp"
+
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // Retain forgets what only older Snapshots needed. Call it after the swap.
@@ -13,15 +16,14 @@ func (c *Compiler) Retain(s *Snapshot) {
 	if last != nil && last.turn+1 != s.turn {
 		last = nil // something was compiled that never came to serve: look at all
 	}
-	if last == nil || !sameMemory(last.backends, s.backends) {
-		c.Upstream.Retain(s.backends)
-	}
-	if last == nil || !sameMemory(last.certs, s.certs) {
-		ids := make([]ir.CertificateID, len(s.certs))
-		for i := range s.certs {
-			ids[i] = s.certs[i].ID
-		}
-		c.certs.Retain(ids...)
+	if last == nil {
+		c.Upstream.Retain(func(id ir.BackendID) bool {
+			_, kept := s.backends.Find(func(b *ir.Backend) int { return cmp.Compare(b.ID, id) })
+			return kept
+		})
+		c.certs.Retain(ids(s.certs)...)
+	} else {
+		c.dropUnused(last, s)
 	}
 	left := leftovers{users: last == nil, expressions: last == nil, labels: last == nil}
 	if last == nil {
@@ -39,7 +41,7 @@ func (c *Compiler) Retain(s *Snapshot) {
 		}
 	}
 	for p, kept := range c.passed {
-		if kept.turn != s.turn {
+		if kept.uses == 0 {
 			left.labels = c.uncount([]route{*kept.route}) || left.labels
 			delete(c.passed, p)
 		}
@@ -47,48 +49,76 @@ func (c *Compiler) Retain(s *Snapshot) {
 	c.forget(&left)
 }
 
-// use counts of each Host how often a Snapshot has it, from that of the Snapshot
-// counted before (nil: none), and gives those that lost a use.
+// dropUnused forgets the backends and certificates that only the Snapshot before
+// had.
+func (c *Compiler) dropUnused(before, after *Snapshot) {
+	var backends []ir.BackendID
+	sorted.Diff(before.backends, after.backends, ir.CompareBackends, func(old, now *ir.Backend) {
+		if now == nil {
+			backends = append(backends, old.ID)
+		}
+	})
+	if len(backends) > 0 {
+		c.Upstream.Drop(backends...)
+	}
+	var certificates []ir.CertificateID
+	sorted.Diff(before.certs, after.certs, ir.CompareCertificates, func(old, now *ir.Certificate) {
+		if now == nil {
+			certificates = append(certificates, old.ID)
+		}
+	})
+	c.certs.Drop(certificates...)
+}
+
+func ids(certificates sorted.List[*ir.Certificate]) []ir.CertificateID {
+	out := make([]ir.CertificateID, 0, certificates.Len())
+	for x := range certificates.All() {
+		out = append(out, x.ID)
+	}
+	return out
+}
+
+// use counts of each Host and Passthrough how often a Snapshot has it, from that of
+// the Snapshot counted before (nil: none), and gives the Hosts that lost a use.
 func (c *Compiler) use(before, after *Snapshot) (dropped []*ir.Host) {
-	count := func(hosts []*ir.Host, n int) {
-		for _, h := range hosts {
-			if h == nil {
-				continue
-			}
-			if c.hosts[h].uses += n; n < 0 {
-				dropped = append(dropped, h)
-			}
+	host := func(old, now *ir.Host) {
+		if old != nil {
+			c.hosts[old].uses--
+			dropped = append(dropped, old)
+		}
+		if now != nil {
+			c.hosts[now].uses++
 		}
 	}
-	var ids []ir.ListenerID
+	count := func(n *ir.ServerName, times int) (hosts sorted.List[*ir.Host]) {
+		if n != nil && n.Terminate != nil {
+			hosts = n.Terminate.Hosts
+		}
+		if n != nil && n.Passthrough != nil {
+			c.passed[n.Passthrough].uses += times
+		}
+		return hosts
+	}
+	listeners := func(before, after *ir.Listener) {
+		sorted.Diff(before.Hosts, after.Hosts, ir.CompareHosts, host)
+		sorted.Diff(before.ServerNames, after.ServerNames, ir.CompareServerNames, func(old, now *ir.ServerName) {
+			sorted.Diff(count(old, -1), count(now, 1), ir.CompareHosts, host)
+		})
+	}
+	none := &ir.Listener{}
 	if before != nil {
-		for id := range before.listeners {
-			ids = append(ids, id)
-		}
-	}
-	for id := range after.listeners {
-		if before == nil || before.listeners[id] == nil {
-			ids = append(ids, id)
-		}
-	}
-	for _, id := range ids {
-		var old, now []*ir.Host
-		if before != nil && before.listeners[id] != nil {
-			old = before.listeners[id].sources
-		}
-		if l := after.listeners[id]; l != nil {
-			now = l.sources
-		}
-		next := 0
-		for n := range now {
-			if i, ok := goesOn(old, next, now[n]); ok {
-				count(old[next:i], -1)
-				next = i + 1
-			} else {
-				count(now[n:n+1], 1)
+		for id, l := range before.listeners {
+			if after.listeners[id] == nil {
+				listeners(&l.of, none)
 			}
 		}
-		count(old[next:], -1)
+	}
+	for id, l := range after.listeners {
+		old := none
+		if before != nil && before.listeners[id] != nil {
+			old = &before.listeners[id].of
+		}
+		listeners(old, &l.of)
 	}
 	return dropped
 }
@@ -153,9 +183,4 @@ func (c *Compiler) forget(left *leftovers) {
 	}
 	c.users.retain()
 	c.paths.Retain()
-}
-
-// sameMemory reports whether two lists are one.
-func sameMemory[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

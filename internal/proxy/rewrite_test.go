@@ -135,11 +135,11 @@ func TestRewrittenRequests(t *testing.T) {
 		t.Run(string(protocol), func(t *testing.T) {
 			e := newEdge(t, nil, addrOf(backend2(t, false)))
 			e.configure(func(c *ir.Config) {
-				r := &c.Listeners[0].Hosts[0].Routes[1]
+				r := &c.Listeners[0].Hosts.At(0).Routes[1]
 				r.Match.Path = ir.PathMatch{Kind: ir.PathRegex, Value: "/api(.*)"}
 				r.Filters.Rewrite = &ir.Rewrite{Pattern: "/api(.*)", Replacement: "/v1$1"}
 				r.Action.Forward.Targets[0].Backend = "ns/svc:80#p"
-				c.Backends[0].ID, c.Backends[0].Protocol = "ns/svc:80#p", protocol
+				c.Backends.At(0).ID, c.Backends.At(0).Protocol = "ns/svc:80#p", protocol
 			})
 			f := func(target string, status int, want string) {
 				t.Helper()
@@ -173,7 +173,7 @@ func TestRewrittenRequests(t *testing.T) {
 func TestBrokenExpressionsClose(t *testing.T) {
 	e := newEdge(t, nil, echo(t))
 	e.configure(func(c *ir.Config) {
-		h := c.Listeners[0].Hosts[0]
+		h := c.Listeners[0].Hosts.At(0)
 		open := h.Routes[1]
 		for i, value := range []string{"/x", "/y(?=z)"} {
 			r := open

@@ -18,19 +18,20 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/proxyproto"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // What a Route or a Backend sets for itself.
 
 // open is the Route of "/" in a config.
-func open(c *ir.Config) *ir.Route { return &c.Listeners[0].Hosts[0].Routes[1] }
+func open(c *ir.Config) *ir.Route { return &c.Listeners[0].Hosts.At(0).Routes[1] }
 
 // another gives the Backend of the config other settings, and the ID that goes
 // with them.
 func another(c *ir.Config, edit func(*ir.Backend)) {
-	edit(&c.Backends[0])
-	c.Backends[0].ID = "ns/svc:80#other"
-	open(c).Action.Forward.Targets[0].Backend = c.Backends[0].ID
+	edit(c.Backends.At(0))
+	c.Backends.At(0).ID = "ns/svc:80#other"
+	open(c).Action.Forward.Targets[0].Backend = c.Backends.At(0).ID
 }
 
 // post2 is the status of a POST over HTTP/2; size below 0: of unknown length.
@@ -297,10 +298,10 @@ func TestClusterIP(t *testing.T) {
 	e := newEdge(t, nil, refusing(t))
 	e.configure(func(c *ir.Config) { another(c, func(b *ir.Backend) { b.ClusterIP, b.Port = true, at.Port() }) })
 	update := func(addrs ...netip.Addr) {
-		e.o.Upstream.Update(&service.State{Services: []*service.Service{{
+		e.o.Upstream.Update(&service.State{Services: sorted.Of(&service.Service{
 			Key: service.Key{Namespace: "ns", Name: "svc"}, ClusterIPs: addrs,
 			Ports: []service.Port{{Number: at.Port(), Endpoints: []service.Endpoint{{Addr: refusing(t), Ready: true, Serving: true}}}},
-		}}})
+		})})
 	}
 	update(at.Addr())
 	if res, _ := e.ask(get); res.StatusCode != 200 {

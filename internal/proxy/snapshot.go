@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -18,6 +18,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/match"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // Snapshot is a Config compiled for serving. It is immutable but for counters.
@@ -27,8 +28,8 @@ type Snapshot struct {
 	binds      []ir.Bind
 	listeners  map[ir.ListenerID]*listener
 	byBind     map[ir.BindID]*listener // one Listener a Bind, until Gateways share ports
-	backends   []ir.Backend
-	certs      []ir.Certificate
+	backends   sorted.List[*ir.Backend]
+	certs      sorted.List[*ir.Certificate]
 	turn       uint64 // of the Compiler
 }
 
@@ -38,12 +39,9 @@ type listener struct {
 	tls    bool
 	scheme string
 	port   string
+	of     ir.Listener // what it was made of
 	hosts  *match.Hosts[*host]
-	// entries are what hosts was made of, and sources what each of them was; nil:
-	// a name under which nothing is served.
-	entries []match.HostEntry[*host]
-	sources []*ir.Host
-	names   *certs.ServerNames // nil without TLS
+	names  *certs.ServerNames // nil without TLS
 	// passthrough has the routes of names that are passed through.
 	passthrough map[*certs.ServerName]*route
 	// nowhere has the hosts of names under which nothing is served.
@@ -129,7 +127,7 @@ type keptHost struct {
 
 // keptRoute is a compiled Passthrough.
 type keptRoute struct {
-	turn  uint64
+	uses  int // by the Snapshot that was retained last
 	route *route
 }
 
@@ -184,120 +182,125 @@ func (c *Compiler) Compile(cfg *ir.Config, generation uint64) (*Snapshot, error)
 	return s, nil
 }
 
+// listener looks only at what differs from the listener that serves now.
 func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
-	out := &listener{
-		id: l.ID, scheme: "http", port: strconv.Itoa(int(l.Port)),
-		unmatched: c.Stats.Route(stats.RouteLabels{}),
-	}
 	before := &listener{}
 	if c.last != nil && c.last.listeners[l.ID] != nil {
 		before = c.last.listeners[l.ID]
 	}
-	g := entryList{compiler: c, before: before, listener: out}
-	out.entries = make([]match.HostEntry[*host], 0, len(before.entries)+max(len(l.Hosts)-len(before.entries), 8))
-	out.sources = make([]*ir.Host, 0, cap(out.entries))
-	add := func(hs []*ir.Host, name *certs.ServerName) error {
-		for _, h := range hs {
-			if err := g.add(h, name); err != nil {
-				return err
-			}
-		}
-		return nil
+	out := &listener{
+		id: l.ID, scheme: "http", port: strconv.Itoa(int(l.Port)), of: *l,
+		unmatched: c.Stats.Route(stats.RouteLabels{}),
 	}
+	t := table{compiler: c, before: before, listener: out}
 	if l.Protocol == ir.ProtocolHTTPS {
 		out.tls, out.scheme = true, "https"
 		out.names = certs.NewServerNames(l.ServerNames, c.config.Certificates, c.certs, before.names)
-		for i, n := range l.ServerNames {
-			name := out.names.At(i)
-			if n.Passthrough != nil {
-				r, err := c.passthrough(&n)
-				if err != nil {
-					return nil, err
-				}
-				if out.passthrough == nil {
-					out.passthrough = map[*certs.ServerName]*route{}
-				}
-				out.passthrough[name] = r
-			}
-			if n.Terminate == nil {
-				// No connection may ask for it under another name: 421.
-				h := before.nowhere[name]
-				if h == nil {
-					h = &host{name: name}
-				}
-				if out.nowhere == nil {
-					out.nowhere = map[*certs.ServerName]*host{}
-				}
-				out.nowhere[name] = h
-				g.put(nil, match.HostEntry[*host]{Pattern: n.Pattern, Value: h})
-				continue
-			}
-			if err := add(n.Terminate.Hosts, name); err != nil {
-				return nil, err
-			}
-		}
-	} else if err := add(l.Hosts, nil); err != nil {
-		return nil, err
+		out.passthrough, out.nowhere = maps.Clone(before.passthrough), maps.Clone(before.nowhere)
+	}
+	t.hosts(before.of.Hosts, l.Hosts, nil)
+	sorted.Diff(before.of.ServerNames, l.ServerNames, ir.CompareServerNames, t.serverName)
+	if t.err != nil {
+		return nil, t.err
 	}
 	var err error
-	if out.hosts, err = match.NewHosts(before.hosts, out.entries); err != nil {
+	if out.hosts, err = before.hosts.Edit(t.gone, t.come); err != nil {
 		return nil, fmt.Errorf("cannot compile listener %s: two hosts: %w", l.ID, err)
 	}
 	return out, nil
 }
 
-// entryList collects the entries of a listener. Those that the listener before
-// has too are taken from there, without looking at their Hosts: in a large
-// cluster that is nearly all.
-type entryList struct {
+// table collects what is to be edited in the table of a listener.
+type table struct {
 	*listener
 	compiler *Compiler
 	before   *listener
-	next     int // of before, where this goes on alike
+	gone     []ir.HostPattern
+	come     []match.HostEntry[*host]
+	err      error // the first
 }
 
-func (g *entryList) put(h *ir.Host, e match.HostEntry[*host]) {
-	g.sources, g.entries = append(g.sources, h), append(g.entries, e)
+func (t *table) put(p ir.HostPattern, h *host) {
+	t.come = append(t.come, match.HostEntry[*host]{Pattern: p, Value: h})
 }
 
-func (g *entryList) add(h *ir.Host, name *certs.ServerName) error {
-	if known, ok := g.find(h, name); ok {
-		g.put(h, known)
-		return nil
-	}
-	made, err := g.compiler.hostUnder(h, name)
-	if err == nil {
-		g.put(h, match.HostEntry[*host]{Pattern: h.Pattern, Value: made})
-	}
-	return err
+// hosts edits the hosts under a name; nil: without TLS.
+func (t *table) hosts(before, after sorted.List[*ir.Host], name *certs.ServerName) {
+	sorted.Diff(before, after, ir.CompareHosts, func(old, now *ir.Host) {
+		if old != nil {
+			t.gone = append(t.gone, old.Pattern)
+		}
+		if now == nil || t.err != nil {
+			return
+		}
+		made, err := t.compiler.hostUnder(now, name)
+		if err != nil {
+			t.err = err
+			return
+		}
+		t.put(now.Pattern, made)
+	})
 }
 
-// find looks at the next place of the listener before, and at the few behind it.
-func (g *entryList) find(h *ir.Host, name *certs.ServerName) (e match.HostEntry[*host], ok bool) {
-	i, ok := goesOn(g.before.sources, g.next, h)
-	if ok && g.before.entries[i].Value.name == name {
-		g.next = i + 1
-		return g.before.entries[i], true
+// serverName edits what is served under a server name; nil: there was none, or
+// there is none now.
+func (t *table) serverName(old, now *ir.ServerName) {
+	var before, after sorted.List[*ir.Host]
+	var was, is *certs.ServerName
+	if old != nil {
+		was = t.before.names.At(old.Pattern)
+		if old.Terminate != nil {
+			before = old.Terminate.Hosts
+		} else {
+			t.gone = append(t.gone, old.Pattern)
+			delete(t.passthrough, was)
+			delete(t.nowhere, was)
+		}
 	}
-	if g.next < len(g.before.entries) && g.before.entries[g.next].Pattern == h.Pattern {
-		g.next++ // another stands in its place
+	if now != nil {
+		is = t.names.At(now.Pattern)
+		if now.Terminate != nil {
+			after = now.Terminate.Hosts
+		} else {
+			t.elsewhere(now, is)
+		}
 	}
-	return e, false
+	if was != is { // each host knows its name
+		t.hosts(before, sorted.List[*ir.Host]{}, nil)
+		before = sorted.List[*ir.Host]{}
+	}
+	t.hosts(before, after, is)
 }
 
-// goesOn gives the place of h in the list, if that is the next one or one of the
-// few behind it.
-func goesOn(list []*ir.Host, next int, h *ir.Host) (int, bool) {
-	const far = 16
-	i := slices.Index(list[next:min(next+far, len(list))], h)
-	return next + i, i >= 0
+// elsewhere puts in a name under which nothing is served: no connection may ask for
+// it under another name (421).
+func (t *table) elsewhere(n *ir.ServerName, name *certs.ServerName) {
+	if n.Passthrough != nil {
+		r, err := t.compiler.passthrough(n)
+		if err != nil {
+			t.err = cmp.Or(t.err, err)
+			return
+		}
+		if t.passthrough == nil {
+			t.passthrough = map[*certs.ServerName]*route{}
+		}
+		t.passthrough[name] = r
+	}
+	h := t.before.nowhere[name]
+	if h == nil {
+		h = &host{name: name}
+	}
+	if t.nowhere == nil {
+		t.nowhere = map[*certs.ServerName]*host{}
+	}
+	t.nowhere[name] = h
+	t.put(n.Pattern, h)
 }
 
 // passthrough gives the route of a name that is passed through.
 func (c *Compiler) passthrough(n *ir.ServerName) (*route, error) {
 	p := n.Passthrough
 	if kept := c.passed[p]; kept != nil {
-		kept.turn = c.turn
 		return kept.route, nil
 	}
 	r := &route{id: ir.RouteID("tls/" + n.Pattern.String()), namespace: p.Origin.Namespace, ingress: p.Origin.Name}
@@ -306,7 +309,7 @@ func (c *Compiler) passthrough(n *ir.ServerName) (*route, error) {
 	}
 	r.stats = c.Stats.Route(stats.RouteLabels{Namespace: r.namespace, Ingress: r.ingress, Service: r.service})
 	c.count([]route{*r})
-	c.passed[p] = &keptRoute{turn: c.turn, route: r}
+	c.passed[p] = &keptRoute{route: r}
 	return r, nil
 }
 
@@ -420,14 +423,10 @@ func (c *Compiler) forward(out *route, f *ir.Forward) error {
 
 // backend makes t lead to a Backend of the Config.
 func (c *Compiler) backend(t *target, id ir.BackendID) error {
-	i, ok := slices.BinarySearchFunc(c.config.Backends, id, func(b ir.Backend, id ir.BackendID) int { return cmp.Compare(b.ID, id) })
-	if !ok { // unless they are not sorted
-		i = slices.IndexFunc(c.config.Backends, func(b ir.Backend) bool { return b.ID == id })
-	}
-	if i < 0 {
+	b, ok := c.config.Backends.Find(func(b *ir.Backend) int { return cmp.Compare(b.ID, id) })
+	if !ok {
 		return fmt.Errorf("backend %s is not in the Config", id)
 	}
-	b := c.config.Backends[i]
 	t.service, t.port, t.proxyProtocol = b.Service, b.Port, b.ProxyProtocol
 	t.http2, t.secure = b.Protocol == ir.BackendHTTP2, b.TLS != nil
 	t.either = b.Protocol == ir.BackendHTTP && b.TLS != nil && allowsHTTP2(b.TLS)
@@ -436,11 +435,11 @@ func (c *Compiler) backend(t *target, id ir.BackendID) error {
 }
 
 // upstream gives the runtime side of a backend.
-func (c *Compiler) upstream(b ir.Backend) *upstream.Backend {
+func (c *Compiler) upstream(b *ir.Backend) *upstream.Backend {
 	if b.TLS == nil {
-		return c.Upstream.Backend(b)
+		return c.Upstream.Backend(*b)
 	}
-	return c.Upstream.SecureBackend(b, func() (*tls.Config, error) {
+	return c.Upstream.SecureBackend(*b, func() (*tls.Config, error) {
 		var shown *ir.Certificate
 		if b.TLS.Certificate != "" {
 			if shown = certs.Find(c.config.Certificates, b.TLS.Certificate); shown == nil {

@@ -15,9 +15,9 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	other := e.dial()
 	other.roundTrip(get)
 	cfg := e.config()
-	cfg.Listeners[0].Hosts[0].Routes[0].Match.Path.Value = "/panic"
-	cfg.Listeners[0].Hosts[0].Routes[0].Action = ir.Action{Respond: &ir.Respond{Status: 200}}
-	cfg.Listeners[0].Hosts[0].Routes[0].Security = ir.Security{IPs: &ir.IPAccess{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}
+	cfg.Listeners[0].Hosts.At(0).Routes[0].Match.Path.Value = "/panic"
+	cfg.Listeners[0].Hosts.At(0).Routes[0].Action = ir.Action{Respond: &ir.Respond{Status: 200}}
+	cfg.Listeners[0].Hosts.At(0).Routes[0].Security = ir.Security{IPs: &ir.IPAccess{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}
 	e.apply(cfg)
 	h, _, _ := e.srv.Snapshot().byBind["http"].hosts.Lookup([]byte("example.com"))
 	h.routes[0].respond = nil

@@ -53,7 +53,7 @@ func TestTLS(t *testing.T) {
 func TestMisdirected(t *testing.T) {
 	e := newEdge(t, nil, echo(t))
 	cfg := e.config()
-	cfg.Listeners[1].ServerNames = append(cfg.Listeners[1].ServerNames, ir.ServerName{Pattern: ir.HostPattern{Kind: ir.HostExact, Name: "closed.example.com"}, Refuse: &ir.Refuse{}})
+	addName(cfg, ir.ServerName{Pattern: ir.HostPattern{Kind: ir.HostExact, Name: "closed.example.com"}, Refuse: &ir.Refuse{}})
 	e.apply(cfg)
 	c := e.dialTLS(tls.VersionTLS13)
 	if res, body := c.roundTrip("GET / HTTP/1.1\r\nHost: closed.example.com\r\n\r\n"); res.StatusCode != 421 || !strings.Contains(body, "Misdirected") {

@@ -3,13 +3,15 @@
 //
 // It takes what translate read from Services and EndpointSlices and gives the
 // data plane, the service proxy and the announcers one answer to "who serves
-// this port now". It is pure: no I/O, no clock; standard library only.
+// this port now". It is pure: no I/O, no clock; standard library and package sorted
+// only.
 package service
 
 import (
 	"cmp"
 	"net/netip"
-	"slices"
+
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // Key names a Service.
@@ -30,19 +32,19 @@ func (k Key) Compare(o Key) int {
 // Services that did not change keep their pointer from one State to the next,
 // so that consumers can skip them.
 type State struct {
-	Services []*Service
+	Services sorted.List[*Service]
 }
+
+// Compare is the order of Services in a State.
+func Compare(a, b *Service) int { return a.Key.Compare(b.Key) }
 
 // Find returns the Service, or nil.
 func (s *State) Find(k Key) *Service {
 	if s == nil {
 		return nil
 	}
-	i, ok := slices.BinarySearchFunc(s.Services, k, func(x *Service, k Key) int { return x.Key.Compare(k) })
-	if !ok {
-		return nil
-	}
-	return s.Services[i]
+	x, _ := s.Services.Find(func(x *Service) int { return x.Key.Compare(k) })
+	return x
 }
 
 // With gives s and, of the Services that s lacks, those of old: what both an old
@@ -51,23 +53,13 @@ func (s *State) With(old *State) *State {
 	if old == nil {
 		return s
 	}
-	out := &State{Services: make([]*Service, 0, max(len(s.Services), len(old.Services)))}
-	left := old.Services
-	for _, svc := range s.Services {
-		if len(left) > 0 && left[0] == svc { // nearly always
-			out.Services, left = append(out.Services, svc), left[1:]
-			continue
+	all := sorted.NewEditor(s.Services, Compare)
+	sorted.Diff(s.Services, old.Services, Compare, func(mine, theirs *Service) {
+		if mine == nil {
+			all.Set(theirs)
 		}
-		for len(left) > 0 && left[0].Key.Compare(svc.Key) < 0 {
-			out.Services, left = append(out.Services, left[0]), left[1:]
-		}
-		if len(left) > 0 && left[0].Key == svc.Key {
-			left = left[1:]
-		}
-		out.Services = append(out.Services, svc)
-	}
-	out.Services = append(out.Services, left...)
-	return out
+	})
+	return &State{Services: all.List()}
 }
 
 // Service is one Service.

@@ -5,15 +5,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 func stateOf(names ...string) *State {
-	s := &State{}
+	var all []*Service
 	for _, n := range names {
 		ns, name, _ := strings.Cut(n, "/")
-		s.Services = append(s.Services, &Service{Key: Key{Namespace: ns, Name: name}})
+		all = append(all, &Service{Key: Key{Namespace: ns, Name: name}})
 	}
-	return s
+	return &State{Services: sorted.Of(all...)}
 }
 
 func TestWith(t *testing.T) {
@@ -21,7 +23,7 @@ func TestWith(t *testing.T) {
 		t.Helper()
 		var got []string
 		both := now.With(old)
-		for _, s := range both.Services {
+		for s := range both.Services.All() {
 			got = append(got, s.Key.String())
 			if in := now.Find(s.Key); in != nil && in != s {
 				t.Errorf("%s is the old one", s.Key)

@@ -80,7 +80,7 @@ func Desire(v *view.View, r *translate.Report, addresses []networkingv1.IngressL
 
 // eachIngress visits the Ingresses that View and Report agree on.
 func eachIngress(v *view.View, r *translate.Report, visit func(ing *networkingv1.Ingress, attached bool)) {
-	for _, ir := range r.Ingresses {
+	for ir := range r.Ingresses.All() {
 		ing := v.Ingress(ir.Object.Namespace, ir.Object.Name)
 		if ing == nil || ing.UID == "" || string(ing.UID) != ir.Object.UID || ing.DeletionTimestamp != nil {
 			continue

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -36,12 +37,14 @@ func look(attached string, ingresses ...*networkingv1.Ingress) (*view.View, *tra
 	}
 	v := s.View()
 	r := &translate.Report{Generation: v.Generation}
-	for _, ing := range v.Ingresses {
-		r.Ingresses = append(r.Ingresses, &translate.IngressReport{
+	var all []*translate.IngressReport
+	for ing := range v.Ingresses.All() {
+		all = append(all, &translate.IngressReport{
 			Object:   verdict.Ref{Kind: "Ingress", Namespace: ing.Namespace, Name: ing.Name, UID: string(ing.UID)},
 			Attached: strings.Contains(" "+attached+" ", " "+ing.Name+" "),
 		})
 	}
+	r.Ingresses = sorted.Of(all...)
 	return v, r
 }
 

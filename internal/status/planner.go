@@ -7,6 +7,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -20,8 +21,8 @@ type planner struct {
 
 	// What patches were made of.
 	made      bool
-	ingresses []*networkingv1.Ingress
-	reports   []*translate.IngressReport
+	ingresses sorted.List[*networkingv1.Ingress]
+	reports   sorted.List[*translate.IngressReport]
 	addresses []networkingv1.IngressLoadBalancerIngress
 
 	// What was given to whom last.
@@ -34,15 +35,13 @@ type planner struct {
 func (p *planner) look(v *view.View, r *translate.Report, addresses []networkingv1.IngressLoadBalancerIngress) bool {
 	// Not known is something else than none.
 	sameTarget := p.made && (addresses == nil) == (p.addresses == nil) && sameAddresses(addresses, p.addresses)
-	if sameTarget && view.Same(p.ingresses, v.Ingresses) && view.Same(p.reports, r.Ingresses) {
+	if sameTarget && sorted.Same(p.ingresses, v.Ingresses) && sorted.Same(p.reports, r.Ingresses) {
 		return false
 	}
 	before, after := p.reports, r.Ingresses
 	kept := p.patches
-	if sameTarget && len(before) == len(p.ingresses) && len(after) == len(v.Ingresses) { // they are parallel
-		before, after = differences(before, after, func(i, j int) bool {
-			return p.reports[i] == r.Ingresses[j] && p.ingresses[i] == v.Ingresses[j]
-		})
+	if sameTarget {
+		before, after = p.differences(v, r)
 	} else {
 		kept = nil
 	}
@@ -56,45 +55,54 @@ func (p *planner) look(v *view.View, r *translate.Report, addresses []networking
 	return true
 }
 
-// differences leaves out what both lists have at the same place: of lists of the
-// same length everywhere, else at both ends.
-func differences[T any](before, after []T, same func(i, j int) bool) (b, a []T) {
-	if len(before) == len(after) {
-		for i := range before {
-			if !same(i, i) {
-				b, a = append(b, before[i]), append(a, after[i])
-			}
+// differences gives the reports, of those before and of those now, about Ingresses
+// that are others or that something else is reported of.
+func (p *planner) differences(v *view.View, r *translate.Report) (before, after sorted.List[*translate.IngressReport]) {
+	gone, come := sorted.NewEditor(before, compareReports), sorted.NewEditor(after, compareReports)
+	sorted.Diff(p.reports, r.Ingresses, compareReports, func(old, now *translate.IngressReport) {
+		if old != nil {
+			gone.Set(old)
 		}
-		return b, a
-	}
-	begin, end := 0, 0
-	for begin < min(len(before), len(after)) && same(begin, begin) {
-		begin++
-	}
-	for end < min(len(before), len(after))-begin && same(len(before)-1-end, len(after)-1-end) {
-		end++
-	}
-	return before[begin : len(before)-end], after[begin : len(after)-end]
+		if now != nil {
+			come.Set(now)
+		}
+	})
+	sorted.Diff(p.ingresses, v.Ingresses, view.CompareNames, func(old, now *networkingv1.Ingress) {
+		ing := cmp.Or(now, old)
+		name := types.NamespacedName{Namespace: ing.Namespace, Name: ing.Name}
+		named := func(x *translate.IngressReport) int { return compareNames(nameOf(x), name) }
+		if x, found := p.reports.Find(named); found {
+			gone.Set(x)
+		}
+		if x, found := r.Ingresses.Find(named); found {
+			come.Set(x)
+		}
+	})
+	return gone.List(), come.List()
+}
+
+func compareReports(a, b *translate.IngressReport) int { return compareNames(nameOf(a), nameOf(b)) }
+
+func nameOf(x *translate.IngressReport) types.NamespacedName {
+	return types.NamespacedName{Namespace: x.Object.Namespace, Name: x.Object.Name}
 }
 
 // forget drops what is known of Ingresses that are gone.
-func (p *planner) forget(before, after []*translate.IngressReport) {
-	present := make(map[types.UID]bool, len(after))
-	for _, x := range after {
+func (p *planner) forget(before, after sorted.List[*translate.IngressReport]) {
+	present := make(map[types.UID]bool, after.Len())
+	for x := range after.All() {
 		present[types.UID(x.Object.UID)] = true
 	}
-	for _, x := range before {
+	for x := range before.All() {
 		if uid := types.UID(x.Object.UID); !present[uid] {
 			delete(p.owned, uid)
 		}
 	}
 }
 
-// concerns reports whether the Patch is of one of the Ingresses, sorted by name.
-func concerns(reports []*translate.IngressReport, x Patch) bool {
-	_, found := slices.BinarySearchFunc(reports, x.Ingress, func(r *translate.IngressReport, n types.NamespacedName) int {
-		return compareNames(types.NamespacedName{Namespace: r.Object.Namespace, Name: r.Object.Name}, n)
-	})
+// concerns reports whether the Patch is of one of the Ingresses.
+func concerns(reports sorted.List[*translate.IngressReport], x Patch) bool {
+	_, found := reports.Find(func(r *translate.IngressReport) int { return compareNames(nameOf(r), x.Ingress) })
 	return found
 }
 

@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -49,13 +50,15 @@ func TestPlannerChangesNothing(t *testing.T) {
 				addresses = targets[r.IntN(len(targets))]
 			}
 			v, report := store.View(), &translate.Report{}
+			var all []*translate.IngressReport
 			for _, name := range slices.Sorted(maps.Keys(reports)) {
-				report.Ingresses = append(report.Ingresses, reports[name])
+				all = append(all, reports[name])
 			}
+			report.Ingresses = sorted.Of(all...)
 			p.look(v, report, addresses)
 			owned.learn(v, report, addresses)
 			maps.DeleteFunc(owned, func(uid types.UID, _ []networkingv1.IngressLoadBalancerIngress) bool {
-				return !slices.ContainsFunc(report.Ingresses, func(x *translate.IngressReport) bool { return x.Object.UID == string(uid) })
+				return !slices.ContainsFunc(all, func(x *translate.IngressReport) bool { return x.Object.UID == string(uid) })
 			})
 			want := Desire(v, report, addresses, owned)
 			patched += len(want)

@@ -28,6 +28,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -172,12 +173,14 @@ func (w *world) watched() {
 func (w *world) update(attached string, verdicts []verdict.Verdict, replicas ...*replica) {
 	v := w.store.View()
 	r := &translate.Report{Generation: v.Generation, Verdicts: verdicts}
-	for _, ing := range v.Ingresses {
-		r.Ingresses = append(r.Ingresses, &translate.IngressReport{
+	var all []*translate.IngressReport
+	for ing := range v.Ingresses.All() {
+		all = append(all, &translate.IngressReport{
 			Object:   verdict.Ref{Kind: "Ingress", Namespace: ing.Namespace, Name: ing.Name, UID: string(ing.UID)},
 			Attached: strings.Contains(" "+attached+" ", " "+ing.Name+" "),
 		})
 	}
+	r.Ingresses = sorted.Of(all...)
 	for _, x := range replicas {
 		x.Update(v, r)
 	}

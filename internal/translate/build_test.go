@@ -83,16 +83,16 @@ func TestBuildIsDeterministic(t *testing.T) {
 		if first == nil {
 			first, firstReport, firstJSON, firstReportJSON = cfg, report, configJSON, reportJSON
 			checkConfig(t, cfg)
-			if len(cfg.Backends) < 2 || len(report.Verdicts) < 50 || !strings.Contains(show(cfg), "refused") ||
+			if cfg.Backends.Len() < 2 || len(report.Verdicts) < 50 || !strings.Contains(show(cfg), "refused") ||
 				!strings.Contains(show(cfg), "through") || !strings.Contains(show(cfg), "auth(") || !strings.Contains(show(cfg), "Regex") || !strings.Contains(show(cfg), "www.") {
-				t.Fatalf("the objects come to too little: %d backends, %d verdicts", len(cfg.Backends), len(report.Verdicts))
+				t.Fatalf("the objects come to too little: %d backends, %d verdicts", cfg.Backends.Len(), len(report.Verdicts))
 			}
 			continue
 		}
-		if !reflect.DeepEqual(cfg, first) || string(configJSON) != string(firstJSON) {
+		if !reflect.DeepEqual(contents(cfg), contents(first)) || string(configJSON) != string(firstJSON) {
 			t.Fatalf("another Config:\n%s\nafter\n%s", show(cfg), show(first))
 		}
-		if !reflect.DeepEqual(report, firstReport) || string(reportJSON) != string(firstReportJSON) {
+		if !reflect.DeepEqual(contents(report), contents(firstReport)) || string(reportJSON) != string(firstReportJSON) {
 			t.Fatalf("another Report:\n%s\nafter\n%s", showVerdicts(report.Verdicts), showVerdicts(firstReport.Verdicts))
 		}
 	}
@@ -104,7 +104,7 @@ func TestRoutesKeepTheirIDs(t *testing.T) {
 	ids := func(paths ...string) map[ir.RouteID]string {
 		cfg, _ := Build(viewOf(t, svc("a", "b")+object("shop", rules(rule("one.com", paths...)))), testOptions(t))
 		out := map[ir.RouteID]string{}
-		for _, r := range cfg.Listeners[0].Hosts[0].Routes {
+		for _, r := range cfg.Listeners[0].Hosts.At(0).Routes {
 			if out[r.ID] != "" {
 				t.Errorf("two routes have the ID %s", r.ID)
 			}
@@ -131,13 +131,13 @@ func TestReport(t *testing.T) {
 	s.Set(&networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "out"}})
 	v := s.View()
 	_, report := Build(v, testOptions(t))
-	if report.Generation != v.Generation || len(report.Ingresses) != 2 {
+	if report.Generation != v.Generation || report.Ingresses.Len() != 2 {
 		t.Fatalf("report: %+v", report)
 	}
-	if r := report.Ingresses[0]; r.Attached || r.Object.Name != "out" {
+	if r := report.Ingresses.At(0); r.Attached || r.Object.Name != "out" {
 		t.Errorf("first: %+v", r)
 	}
-	r := report.Ingresses[1]
+	r := report.Ingresses.At(1)
 	if !r.Attached || r.Object.Kind != "Ingress" || r.Object.APIVersion != "networking.k8s.io/v1" || r.Object.UID != "u1" ||
 		r.Object.Generation != 3 || r.Object.ResourceVersion != "77" || r.Object.String() != "Ingress x/in" {
 		t.Errorf("second: %+v", r)
@@ -215,7 +215,7 @@ func BenchmarkBuildOneHost10000(b *testing.B) {
 	o := testOptions(b)
 	v := manyIngresses(b, 10000)
 	s := view.NewStore()
-	for _, ing := range v.Ingresses {
+	for ing := range v.Ingresses.All() {
 		c := ing.DeepCopy()
 		c.Spec.Rules[0].Host, c.Spec.Rules[1].Host = "one.com", "one.com"
 		c.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"one.com", "two.com"}, SecretName: "gone"}}

@@ -39,7 +39,7 @@ spec: {defaultBackend: {service: {name: a, port: {number: 80}}}` + field + `}
 			o.AnyClass = anyClass
 			cfg, report := Build(viewOf(t, manifests), o)
 			got := "not ours"
-			if report.Ingresses[0].Attached {
+			if report.Ingresses.At(0).Attached {
 				got = "ours"
 			}
 			switch plain(cfg) {
@@ -98,7 +98,7 @@ kind: Ingress
 metadata: {namespace: default, name: shop, annotations: {kubernetes.io/ingress.class: gatehouse}}
 spec: {ingressClassName: foreign, defaultBackend: {service: {name: a, port: {number: 80}}}}
 `)
-	if cfg, report := Build(v, testOptions(t)); report.Ingresses[0].Attached || plain(cfg) != "" {
+	if cfg, report := Build(v, testOptions(t)); report.Ingresses.At(0).Attached || plain(cfg) != "" {
 		t.Error("the legacy annotation won over spec.ingressClassName")
 	}
 
@@ -111,7 +111,7 @@ metadata: {namespace: default, name: shop, annotations: {kubernetes.io/ingress.c
 spec: {`+class+`defaultBackend: {service: {name: a, port: {number: 80}}}}
 `)
 		cfg, report := Build(v, testOptions(t))
-		if !report.Ingresses[0].Attached || len(report.Verdicts) > 0 || plain(cfg) == "" {
+		if !report.Ingresses.At(0).Attached || len(report.Verdicts) > 0 || plain(cfg) == "" {
 			t.Errorf("AnyClass with %q: not served: %v", class, report)
 		}
 	}

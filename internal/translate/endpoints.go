@@ -10,9 +10,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -25,22 +25,24 @@ type Endpoints struct {
 	// Verdicts about EndpointSlices, sorted, without repetitions.
 	Verdicts []verdict.Verdict
 
-	memo []*builtService // parallel to State.Services
-	view *view.View
+	// What it was made of, and what of that there are verdicts about.
+	services  sorted.List[*corev1.Service]
+	endpoints sorted.List[*view.ServiceSlices]
+	faulty    sorted.List[*faultyService]
 }
 
-// builtService is a Service with what it was built from.
-type builtService struct {
-	service  *corev1.Service
-	slices   []*discoveryv1.EndpointSlice
-	built    *service.Service
+// faultyService is a Service with the verdicts about its EndpointSlices.
+type faultyService struct {
+	key      service.Key
 	verdicts []verdict.Verdict
 }
 
-// Services reads Services and EndpointSlices. A Service whose objects did not
-// change since prev keeps its *service.Service and its verdicts; when nothing
-// changed at all, the result is prev itself. prev may be nil; it must come from
-// the same Options.
+func compareFaulty(a, b *faultyService) int { return a.key.Compare(b.key) }
+
+// Services reads Services and EndpointSlices. It looks only at those that changed
+// since prev, since nothing changes as often: a Service whose objects did not keeps
+// its *service.Service and its verdicts; when nothing changed at all, the result is
+// prev itself. prev may be nil; it must come from the same Options.
 //
 // The ports are the TCP ports of spec.ports; a port of an EndpointSlice belongs
 // to the Service port of the same name. As in kube-proxy only the first address
@@ -48,83 +50,56 @@ type builtService struct {
 // its ports are the external host's own: consumers dial ExternalName at the
 // port of their Backend, whether it stands in Ports or not.
 func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
-	var old []*builtService
-	if prev != nil {
-		if view.Same(v.Services, prev.view.Services) {
-			return prev.update(v, o)
-		}
-		old = prev.memo
+	if prev == nil {
+		prev = &Endpoints{State: &service.State{}}
+	} else if sorted.Same(v.Services, prev.services) && sorted.Same(v.Endpoints, prev.endpoints) {
+		return prev
 	}
-	out := &Endpoints{
-		State: &service.State{Services: make([]*service.Service, len(v.Services))},
-		memo:  make([]*builtService, len(v.Services)),
-		view:  v,
-	}
-	next := 0 // both lists are sorted: walk them together
-	for i, svc := range v.Services {
-		for next < len(old) && old[next].service != svc && old[next].before(svc) {
-			next++
-		}
-		known := next < len(old) && old[next].service == svc
-		if es := v.EndpointSlices(svc.Namespace, svc.Name); known && view.Same(old[next].slices, es) {
-			out.memo[i] = old[next]
+	built := sorted.NewEditor(prev.State.Services, service.Compare)
+	faulty := sorted.NewEditor(prev.faulty, compareFaulty)
+	build := func(svc *corev1.Service) {
+		key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
+		made, verdicts := buildService(svc, v.EndpointSlices(svc.Namespace, svc.Name), o.Addresses)
+		built.Set(made)
+		if len(verdicts) > 0 {
+			faulty.Set(&faultyService{key, verdicts})
 		} else {
-			out.memo[i] = buildService(svc, es, o.Addresses)
+			faulty.Delete(&faultyService{key: key})
 		}
-		if known {
-			next++
+	}
+	sorted.Diff(prev.services, v.Services, view.CompareNames, func(old, now *corev1.Service) {
+		if now != nil {
+			build(now)
+			return
 		}
-		out.State.Services[i] = out.memo[i].built
-		out.Verdicts = append(out.Verdicts, out.memo[i].verdicts...)
-	}
-	out.Verdicts = sortVerdicts(out.Verdicts)
-	return out
-}
-
-// update is Services where the Services are the same: it looks only at those
-// whose EndpointSlices changed, since nothing changes as often.
-func (e *Endpoints) update(v *view.View, o Options) *Endpoints {
-	others := v.OtherEndpoints(e.view)
-	if len(others) == 0 {
-		return e
-	}
-	out := &Endpoints{
-		State: &service.State{Services: slices.Clone(e.State.Services)}, Verdicts: e.Verdicts,
-		memo: slices.Clone(e.memo), view: v,
-	}
-	told := false
-	for _, k := range others {
-		i, found := slices.BinarySearchFunc(out.memo, k, func(b *builtService, k types.NamespacedName) int {
-			return cmp.Or(cmp.Compare(b.service.Namespace, k.Namespace), cmp.Compare(b.service.Name, k.Name))
-		})
-		if !found {
-			continue // slices without their Service
+		key := service.Key{Namespace: old.Namespace, Name: old.Name}
+		built.Delete(&service.Service{Key: key})
+		faulty.Delete(&faultyService{key: key})
+	})
+	before := view.View{Services: prev.services}
+	sorted.Diff(prev.endpoints, v.Endpoints, view.CompareServiceSlices, func(old, now *view.ServiceSlices) {
+		k := cmp.Or(now, old).Service
+		// Others than before are built already; and slices may lack their Service.
+		if svc := v.Service(k.Namespace, k.Name); svc != nil && svc == before.Service(k.Namespace, k.Name) {
+			build(svc)
 		}
-		made := buildService(v.Services[i], v.EndpointSlices(k.Namespace, k.Name), o.Addresses)
-		told = told || len(made.verdicts) > 0 || len(out.memo[i].verdicts) > 0
-		out.memo[i], out.State.Services[i] = made, made.built
+	})
+	out := &Endpoints{State: prev.State, Verdicts: prev.Verdicts, services: v.Services, endpoints: v.Endpoints, faulty: faulty.List()}
+	if all := built.List(); !sorted.Same(all, prev.State.Services) {
+		out.State = &service.State{Services: all}
 	}
-	if told {
-		out.Verdicts = nil
-		for _, b := range out.memo {
-			out.Verdicts = append(out.Verdicts, b.verdicts...)
+	if !sorted.Same(out.faulty, prev.faulty) {
+		var all [][]verdict.Verdict
+		for f := range out.faulty.All() {
+			all = append(all, f.verdicts)
 		}
-		out.Verdicts = sortVerdicts(out.Verdicts)
+		out.Verdicts = sortVerdicts(all...)
 	}
 	return out
 }
 
-func (b *builtService) before(svc *corev1.Service) bool {
-	if c := strings.Compare(b.service.Namespace, svc.Namespace); c != 0 {
-		return c < 0
-	}
-	return b.service.Name < svc.Name
-}
-
-func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy service.AddressPolicy) *builtService {
-	b := &builtService{service: svc, slices: es, built: &service.Service{
-		Key: service.Key{Namespace: svc.Namespace, Name: svc.Name},
-	}}
+func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy service.AddressPolicy) (b *service.Service, verdicts []verdict.Verdict) {
+	b = &service.Service{Key: service.Key{Namespace: svc.Namespace, Name: svc.Name}}
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
 		if !resolve.IsTCP(p.Protocol) || p.Port < 1 || p.Port > 65535 {
@@ -134,23 +109,23 @@ func buildService(svc *corev1.Service, es []*discoveryv1.EndpointSlice, policy s
 		if p.AppProtocol != nil {
 			port.AppProtocol = *p.AppProtocol
 		}
-		b.built.Ports = append(b.built.Ports, port)
+		b.Ports = append(b.Ports, port)
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
-		b.built.ExternalName = strings.TrimSuffix(strings.ToLower(svc.Spec.ExternalName), ".")
-		return b
+		b.ExternalName = strings.TrimSuffix(strings.ToLower(svc.Spec.ExternalName), ".")
+		return b, verdicts
 	}
-	b.built.ClusterIPs = resolve.ClusterIPs(svc)
-	g := gathering{policy: policy, found: make([]map[netip.AddrPort]service.Endpoint, len(b.built.Ports))}
+	b.ClusterIPs = resolve.ClusterIPs(svc)
+	g := gathering{policy: policy, found: make([]map[netip.AddrPort]service.Endpoint, len(b.Ports))}
 	for _, s := range es {
-		if g.read(s, b.built.Ports); len(g.faults) > 0 {
-			b.verdicts = append(b.verdicts, g.verdicts(s)...)
+		if g.read(s, b.Ports); len(g.faults) > 0 {
+			verdicts = append(verdicts, g.verdicts(s)...)
 		}
 	}
-	for i := range b.built.Ports {
-		b.built.Ports[i].Endpoints = sortedEndpoints(g.found[i])
+	for i := range b.Ports {
+		b.Ports[i].Endpoints = sortedEndpoints(g.found[i])
 	}
-	return b
+	return b, verdicts
 }
 
 // gathering collects the endpoints of one Service over all its slices.

@@ -23,7 +23,7 @@ func endpointSlice(name, fields string) string {
 // showState gives "ns/name [external]" and "  name=number: address flags..." lines.
 func showState(s *service.State) string {
 	var b strings.Builder
-	for _, x := range s.Services {
+	for x := range s.Services.All() {
 		fmt.Fprintf(&b, "%s %s\n", x.Key, x.ExternalName)
 		for _, p := range x.Ports {
 			fmt.Fprintf(&b, "  %s=%d:", p.Name, p.Number)
@@ -197,7 +197,7 @@ func TestServicesKeepsPointers(t *testing.T) {
 	}
 	same := func(what string, prev, next *Endpoints, changed ...service.Key) {
 		t.Helper()
-		for _, x := range next.State.Services {
+		for x := range next.State.Services.All() {
 			old := prev.State.Find(x.Key)
 			want := true
 			for _, k := range changed {
@@ -226,7 +226,7 @@ func TestServicesKeepsPointers(t *testing.T) {
 	s.Set(s.View().Service("ns-9", "svc-00009").DeepCopy())
 	third := Services(s.View(), o, second)
 	same("Services changed", second, third, service.Key{Namespace: "ns-1", Name: "aaa"}, service.Key{Namespace: "ns-9", Name: "svc-00009"})
-	if len(third.State.Services) != 100 || third.State.Find(service.Key{Namespace: "ns-0", Name: "svc-00000"}) != nil {
+	if third.State.Services.Len() != 100 || third.State.Find(service.Key{Namespace: "ns-0", Name: "svc-00000"}) != nil {
 		t.Error("the deleted Service is still there")
 	}
 
@@ -240,7 +240,7 @@ func TestServicesKeepsPointers(t *testing.T) {
 		t.Error("an earlier result changed")
 	}
 	// The last Service going leaves something to notice.
-	last := third.State.Services[len(third.State.Services)-1].Key
+	last := third.State.Services.At(third.State.Services.Len() - 1).Key
 	s.Delete(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: last.Namespace, Name: last.Name}})
 	if fifth := Services(s.View(), o, fourth); fifth == fourth || fifth.State.Find(last) != nil {
 		t.Error("the last Service did not go")
@@ -280,7 +280,7 @@ func TestServiceAddresses(t *testing.T) {
 	f := func(spec, want string) {
 		t.Helper()
 		v := viewOf(t, "apiVersion: v1\nkind: Service\nmetadata: {namespace: default, name: a}\nspec: {ports: [{port: 80}], "+spec+"}\n")
-		if got := fmt.Sprint(Services(v, testOptions(t), nil).State.Services[0].ClusterIPs); got != want {
+		if got := fmt.Sprint(Services(v, testOptions(t), nil).State.Services.At(0).ClusterIPs); got != want {
 			t.Errorf("%s: %s, want %s", spec, got, want)
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
 )
@@ -174,7 +175,7 @@ func testOptions(tb testing.TB) Options {
 func show(cfg *ir.Config) string {
 	var b strings.Builder
 	names := map[ir.CertificateID]string{}
-	for _, c := range cfg.Certificates {
+	for c := range cfg.Certificates.All() {
 		names[c.ID] = string(c.ID)
 		if c.Origin.Name != "" {
 			names[c.ID] = c.Origin.Namespace + "/" + c.Origin.Name
@@ -182,11 +183,11 @@ func show(cfg *ir.Config) string {
 	}
 	shown := map[*ir.Host]bool{}
 	for _, l := range cfg.Listeners {
-		for _, h := range l.Hosts {
+		for h := range l.Hosts.All() {
 			fmt.Fprintf(&b, "%s %s\n%s", l.ID, h.Pattern, showRoutes(h, "  "))
 			shown[h] = true
 		}
-		for _, n := range l.ServerNames {
+		for n := range l.ServerNames.All() {
 			if n.Refuse != nil {
 				fmt.Fprintf(&b, "%s %s refused %s\n", l.ID, n.Pattern, n.Refuse.Reason)
 				continue
@@ -200,7 +201,7 @@ func show(cfg *ir.Config) string {
 				certs = append(certs, names[id])
 			}
 			fmt.Fprintf(&b, "%s %s %v%s\n", l.ID, n.Pattern, certs, showTerminate(n.Terminate))
-			for _, h := range n.Terminate.Hosts {
+			for h := range n.Terminate.Hosts.All() {
 				if shown[h] {
 					fmt.Fprintf(&b, "  %s as http\n", h.Pattern)
 					continue
@@ -370,19 +371,49 @@ func wantText(t *testing.T, what, got, want string) {
 	}
 }
 
+// contents is what a Config or a Report holds, whatever memory its lists share.
+func contents(x any) any {
+	switch x := x.(type) {
+	case *ir.Config:
+		c := *x
+		listeners := slices.Clone(c.Listeners)
+		c.Listeners, c.Backends, c.Certificates = listeners, sorted.List[*ir.Backend]{}, sorted.List[*ir.Certificate]{}
+		all := []any{&c, slices.Collect(x.Backends.All()), slices.Collect(x.Certificates.All())}
+		for i := range listeners {
+			l := &listeners[i]
+			all = append(all, slices.Collect(l.Hosts.All()))
+			for n := range l.ServerNames.All() {
+				name := *n
+				if n.Terminate != nil {
+					t := *n.Terminate
+					all = append(all, slices.Collect(t.Hosts.All()))
+					t.Hosts, name.Terminate = sorted.List[*ir.Host]{}, &t
+				}
+				all = append(all, &name)
+			}
+			l.Hosts, l.ServerNames = sorted.List[*ir.Host]{}, sorted.List[*ir.ServerName]{}
+		}
+		return all
+	case *Report:
+		return []any{x.Generation, x.Verdicts, slices.Collect(x.Ingresses.All())}
+	}
+	panic("BUG: neither a Config nor a Report")
+}
+
 // checkConfig looks for what every Config must hold to.
 func checkConfig(t *testing.T, cfg *ir.Config) {
 	t.Helper()
 	backends := map[ir.BackendID]bool{}
-	for _, b := range cfg.Backends {
+	for b := range cfg.Backends.All() {
 		backends[b.ID] = true
 	}
 	certs := map[ir.CertificateID]bool{}
-	for _, c := range cfg.Certificates {
+	for c := range cfg.Certificates.All() {
 		certs[c.ID] = true
 	}
 	usedBackends, usedCerts := map[ir.BackendID]bool{}, map[ir.CertificateID]bool{}
-	checkHosts := func(hosts []*ir.Host) {
+	checkHosts := func(list sorted.List[*ir.Host]) {
+		hosts := slices.Collect(list.All())
 		for _, h := range hosts {
 			for _, r := range h.Routes {
 				actions := 0
@@ -423,7 +454,7 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 	for _, l := range cfg.Listeners {
 		checkHosts(l.Hosts)
 		seen := map[ir.HostPattern]bool{}
-		for _, n := range l.ServerNames {
+		for n := range l.ServerNames.All() {
 			ways := 0
 			for _, way := range []bool{n.Terminate != nil, n.Refuse != nil, n.Passthrough != nil} {
 				if way {
@@ -444,7 +475,7 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 				continue
 			}
 			checkHosts(n.Terminate.Hosts)
-			for _, h := range n.Terminate.Hosts {
+			for h := range n.Terminate.Hosts.All() {
 				if seen[h.Pattern] {
 					t.Errorf("host %s is twice in listener %s", h.Pattern, l.ID)
 				}
@@ -455,7 +486,7 @@ func checkConfig(t *testing.T, cfg *ir.Config) {
 			}
 		}
 	}
-	for _, b := range cfg.Backends {
+	for b := range cfg.Backends.All() {
 		if b.TLS != nil && b.TLS.Certificate != "" {
 			usedCerts[b.TLS.Certificate] = true
 		}

@@ -1,58 +1,75 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
-	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
 // index knows, for every pattern that somebody claims, who claims it, and what
 // came of that.
 type index struct {
 	byPattern map[ir.HostPattern]*node
-	nodes     []*node // sorted by pattern
 	any       *node   // that of AnyHost, which is always there
-	fresh     []*node // not among nodes yet
 	touched   []*node // whose claims have changed
+	// homeless are the nodes that are claimed as names and have no host.
+	homeless *sorted.Editor[*node]
+
+	// asking are the nodes whose objects ask for other names, wanted what they
+	// ask for, and renamed the nodes that are such names now.
+	asking  map[*node]struct{}
+	wanted  map[ir.HostPattern]struct{}
+	renamed []*node
 }
 
 // node is one pattern. What was made stays, with what it was made of, and is
-// made anew when that is something else: so a Build makes little, although it
-// looks at all nodes.
+// made anew when that is something else.
 type node struct {
 	pattern ir.HostPattern
-	above   *node // the wildcard above an exact one; nil: none
-	below   int   // nodes whose above this is
-	touched bool
+	above   *node              // the wildcard above an exact one; nil: none
+	below   map[*node]struct{} // whose above this is
+
+	touched   bool
+	concerned bool // something that this depends on may have changed
+	changed   bool // as a server name
+	aliasing  bool // a rule's object asks for other names
 
 	rules []ruled     // objects with a rule for the host, by age
 	tls   []nameClaim // TLS entries for the name, by age and position
 
 	// What rules and tls come to, by themselves.
-	rule     *mergedHost // nil without rules
-	name     *mergedName // nil: nobody claims it, or it is passed through
-	aliasing bool        // a rule's object asks for other names
-	verdicts []verdict.Verdict
+	rule *mergedHost // nil without rules
+	name *mergedName // nil: nobody claims it, or it is passed through
 
 	// host is rule, or alias where this is another name of a host.
 	host  *mergedHost
 	alias *mergedHost
+	// What those below this one have seen of it.
+	seenHost *mergedHost
+	seenName *mergedName
 
-	// closed and borrowed are the hosts of a name without one.
+	// plain is the Host that is served here without TLS.
+	plain *host
+	// The host is served with TLS under the server name at, as shown.
+	at    *node
+	shown *host
+
+	// hosts are served under this server name.
+	hosts  sorted.List[*host]
+	editor *sorted.Editor[*host] // of hosts, while they change
+	made   *madeName             // nil: there is no such server name
+
+	derived *derivedHosts
+}
+
+// derivedHosts are the hosts of a name without one, with what they are made of.
+type derivedHosts struct {
 	closed, borrowed     *host
 	closedOf, borrowedOf derived
-
-	// plainHeld is the Host that is served here without TLS.
-	plainHeld *host
-
-	served servedName
-	// madeName was made of madeOf.
-	madeName     *ir.ServerName
-	madeOf       servedName
-	madeFallback *resolve.Certificate
 }
 
 // derived is what a host that repeats routes of a more general one is made of.
@@ -75,8 +92,29 @@ type host struct {
 	held     int // how often it is served
 }
 
+// servedName is what a server name is made of.
+type servedName struct {
+	// certificates are those of this name; nil stands for the default.
+	certificates *mergedName
+	// settings are those of this host; nil: none.
+	settings *mergedHost
+	fallback *resolve.Certificate
+}
+
+// madeName is a server name that was made.
+type madeName struct {
+	*ir.ServerName
+	of    servedName
+	hosts sorted.List[*host] // that are served: none unless it is terminated
+}
+
+func compareNodes(a, b *node) int { return a.pattern.Compare(b.pattern) }
+
+func compareHosts(a, b *host) int { return a.Pattern.Compare(b.Pattern) }
+
 func newIndex() *index {
-	x := &index{byPattern: map[ir.HostPattern]*node{}}
+	x := &index{byPattern: map[ir.HostPattern]*node{}, asking: map[*node]struct{}{}}
+	x.homeless = sorted.NewEditor(sorted.List[*node]{}, compareNodes)
 	x.any = x.node(ir.AnyHost)
 	return x
 }
@@ -87,10 +125,12 @@ func (x *index) node(p ir.HostPattern) *node {
 	}
 	n := &node{pattern: p}
 	x.byPattern[p] = n
-	x.fresh = append(x.fresh, n)
 	if above, ok := wildcardAbove(p); ok {
 		n.above = x.node(above)
-		n.above.below++
+		if n.above.below == nil {
+			n.above.below = map[*node]struct{}{}
+		}
+		n.above.below[n] = struct{}{}
 	}
 	return n
 }
@@ -153,39 +193,20 @@ func (x *index) remove(s *candidate.Set) {
 	}
 }
 
-// insert puts the fresh nodes among the others.
-func (x *index) insert() {
-	compare := func(a, b *node) int { return a.pattern.Compare(b.pattern) }
-	slices.SortFunc(x.fresh, compare)
-	x.nodes, x.fresh = mergeSorted(x.nodes, x.fresh, compare), nil
+// forget drops a node that nothing needs any more, and then the wildcard above
+// it, if nothing needs that.
+func (x *index) forget(n *node) {
+	if n == nil || n == x.any || len(n.rules) > 0 || len(n.tls) > 0 || n.host != nil || len(n.below) > 0 || x.byPattern[n.pattern] != n {
+		return
+	}
+	delete(x.byPattern, n.pattern)
+	if n.above != nil {
+		delete(n.above.below, n)
+		x.forget(n.above)
+	}
 }
 
-// sweep forgets the nodes that nothing needs any more, and tells of each. Exact
-// ones stand before the wildcards above them.
-func (x *index) sweep(tell func(*node)) {
-	x.nodes = slices.DeleteFunc(x.nodes, func(n *node) bool {
-		if len(n.rules) > 0 || len(n.tls) > 0 || n.host != nil || n.below > 0 || n == x.any {
-			return false
-		}
-		if n.above != nil {
-			n.above.below--
-		}
-		delete(x.byPattern, n.pattern)
-		tell(n)
-		return true
-	})
-}
-
-// mergeSorted puts the few into the many; both are sorted.
-func mergeSorted[T any](many, few []T, compare func(a, b T) int) []T {
-	if len(few) == 0 {
-		return many
-	}
-	out := make([]T, 0, len(many)+len(few))
-	for _, f := range few {
-		i, _ := slices.BinarySearchFunc(many, f, compare)
-		out = append(append(out, many[:i]...), f)
-		many = many[i:]
-	}
-	return append(out, many...)
+// byAge orders the nodes that ask for other names: the older first.
+func byAge(a, b *node) int {
+	return cmp.Or(a.rule.owner.Compare(b.rule.owner), a.pattern.Compare(b.pattern))
 }

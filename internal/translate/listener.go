@@ -5,9 +5,9 @@ import (
 	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
-	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // The one HTTP and the one HTTPS Listener of Ingresses, each on a Bind of the
@@ -22,15 +22,41 @@ const (
 // paths and many TLS hosts would make their product.
 const maxBorrowed = 10_000
 
-// assembler puts what the merge decided into Listeners.
+// served are the Hosts and server names of the Listeners.
+type served struct {
+	plain    *sorted.Editor[*ir.Host]
+	names    *sorted.Editor[*ir.ServerName]
+	fallback *resolve.Certificate
+}
+
+func newServed() *served {
+	return &served{
+		plain: sorted.NewEditor(sorted.List[*ir.Host]{}, ir.CompareHosts),
+		names: sorted.NewEditor(sorted.List[*ir.ServerName]{}, ir.CompareServerNames),
+	}
+}
+
+// assembler puts what the merge decided into Listeners. It looks only at the
+// patterns that the merge is concerned with, and at those without a host of their
+// own, which share a bound.
 type assembler struct {
 	*merger
+	*served
 	// fallback is the default certificate, or nil.
 	fallback *resolve.Certificate
 	borrowed map[string]int // routes by namespace
+	changed  []*node        // server names whose hosts have changed
 }
 
 func (a *assembler) config() *ir.Config {
+	for _, n := range a.concerned {
+		if n.host == nil && n.name != nil {
+			a.homeless.Set(n)
+		} else {
+			a.homeless.Delete(n)
+			n.derived = nil
+		}
+	}
 	cfg := &ir.Config{}
 	o := &a.options
 	if o.HTTPAddr.IsValid() {
@@ -47,142 +73,181 @@ func (a *assembler) config() *ir.Config {
 			Port: cmp.Or(o.HTTPSPort, 443), ServerNames: a.serverNames(),
 		})
 	}
+	for _, n := range a.concerned {
+		n.concerned = false
+		a.forget(n)
+	}
 	cfg.Backends, cfg.Certificates = a.uses.end()
 	return cfg
 }
 
-// servedName is a server name in the making.
-type servedName struct {
-	there bool
-	// certificates are those of this name; nil stands for the default.
-	certificates *mergedName
-	// settings are those of this host; nil: none.
-	settings *mergedHost
-	hosts    []*host
-}
-
-// equal reports whether both come to the same ir.ServerName.
-func (s *servedName) equal(o *servedName) bool {
-	return s.there == o.there && s.certificates == o.certificates && s.settings == o.settings && slices.Equal(s.hosts, o.hosts)
-}
-
 // serverNames are the claimed names, those of hosts that must not share one,
 // and HostAny.
-func (a *assembler) serverNames() []ir.ServerName {
-	for _, n := range a.nodes {
-		n.served = servedName{there: n.name != nil || n == a.any, certificates: n.name, hosts: n.served.hosts[:0]}
+func (a *assembler) serverNames() sorted.List[*ir.ServerName] {
+	for _, n := range a.concerned {
+		switch {
+		case n.host != nil:
+			a.place(n, a.nameFor(n), n.host.out)
+		case n.name == nil || n.name.owner == nil:
+			a.place(n, nil, nil)
+		}
+		a.change(n)
 	}
-	for _, n := range a.nodes { // by pattern, as the hosts of a name are sorted
-		h := n.host
-		if h == nil {
-			if n.name != nil {
-				n.served.settings = a.settingsAt(n)
-				if n.name.owner != nil {
-					n.served.hosts = append(n.served.hosts, a.borrowedHost(n))
-				}
-			}
-			continue
-		}
-		at := n
-		if h.settings.passthrough == nil {
-			var name *mergedName
-			if at, name = a.nameFor(n); !at.served.there {
-				at.served.certificates = name
-			}
-		} else {
-			n.served.certificates, n.served.hosts = nil, n.served.hosts[:0]
-		}
-		at.served.there = true
-		at.served.hosts = append(at.served.hosts, h.out)
-		if at == n {
-			n.served.settings = h
+	for n := range a.homeless.List().All() {
+		if n.name.owner != nil {
+			a.place(n, n, a.borrowedHost(n))
 		}
 	}
-	out := make([]ir.ServerName, 0, len(a.nodes))
-	for _, n := range a.nodes {
-		if n.served.there {
-			out = append(out, a.serverName(n))
-		} else {
-			a.letGoName(n)
+	a.change(a.any)
+	if a.served.fallback != a.fallback {
+		a.served.fallback = a.fallback
+		for _, n := range a.byPattern {
+			a.change(n)
 		}
 	}
-	return out
+	for _, n := range a.changed {
+		n.changed = false
+		if n.editor != nil {
+			n.hosts, n.editor = n.editor.List(), nil
+		}
+		a.serverName(n)
+	}
+	return a.names.List()
 }
 
-// serverName gives the one that was made before, if it was made of the same.
-func (a *assembler) serverName(n *node) ir.ServerName {
-	if n.madeName == nil || n.madeFallback != a.fallback || !n.served.equal(&n.madeOf) {
-		made, of := a.makeServerName(n), n.served
-		var hosts, before []*host
-		if made.Terminate != nil {
-			hosts = slices.Clone(of.hosts)
-			for _, c := range a.shown(of.certificates) {
-				a.uses.certificates.hold(c.ID, c)
-			}
-		}
-		if made.Passthrough != nil {
-			for _, b := range of.settings.settings.through.Backends {
-				a.uses.backends.hold(b.ID, b)
-			}
-		}
-		if n.madeName != nil && n.madeName.Terminate != nil {
-			before = n.madeOf.hosts
-		}
-		view.Edits(before, hosts, func(x, y *host) int { return x.Pattern.Compare(y.Pattern) }, a.uses.release, a.uses.hold)
-		n.madeOf.hosts = nil
-		a.letGoName(n)
-		of.hosts = hosts
-		n.madeName, n.madeOf, n.madeFallback = made, of, a.fallback
-	}
-	return *n.madeName
-}
-
-// letGoName forgets the server name that was made at a node.
-func (m *merger) letGoName(n *node) {
-	if n.madeName == nil {
+// place puts the host of a node under a server name, in place of where it was;
+// nil: nowhere.
+func (a *assembler) place(n, at *node, h *host) {
+	if n.at == at && n.shown == h {
 		return
 	}
-	if n.madeName.Terminate != nil {
-		for _, h := range n.madeOf.hosts {
-			m.uses.release(h)
-		}
-		for _, c := range shown(n.madeOf.certificates, n.madeFallback) {
-			m.uses.certificates.release(c.ID, c)
-		}
+	if n.at != nil && n.at != at {
+		a.hostsOf(n.at).Delete(n.shown)
 	}
-	if n.madeName.Passthrough != nil {
-		for _, b := range n.madeOf.settings.settings.through.Backends {
-			m.uses.backends.release(b.ID, b)
-		}
+	if at != nil {
+		a.hostsOf(at).Set(h)
 	}
-	n.madeName, n.madeOf, n.madeFallback = nil, servedName{}, nil
+	n.at, n.shown = at, h
 }
 
-func (a *assembler) makeServerName(n *node) *ir.ServerName {
-	s := &n.served
-	var settings hostSettings
-	if s.settings != nil {
-		settings = s.settings.settings
+// hostsOf are the hosts of a server name, to be changed.
+func (a *assembler) hostsOf(n *node) *sorted.Editor[*host] {
+	a.change(n)
+	if n.editor == nil {
+		n.editor = sorted.NewEditor(n.hosts, compareHosts)
 	}
-	if settings.passthrough != nil {
-		made := passedThrough(n.pattern, settings.through)
-		return &made
+	return n.editor
+}
+
+// change notes that a server name is to be looked at.
+func (a *assembler) change(n *node) {
+	if !n.changed {
+		n.changed = true
+		a.changed = append(a.changed, n)
 	}
-	certificates := a.shown(s.certificates)
-	if len(certificates) == 0 {
-		return &ir.ServerName{Pattern: n.pattern, Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}}
+}
+
+// serverName makes the one at a node, unless it was made of the same before.
+func (a *assembler) serverName(n *node) {
+	if n.name == nil && n != a.any && n.hosts.Len() == 0 {
+		a.putName(n, nil)
+		return
 	}
-	t := &ir.Terminate{ClientAuth: settings.auth, CipherSuites: settings.ciphers}
-	for _, c := range certificates {
-		t.Certificates = append(t.Certificates, c.ID)
+	of := servedName{certificates: n.name, fallback: a.fallback}
+	switch {
+	case n.host == nil && n.name != nil:
+		of.settings = a.settingsAt(n)
+	case n.at == n:
+		if of.settings = n.host; n.host.settings.passthrough == nil {
+			of.certificates = n.certificates()
+		}
 	}
-	for _, h := range s.hosts {
-		t.Hosts = append(t.Hosts, h.Host)
+	if n.made != nil && n.made.of == of && (n.made.Terminate == nil || sorted.Same(n.made.hosts, n.hosts)) {
+		return
 	}
-	if s.certificates != nil {
-		t.HSTS = a.options.HSTS
+	made := a.makeServerName(n.pattern, &of)
+	if t := made.Terminate; t != nil {
+		made.hosts = n.hosts
 	}
-	return &ir.ServerName{Pattern: n.pattern, Terminate: t}
+	a.putName(n, made)
+}
+
+// putName puts a server name in place of the one that was made at the node; nil:
+// there is none now.
+func (a *assembler) putName(n *node, made *madeName) {
+	old := n.made
+	if old == nil && made == nil {
+		return
+	}
+	n.made = made
+	if made != nil {
+		a.names.Set(made.ServerName)
+		a.holdName(made, 1)
+	} else {
+		a.names.Delete(old.ServerName)
+		made = &madeName{ServerName: &ir.ServerName{}}
+	}
+	if old == nil {
+		old = &madeName{ServerName: &ir.ServerName{}}
+	}
+	var out sorted.List[*ir.Host]
+	if old.Terminate != nil {
+		out = old.Terminate.Hosts
+	}
+	hosts := sorted.NewEditor(out, ir.CompareHosts)
+	sorted.Diff(old.hosts, made.hosts, compareHosts, func(before, now *host) {
+		if now != nil {
+			a.uses.hold(now)
+			hosts.Set(now.Host)
+		}
+		if before != nil {
+			a.uses.release(before)
+			if now == nil {
+				hosts.Delete(before.Host)
+			}
+		}
+	})
+	if made.Terminate != nil {
+		made.Terminate.Hosts = hosts.List()
+	}
+	a.holdName(old, -1)
+}
+
+// holdName counts what a server name refers to itself, or with -1 does no longer.
+func (a *assembler) holdName(x *madeName, n int) {
+	if x.Terminate != nil {
+		for _, c := range shown(x.of.certificates, x.of.fallback) {
+			a.uses.certificates.add(c.ID, c, n)
+		}
+	}
+	if x.Passthrough != nil {
+		for _, b := range x.of.settings.settings.through.Backends {
+			a.uses.backends.add(b.ID, b, n)
+		}
+	}
+}
+
+// makeServerName makes one without its hosts.
+func (a *assembler) makeServerName(p ir.HostPattern, of *servedName) *madeName {
+	settings := settingsOf(of.settings)
+	certificates := shown(of.certificates, of.fallback)
+	made := &ir.ServerName{Pattern: p}
+	switch {
+	case settings.passthrough != nil:
+		*made = passedThrough(p, settings.through)
+	case len(certificates) == 0:
+		made.Refuse = &ir.Refuse{Reason: ir.ReasonTLSUnavailable}
+	default:
+		t := &ir.Terminate{ClientAuth: settings.auth, CipherSuites: settings.ciphers}
+		for _, c := range certificates {
+			t.Certificates = append(t.Certificates, c.ID)
+		}
+		if of.certificates != nil {
+			t.HSTS = a.options.HSTS
+		}
+		made.Terminate = t
+	}
+	return &madeName{ServerName: made, of: *of}
 }
 
 // passedThrough refuses what has nothing to be passed through to: TLS must not
@@ -200,8 +265,7 @@ func passedThrough(p ir.HostPattern, through *routeClaim) ir.ServerName {
 	return ir.ServerName{Pattern: p, Refuse: &ir.Refuse{Reason: reason}}
 }
 
-// nameFor gives the server name under which a host is served, and the name
-// whose certificates it shows (nil: the default certificate). It is the most
+// nameFor gives the server name under which a host is served: the most
 // specific that covers the host. A wildcard certificate serves an exact host below it
 // only when the oldest Ingress with a rule for that host is in the namespace of
 // the certificate; otherwise that Ingress would speak with the identity of
@@ -210,19 +274,18 @@ func passedThrough(p ir.HostPattern, through *routeClaim) ir.ServerName {
 //
 // A host also gets a name of its own when its TLS settings are not those of the
 // name it would share, or when that name's connections never get here.
-func (a *assembler) nameFor(h *node) (*node, *mergedName) {
-	if h.name != nil {
-		return h, h.name
+func (a *assembler) nameFor(h *node) *node {
+	if h.name != nil || h.host.settings.passthrough != nil {
+		return h
 	}
-	n := h.certificates()
 	share := a.any
 	if above := h.above; above != nil && (above.name != nil || above.host != nil && a.hasName(above)) {
 		share = above
 	}
-	if n != share.name || h.host.settings.own() || share != h && settingsOf(a.settingsAt(share)).special() {
-		return h, n
+	if h.certificates() != share.name || h.host.settings.own() || share != h && settingsOf(a.settingsAt(share)).special() {
+		return h
 	}
-	return share, n
+	return share
 }
 
 // hasName reports whether the host has a server name of its own although no
@@ -281,8 +344,6 @@ func (n *mergedName) belongsTo(namespace string) bool {
 	return slices.ContainsFunc(n.claims, func(c nameClaim) bool { return c.owner.Ref.Namespace == namespace })
 }
 
-func (a *assembler) shown(n *mergedName) []*resolve.Certificate { return shown(n, a.fallback) }
-
 // shown gives the certificates of a name; nil stands for a name that nobody
 // claims. None means that the handshake is refused.
 func shown(n *mergedName, fallback *resolve.Certificate) []*resolve.Certificate {
@@ -313,10 +374,18 @@ func (a *assembler) borrowedHost(n *node) *host {
 			routes = nil
 		}
 	}
-	if n.borrowed == nil || n.borrowedOf != key {
-		n.borrowed, n.borrowedOf = newHost(&ir.Host{Pattern: n.pattern, Routes: routes}, general), key
+	d := n.derive()
+	if d.borrowed == nil || d.borrowedOf != key {
+		d.borrowed, d.borrowedOf = newHost(&ir.Host{Pattern: n.pattern, Routes: routes}, general), key
 	}
-	return n.borrowed
+	return d.borrowed
+}
+
+func (n *node) derive() *derivedHosts {
+	if n.derived == nil {
+		n.derived = &derivedHosts{}
+	}
+	return n.derived
 }
 
 // borrow reports whether the namespace may have so many routes more.

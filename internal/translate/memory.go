@@ -1,12 +1,14 @@
 package translate
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/ingress"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
@@ -26,29 +28,30 @@ type Memory struct {
 type memory struct {
 	certificates *resolve.Certificates
 	ingresses    ingress.Memory
-	lowered      []*ingress.Lowered
+	lowered      sorted.List[*ingress.Lowered]
+	reports      *sorted.Editor[*IngressReport] // of lowered
 	index        *index
 	uses         *uses
+	served       *served
+	said         *said
 
-	asked        bool             // for the fallback
-	secrets      []*corev1.Secret // that there were then
-	fallback     *resolve.Certificate
-	fallbackSays []verdict.Verdict
-
-	// lists are what the sorted verdicts were made of.
-	lists    [][]verdict.Verdict
-	verdicts []verdict.Verdict
+	asked    bool                        // for the fallback
+	secrets  sorted.List[*corev1.Secret] // that there were then
+	fallback *resolve.Certificate
 }
 
 // NewMemory gives an empty Memory.
 func NewMemory() *Memory { return &Memory{} }
 
 func (m *memory) reset(o Options) {
-	*m = memory{certificates: o.Certificates, index: newIndex(), uses: newUses()}
+	*m = memory{certificates: o.Certificates, index: newIndex(), uses: newUses(), served: newServed(), said: newSaid()}
+	m.reports = sorted.NewEditor(sorted.List[*IngressReport]{}, compareReports)
 	if m.certificates == nil {
 		m.certificates = resolve.NewCertificates()
 	}
 }
+
+func compareReports(a, b *IngressReport) int { return a.Object.Compare(b.Object) }
 
 func (m *Memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 	m.mu.Lock()
@@ -76,33 +79,38 @@ func (m *memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 		VerifyUpstreams:     o.VerifyUpstreams,
 		AllowCrossNamespace: o.AllowCrossNamespace,
 	})
-	a := &assembler{merger: &merger{
-		index: m.claim(lowered), uses: m.uses, options: o, extra: map[string]int{},
-	}, borrowed: map[string]int{}}
-	a.merge()
-	a.fallback = m.defaultCertificate(v, o)
-	cfg := a.config()
-
-	report := &Report{Generation: v.Generation, Verdicts: m.tell(a.merger, lowered, classVerdicts)}
-	report.Ingresses = make([]*IngressReport, len(lowered))
-	for i, x := range lowered {
-		report.Ingresses[i] = &x.Report
+	m.said.by(aboutClasses, classVerdicts)
+	m.claim(lowered)
+	a := &assembler{
+		merger: &merger{index: m.index, uses: m.uses, said: m.said, options: o},
+		served: m.served, fallback: m.defaultCertificate(v, o), borrowed: map[string]int{},
 	}
-	return cfg, report
+	a.merge()
+	cfg := a.config()
+	return cfg, &Report{Generation: v.Generation, Ingresses: m.reports.List(), Verdicts: m.said.sorted()}
 }
 
 // claim brings the index up to date with what the Ingresses claim now.
-func (m *memory) claim(lowered []*ingress.Lowered) *index {
+func (m *memory) claim(lowered sorted.List[*ingress.Lowered]) {
 	var gone, come []*candidate.Set
-	collect := func(sets *[]*candidate.Set) func(*ingress.Lowered) {
-		return func(l *ingress.Lowered) {
-			if l.Set != nil {
-				*sets = append(*sets, l.Set)
+	sorted.Diff(m.lowered, lowered, ingress.CompareLowered, func(old, now *ingress.Lowered) {
+		if old != nil {
+			m.said.by(old, nil)
+			if old.Set != nil {
+				gone = append(gone, old.Set)
+			}
+			if now == nil {
+				m.reports.Delete(&old.Report)
 			}
 		}
-	}
-	byObject := func(a, b *ingress.Lowered) int { return a.Object.Compare(b.Object) }
-	view.Edits(m.lowered, lowered, byObject, collect(&gone), collect(&come))
+		if now != nil {
+			m.said.by(now, now.Verdicts)
+			if now.Set != nil {
+				come = append(come, now.Set)
+			}
+			m.reports.Set(&now.Report)
+		}
+	})
 	m.lowered = lowered
 	for _, s := range gone {
 		m.index.remove(s)
@@ -111,47 +119,62 @@ func (m *memory) claim(lowered []*ingress.Lowered) *index {
 	for _, s := range come {
 		m.index.add(s)
 	}
-	return m.index
 }
 
 // defaultCertificate is asked for again when a Secret changed, and only then
 // does what nobody reads any more fall into oblivion.
 func (m *memory) defaultCertificate(v *view.View, o Options) *resolve.Certificate {
-	if m.asked && view.Same(v.Secrets, m.secrets) {
+	if m.asked && sorted.Same(v.Secrets, m.secrets) {
 		return m.fallback
 	}
 	fallback, verdicts := defaultCertificate(v, o)
 	if m.fallback == nil || fallback == nil || m.fallback.ID != fallback.ID || m.fallback.Origin != fallback.Origin {
 		m.fallback = fallback
 	}
-	m.fallbackSays, m.secrets, m.asked = verdicts, v.Secrets, true
+	m.said.by(aboutFallback, verdicts)
+	m.secrets, m.asked = v.Secrets, true
 	m.certificates.Sweep()
 	return m.fallback
 }
 
-// tell gathers all verdicts. When nobody says anything new they are the same as
-// before.
-func (m *memory) tell(x *merger, lowered []*ingress.Lowered, more []verdict.Verdict) []verdict.Verdict {
-	var lists [][]verdict.Verdict
-	add := func(l []verdict.Verdict) {
-		if len(l) > 0 {
-			lists = append(lists, l)
+// said are the verdicts, by who has a part in them.
+type said struct {
+	lists    map[any][]verdict.Verdict
+	changed  bool
+	verdicts []verdict.Verdict // of all lists
+}
+
+// What has a part in verdicts, besides the Ingresses and the nodes.
+type part int
+
+const (
+	aboutClasses part = iota
+	aboutFallback
+	aboutNames
+)
+
+func newSaid() *said { return &said{lists: map[any][]verdict.Verdict{}} }
+
+// by puts a list in place of what the same one has said.
+func (s *said) by(who any, what []verdict.Verdict) {
+	if slices.Equal(s.lists[who], what) {
+		return
+	}
+	s.changed = true
+	if s.lists[who] = what; len(what) == 0 {
+		delete(s.lists, who)
+	}
+}
+
+// sorted gives all of them in order, without repetitions. As long as nobody says
+// anything new they are the same memory.
+func (s *said) sorted() []verdict.Verdict {
+	if s.changed {
+		s.changed = false
+		all := sortVerdicts(slices.Collect(maps.Values(s.lists))...)
+		if !slices.Equal(all, s.verdicts) {
+			s.verdicts = all
 		}
 	}
-	add(more)
-	add(m.fallbackSays)
-	add(x.verdicts)
-	for _, l := range lowered {
-		add(l.Verdicts)
-	}
-	for _, n := range x.nodes {
-		add(n.verdicts)
-	}
-	same := func(a, b []verdict.Verdict) bool {
-		return len(a) == len(b) && &a[0] == &b[0] || slices.Equal(a, b)
-	}
-	if !slices.EqualFunc(lists, m.lists, same) {
-		m.lists, m.verdicts = lists, sortVerdicts(lists...)
-	}
-	return m.verdicts
+	return s.verdicts
 }

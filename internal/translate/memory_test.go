@@ -17,10 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/view"
 )
 
-var sequences = flag.Int("sequences", 120, "how many sequences of edits TestMemoryChangesNothing makes")
+var sequences = flag.Int("sequences", 200, "how many sequences of edits TestMemoryChangesNothing makes")
 
 // world is a Store whose objects are edited at random.
 type world struct {
@@ -146,7 +147,7 @@ func TestMemoryChangesNothing(t *testing.T) {
 		mismatch := tlsSecret(t, []string{"x/x", "ecdsa", host})
 		mismatch.Data["tls.key"] = tlsSecret(t, []string{"x/x", "rsa", host}).Data["tls.key"]
 		secrets[name] = []*corev1.Secret{
-			tlsSecret(t, []string{"x/x", "ecdsa", host}), tlsSecret(t, []string{"x/x", "rsa", host, "c.com"}), broken, mismatch,
+			tlsSecret(t, []string{"x/x", "ecdsa", host}), tlsSecret(t, []string{"x/x", "rsa", host, "c.com", "e.com"}), broken, mismatch,
 		}
 	}
 	secrets["two"] = append(secrets["two"], secrets["one"][0]) // equal content of several
@@ -171,6 +172,9 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 	t := w.t
 	o.DefaultTLSSecret = types.NamespacedName{Namespace: "default", Name: pick(w, []string{"", "one"})}
 	o.AnyClass = seed%3 > 0
+	if seed%7 == 0 {
+		o.SelfSigned = ir.Certificate{}
+	}
 	incremental := o
 	incremental.Memory = NewMemory()
 	for range 20 { // a world to begin with
@@ -190,14 +194,14 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 		v := w.store.View()
 		cfg, report := Build(v, incremental)
 		wantCfg, wantReport := Build(v, o)
-		if !reflect.DeepEqual(cfg, wantCfg) || text(t, cfg) != text(t, wantCfg) {
+		if !reflect.DeepEqual(contents(cfg), contents(wantCfg)) || text(t, cfg) != text(t, wantCfg) {
 			t.Fatalf("sequence %d, step %d: a Config with memory:\n%s\nwithout:\n%s", seed, step, show(cfg), show(wantCfg))
 		}
-		if !reflect.DeepEqual(report, wantReport) || text(t, report) != text(t, wantReport) {
+		if !reflect.DeepEqual(contents(report), contents(wantReport)) || text(t, report) != text(t, wantReport) {
 			t.Fatalf("sequence %d, step %d: a Report with memory:\n%s\nwithout:\n%s", seed, step, showVerdicts(report.Verdicts), showVerdicts(wantReport.Verdicts))
 		}
 		endpoints = Services(v, o, endpoints)
-		if fresh := Services(v, o, nil); !reflect.DeepEqual(endpoints.State, fresh.State) || !slices.Equal(endpoints.Verdicts, fresh.Verdicts) {
+		if fresh := Services(v, o, nil); !reflect.DeepEqual(slices.Collect(endpoints.State.Services.All()), slices.Collect(fresh.State.Services.All())) || !slices.Equal(endpoints.Verdicts, fresh.Verdicts) {
 			t.Fatalf("sequence %d, step %d: other endpoints", seed, step)
 		}
 		if step%8 == 0 {
@@ -210,10 +214,29 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 			}
 		}
 	}
+	w.end(incremental)
 	for _, b := range before {
 		if text(t, b.cfg)+text(t, b.report) != b.text {
 			t.Fatalf("sequence %d: what a Build gave was written to later", seed)
 		}
+	}
+}
+
+// end removes everything, of which nothing may be left.
+func (w *world) end(o Options) {
+	v := w.store.View()
+	for x := range v.Ingresses.All() {
+		w.store.Delete(x)
+	}
+	for x := range v.Secrets.All() {
+		w.store.Delete(x)
+	}
+	Build(w.store.View(), o)
+	m := &o.Memory.memory
+	x := m.index
+	if len(x.byPattern) != 1 || len(x.asking) > 0 || len(x.renamed) > 0 || x.homeless.List().Len() > 0 || m.reports.List().Len() > 0 ||
+		len(m.uses.backends.byKey) > 0 || len(m.uses.certificates.byKey) > 1 || m.served.plain.List().Len() > 0 || m.served.names.List().Len() != 1 {
+		w.t.Errorf("something is left: %d patterns, %d asking, %d other names", len(x.byPattern), len(x.asking), len(x.renamed))
 	}
 }
 
@@ -256,7 +279,7 @@ func TestMemoryOfRefusedWildcard(t *testing.T) {
 		if text(t, cfg) != text(t, want) {
 			t.Fatalf("step %d: a Config with memory:\n%s\nwithout:\n%s", step, show(cfg), show(want))
 		}
-		for _, h := range cfg.Listeners[0].Hosts {
+		for h := range cfg.Listeners[0].Hosts.All() {
 			for _, r := range h.Routes {
 				if r.Action.Respond != nil && h.Pattern.Name == "x.bar.com" {
 					closed += fmt.Sprint(step, r.Match.Path.Value)
@@ -267,6 +290,45 @@ func TestMemoryOfRefusedWildcard(t *testing.T) {
 	if closed != "0/default2/default" {
 		t.Errorf("closed: %q", closed)
 	}
+}
+
+// TestMemoryOfFarEdits: an edit changes what is made of hosts that it does not
+// name, by way of the wildcard above them, or above the host that they are another
+// name of.
+func TestMemoryOfFarEdits(t *testing.T) {
+	f := func(name, manifests, edited string) {
+		t.Helper()
+		store := view.NewStore()
+		for _, o := range objectsOf(t, manifests) {
+			store.Set(o)
+		}
+		o := testOptions(t)
+		incremental := o
+		incremental.Memory = NewMemory()
+		var said []string
+		for step, edit := range []func(metav1.Object){func(metav1.Object) {}, store.Set, store.Delete} {
+			edit(objectsOf(t, edited)[0])
+			cfg, _ := Build(store.View(), incremental)
+			want, _ := Build(store.View(), o)
+			if text(t, cfg) != text(t, want) {
+				t.Fatalf("%s, step %d: a Config with memory:\n%s\nwithout:\n%s", name, step, show(cfg), show(want))
+			}
+			said = append(said, show(cfg))
+		}
+		if said[0] == said[1] || said[0] != said[2] {
+			t.Errorf("%s: the edit changes nothing, or leaves something behind:\n%s\n%s", name, said[0], said[1])
+		}
+	}
+	f("the certificates of another name",
+		svc("a")+"TLS default/wild ecdsa *.bar.com e.com\n---\n"+annotated("shop", rules(rule("x.bar.com", "Prefix / a")), "server-alias: e.com"),
+		object("wild", rules(rule("other.com", "Prefix / a"))+tlsSpec(tls("wild", "*.bar.com"))))
+	f("a wildcard host above, beside a host of every name that asks for client certificates",
+		svc("a")+"CA default/ca\n---\n"+object("shop", rules(rule("x.bar.com", "Prefix / a")))+annotated("any", rules(rule("", "Prefix / a")), "auth-tls-secret: ca"),
+		object("wild", rules(rule("*.bar.com", "Prefix / a"))))
+	f("a wildcard host above that asks for client certificates, and did not",
+		svc("a")+"CA default/ca\n---\n"+object("shop", rules(rule("x.bar.com", "Prefix / a")))+"TLS default/wild ecdsa *.bar.com\n---\n"+
+			object("wild@2021", rules(rule("*.bar.com", "Prefix / a"))+tlsSpec(tls("wild", "*.bar.com"))),
+		annotated("guard@2020", rules(rule("*.bar.com", "Prefix /guard a")), "auth-tls-secret: ca"))
 }
 
 func text(t *testing.T, x any) string {
@@ -282,40 +344,32 @@ func text(t *testing.T, x any) string {
 func TestMemoryKeepsWhatStays(t *testing.T) {
 	v := manyIngresses(t, 200)
 	s := view.NewStore()
-	for _, x := range v.Services {
+	for x := range v.Services.All() {
 		s.Set(x)
 	}
-	for _, x := range v.Secrets {
+	for x := range v.Secrets.All() {
 		s.Set(x)
 	}
-	for _, x := range v.Ingresses {
+	for x := range v.Ingresses.All() {
 		s.Set(x)
 	}
 	o := testOptions(t)
 	o.Memory = NewMemory()
 	before, _ := Build(s.View(), o)
-	edited := v.Ingresses[7].DeepCopy()
+	edited := v.Ingresses.At(7).DeepCopy()
 	edited.Spec.Rules[0].HTTP.Paths[0].Path = "/edited"
 	s.Set(edited)
 	after, _ := Build(s.View(), o)
-	if &before.Backends[0] != &after.Backends[0] || &before.Certificates[0] != &after.Certificates[0] {
+	if !sorted.Same(before.Backends, after.Backends) || !sorted.Same(before.Certificates, after.Certificates) {
 		t.Error("Backends or Certificates are others")
 	}
 	others := 0
-	for i, h := range before.Listeners[0].Hosts {
-		if after.Listeners[0].Hosts[i] != h {
-			others++
-		}
-	}
+	sorted.Diff(before.Listeners[0].Hosts, after.Listeners[0].Hosts, ir.CompareHosts, func(_, _ *ir.Host) { others++ })
 	if others != 2 { // its own and the shared one
 		t.Errorf("%d hosts are others", others)
 	}
 	others = 0
-	for i, n := range before.Listeners[1].ServerNames {
-		if after.Listeners[1].ServerNames[i].Terminate != n.Terminate {
-			others++
-		}
-	}
+	sorted.Diff(before.Listeners[1].ServerNames, after.Listeners[1].ServerNames, ir.CompareServerNames, func(_, _ *ir.ServerName) { others++ })
 	if others > 2 {
 		t.Errorf("%d server names are others", others)
 	}

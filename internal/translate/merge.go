@@ -18,9 +18,13 @@ import (
 type merger struct {
 	*index
 	uses     *uses
+	said     *said
 	options  Options
 	extra    map[string]int // routes of other names, by namespace
 	verdicts []verdict.Verdict
+
+	// concerned are the nodes to look at.
+	concerned []*node
 }
 
 // mergedHost is a host with the routes that won.
@@ -85,38 +89,81 @@ type nameClaim struct {
 	owner *candidate.Owner
 }
 
-// merge decides about everything that is claimed.
+// merge decides about everything that is claimed. It looks only at the patterns
+// whose claims have changed, and at those that depend on them.
 func (m *merger) merge() {
-	m.insert()
+	names := false // what other names there are may be another question now
 	for _, n := range m.touched {
+		_, wanted := m.wanted[n.pattern]
+		names = names || wanted || n.aliasing
 		m.settleNode(n)
+		names = names || n.aliasing
 		n.touched = false
+		if n.aliasing {
+			m.asking[n] = struct{}{}
+		} else {
+			delete(m.asking, n)
+		}
+		if n.host != n.alias || n.rule != nil {
+			n.host = n.rule
+		}
+		m.concern(n)
 	}
 	m.touched = nil
-	for _, n := range m.nodes {
-		n.host = n.rule
+	if names {
+		m.rename()
 	}
-	m.otherNames()
-	m.insert()
-	for _, n := range m.nodes {
-		if n.host != n.alias {
-			n.alias = nil
-		}
+	m.spread()
+	for _, n := range m.concerned {
 		if n.host != nil {
 			m.finish(n)
 		}
 	}
-	m.sweep(func(n *node) {
-		m.letGoPlain(n)
-		m.letGoName(n)
-	})
+}
+
+// concern notes that a node is to be looked at.
+func (m *merger) concern(n *node) {
+	if !n.concerned {
+		n.concerned = true
+		m.concerned = append(m.concerned, n)
+	}
+}
+
+// spread concerns what depends on the concerned nodes: those below a wildcard,
+// when its name or the kind of its settings is another one; all, when that is so
+// of the host of every name; and other names of the same host. Those that have no
+// host of their own are looked at in any case.
+func (m *merger) spread() {
+	for i := 0; i < len(m.concerned); i++ {
+		n := m.concerned[i]
+		if n.pattern.Kind == ir.HostExact {
+			continue
+		}
+		before, now := n.seenHost, n.host
+		same := n.name == n.seenName && settingsOf(before).special() == settingsOf(now).special() &&
+			(n == m.any || (before == nil) == (now == nil))
+		if n.seenHost, n.seenName = now, n.name; same {
+			continue
+		}
+		if n == m.any {
+			for _, other := range m.byPattern {
+				m.concern(other)
+			}
+		}
+		for below := range n.below {
+			m.concern(below)
+		}
+	}
+	for _, n := range m.renamed {
+		if n.host.original.concerned {
+			m.concern(n)
+		}
+	}
 }
 
 // settleNode makes of the claims on a pattern its host and name. The result
 // depends on nothing else.
 func (m *merger) settleNode(n *node) {
-	before := m.verdicts
-	m.verdicts = nil
 	n.rule, n.name, n.aliasing = nil, nil, false
 	if len(n.tls) > 0 {
 		n.name = &mergedName{pattern: n.pattern, claims: n.tls}
@@ -147,7 +194,13 @@ func (m *merger) settleNode(n *node) {
 	if n.name != nil {
 		m.award(n.name)
 	}
-	n.verdicts, m.verdicts = m.verdicts, before
+	m.tellOf(n)
+}
+
+// tellOf lets the verdicts since the call before be about one thing.
+func (m *merger) tellOf(what any) {
+	m.said.by(what, m.verdicts)
+	m.verdicts = nil
 }
 
 // finish makes the Host with its routes.

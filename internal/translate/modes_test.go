@@ -319,14 +319,14 @@ func TestProxyProtocolBackends(t *testing.T) {
 	checkConfig(t, cfg)
 	wantText(t, "verdicts", showVerdicts(report.Verdicts), "")
 	got := map[int]int{}
-	for _, b := range cfg.Backends {
+	for b := range cfg.Backends.All() {
 		got[b.ProxyProtocol]++
 	}
 	if want := map[int]int{0: 1, 1: 1, 2: 1}; !maps.Equal(got, want) {
 		t.Errorf("backends by version %v, want %v", got, want)
 	}
 	used := map[string]ir.BackendID{}
-	for _, h := range cfg.Listeners[0].Hosts {
+	for h := range cfg.Listeners[0].Hosts.All() {
 		for _, r := range h.Routes {
 			used[r.Match.Path.Value] = r.Action.Forward.Targets[0].Backend
 		}
@@ -353,10 +353,10 @@ func TestBridging(t *testing.T) {
 			t.Helper()
 			cfg, verdicts := build(t, service(appProtocol)+"CA default/ca\n---\nCA default/both pair\n---\nTLS default/pair ecdsa client\n---\n"+annotated("shop", one("Prefix / a"), annotations...), testOptions(t))
 			wantText(t, "verdicts", verdicts, wantVerdicts)
-			if len(cfg.Backends) != 1 {
-				t.Fatalf("%d backends: %s", len(cfg.Backends), show(cfg))
+			if cfg.Backends.Len() != 1 {
+				t.Fatalf("%d backends: %s", cfg.Backends.Len(), show(cfg))
 			}
-			b := cfg.Backends[0]
+			b := *cfg.Backends.At(0)
 			plain := b.Protocol == ir.BackendHTTP1 && b.TLS == nil && !b.ClusterIP && b.ProxyProtocol == 0
 			if (string(b.ID) == "default/a:80") != plain || !strings.HasPrefix(string(b.ID), "default/a:80") {
 				t.Errorf("ID %s of %+v", b.ID, b)
@@ -460,25 +460,25 @@ func TestBridging(t *testing.T) {
 	o := testOptions(t)
 	o.VerifyUpstreams, o.AllowCrossNamespace = true, true
 	cfg, verdicts := build(t, service("https")+"CA x/ca\n---\n"+annotated("shop", one("Prefix / a"), "proxy-ssl-secret: x/ca"), o)
-	if s := cfg.Backends[0].TLS; !s.Verify || len(s.CAs) == 0 || verdicts != "" {
+	if s := cfg.Backends.At(0).TLS; !s.Verify || len(s.CAs) == 0 || verdicts != "" {
 		t.Errorf("%+v, verdicts %s", s, verdicts)
 	}
 	cfg, verdicts = build(t, service("https")+annotated("shop", one("Prefix / a"), "proxy-ssl-verify: off"), o)
-	if s := cfg.Backends[0].TLS; s.Verify || !strings.Contains(verdicts, "UnverifiedUpstream") {
+	if s := cfg.Backends.At(0).TLS; s.Verify || !strings.Contains(verdicts, "UnverifiedUpstream") {
 		t.Errorf("%+v, verdicts %s", s, verdicts)
 	}
 
 	// An external name is what the certificate must name.
 	cfg, _ = build(t, "apiVersion: v1\nkind: Service\nmetadata: {namespace: default, name: a}\nspec: {type: ExternalName, externalName: API.example.com., ports: [{port: 80}]}\n---\n"+
 		annotated("shop", one("Prefix / a"), "proxy-ssl-server-name: on", "backend-protocol: HTTPS", "service-upstream: true"), o)
-	if b := cfg.Backends[0]; b.TLS.VerifyName != "api.example.com" || b.TLS.ServerName != "api.example.com" || b.ClusterIP {
+	if b := cfg.Backends.At(0); b.TLS.VerifyName != "api.example.com" || b.TLS.ServerName != "api.example.com" || b.ClusterIP {
 		t.Errorf("%+v", b.TLS)
 	}
 
 	// Different settings never share a Backend.
 	cfg, _ = build(t, service("")+annotated("a", rules(rule("a.com", "Prefix / a")), "backend-protocol: HTTPS")+annotated("b", rules(rule("b.com", "Prefix / a")), "backend-protocol: HTTPS", "proxy-ssl-name: x", "proxy-ssl-server-name: on")+
 		annotated("c", rules(rule("c.com", "Prefix / a")), "backend-protocol: HTTPS", "proxy-ssl-verify: on")+annotated("d", rules(rule("d.com", "Prefix / a")), "backend-protocol: HTTPS")+object("e", rules(rule("e.com", "Prefix / a"))), testOptions(t))
-	if len(cfg.Backends) != 4 {
-		t.Errorf("%d backends, want 4", len(cfg.Backends))
+	if cfg.Backends.Len() != 4 {
+		t.Errorf("%d backends, want 4", cfg.Backends.Len())
 	}
 }

@@ -1,7 +1,7 @@
 package translate
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,18 +10,36 @@ import (
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
+// rename decides anew about all other names, since each may depend on every older
+// one, and concerns those that changed.
+func (m *merger) rename() {
+	before := m.renamed
+	hosts := make([]*mergedHost, len(before))
+	for i, n := range before {
+		hosts[i], n.host = n.host, n.rule
+	}
+	m.renamed, m.wanted, m.extra = nil, map[ir.HostPattern]struct{}{}, map[string]int{}
+	m.otherNames()
+	m.tellOf(aboutNames)
+	for i, n := range before {
+		if n.host != n.alias {
+			n.alias = nil
+		}
+		if n.host != hosts[i] {
+			m.concern(n)
+		}
+	}
+	for _, n := range m.renamed {
+		if n.host.out == nil { // it is a new one
+			m.concern(n)
+		}
+	}
+}
+
 // otherNames adds the hosts that are further names of others: server-alias and
 // from-to-www-redirect. Hosts with rules come first, then older aliases.
 func (m *merger) otherNames() {
-	var asking []*node
-	for _, n := range m.nodes {
-		if n.aliasing {
-			asking = append(asking, n)
-		}
-	}
-	slices.SortFunc(asking, func(a, b *node) int {
-		return cmp.Or(a.rule.owner.Compare(b.rule.owner), a.pattern.Compare(b.pattern))
-	})
+	asking := slices.SortedFunc(maps.Keys(m.asking), byAge)
 	for _, n := range asking {
 		h := n.rule
 		set := m.setting(h, "server-alias",
@@ -71,6 +89,7 @@ func (m *merger) name(at, original *node, by *candidate.Set, redirects bool, mad
 		h.owner, h.original, h.of, h.by, h.redirects = by.Owner, original, original.rule, by, redirects
 	}
 	at.alias, at.host = h, h
+	m.renamed = append(m.renamed, at)
 }
 
 // maxExtra bounds, per namespace, the routes of hosts that exist as other names
@@ -80,6 +99,7 @@ const maxExtra = 10_000
 // free reports whether a name can become another name of a host, which adds so
 // many routes.
 func (m *merger) free(p ir.HostPattern, set *candidate.Set, field string, routes int) bool {
+	m.wanted[p] = struct{}{}
 	tell := func(why, remedy string) {
 		m.tell(verdict.Ignored, set.Owner, field, verdict.HostSettingOwned, "host "+p.String()+" does not become another name: "+why, remedy)
 	}

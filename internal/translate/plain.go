@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 )
 
@@ -11,34 +12,39 @@ import (
 // to be closed: a refused name without a rule, whose TLS entry stands in an
 // Ingress with routes in the more general host that would otherwise serve the
 // name unencrypted.
-func (a *assembler) plainHosts() []*ir.Host {
-	out := make([]*ir.Host, 0, len(a.nodes))
-	for _, n := range a.nodes {
-		var h *host
-		switch {
-		case n.host != nil:
+func (a *assembler) plainHosts() sorted.List[*ir.Host] {
+	for _, n := range a.concerned {
+		if n.host != nil {
 			a.plainHost(n)
-			h = n.host.plain
-		case n.name != nil && n.name.owner == nil:
-			h = a.closedHost(n)
-		}
-		if n.plainHeld != h {
-			a.letGoPlain(n)
-			if n.plainHeld = h; h != nil {
-				a.uses.hold(h)
-			}
-		}
-		if h != nil {
-			out = append(out, h.Host)
+			a.putPlain(n, n.host.plain)
+		} else if n.name == nil || n.name.owner != nil {
+			a.putPlain(n, nil)
 		}
 	}
-	return out
+	for n := range a.homeless.List().All() {
+		if n.name.owner == nil {
+			a.putPlain(n, a.closedHost(n))
+		}
+	}
+	return a.plain.List()
 }
 
-func (m *merger) letGoPlain(n *node) {
-	if n.plainHeld != nil {
-		m.uses.release(n.plainHeld)
-		n.plainHeld = nil
+// putPlain serves a host without TLS in place of the one that was at the node;
+// nil: none.
+func (a *assembler) putPlain(n *node, h *host) {
+	old := n.plain
+	if old == h {
+		return
+	}
+	n.plain = h
+	if h != nil {
+		a.uses.hold(h)
+		a.plain.Set(h.Host)
+	} else {
+		a.plain.Delete(old.Host)
+	}
+	if old != nil {
+		a.uses.release(old)
 	}
 }
 
@@ -50,8 +56,9 @@ func (a *assembler) closedHost(n *node) *host {
 	}
 	whole := a.borrow(n.name.claims[0].owner.Ref.Namespace, len(general.claims))
 	key := derived{name: n.name, of: general.out, whole: whole}
-	if n.closed != nil && n.closedOf == key {
-		return n.closed
+	d := n.derive()
+	if d.closed != nil && d.closedOf == key {
+		return d.closed
 	}
 	h := &ir.Host{Pattern: n.pattern}
 	if whole {
@@ -67,8 +74,8 @@ func (a *assembler) closedHost(n *node) *host {
 			}},
 		}}
 	}
-	n.closed, n.closedOf = newHost(h, general), key
-	return n.closed
+	d.closed, d.closedOf = newHost(h, general), key
+	return d.closed
 }
 
 // plainHost makes the host as it is without TLS: the same one, unless a route

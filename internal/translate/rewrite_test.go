@@ -296,7 +296,7 @@ func TestFurtherNamesAreBounded(t *testing.T) {
 		annotated("x/few@2021", rules(rule("two.com", "Prefix / a")), "server-alias: few.com")), testOptions(t))
 	checkConfig(t, cfg)
 	routes, few := 0, false
-	for _, h := range cfg.Listeners[0].Hosts {
+	for h := range cfg.Listeners[0].Hosts.All() {
 		routes += len(h.Routes)
 		few = few || h.Pattern.Name == "few.com"
 	}

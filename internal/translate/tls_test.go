@@ -376,7 +376,7 @@ func TestBorrowedRoutesAreBounded(t *testing.T) {
 	}
 	total, closed := 0, 0
 	for _, l := range cfg.Listeners {
-		for _, h := range l.Hosts {
+		for h := range l.Hosts.All() {
 			total += len(h.Routes)
 			for _, r := range h.Routes {
 				if h.Pattern != ir.AnyHost && r.Action.Forward != nil {
@@ -387,9 +387,9 @@ func TestBorrowedRoutesAreBounded(t *testing.T) {
 				closed++
 			}
 		}
-		for _, n := range l.ServerNames {
+		for n := range l.ServerNames.All() {
 			if n.Terminate != nil {
-				for _, h := range n.Terminate.Hosts {
+				for h := range n.Terminate.Hosts.All() {
 					total += len(h.Routes)
 				}
 			}
@@ -446,7 +446,7 @@ func TestListeners(t *testing.T) {
 	if cfg.Listeners[0].Port != 80 || cfg.Listeners[1].Port != 443 {
 		t.Error("the ports that clients see are not 80 and 443")
 	}
-	if cfg.Listeners[0].Hosts[0] != cfg.Listeners[1].ServerNames[0].Terminate.Hosts[0] {
+	if cfg.Listeners[0].Hosts.At(0) != cfg.Listeners[1].ServerNames.At(0).Terminate.Hosts.At(0) {
 		t.Error("the Host is not shared")
 	}
 	cfg = f("ports", func(o *Options) { o.HTTPPort, o.HTTPSPort = 8080, 8443 }, "http", "https")
@@ -478,7 +478,7 @@ func TestCertificatesAreRemembered(t *testing.T) {
 	rotated := tlsSecret(t, []string{"default/one", "ecdsa", "one.com"})
 	s.Set(rotated)
 	third, _ := Build(s.View(), o)
-	if third.Certificates[0].ID == first.Certificates[0].ID {
+	if third.Certificates.At(0).ID == first.Certificates.At(0).ID {
 		t.Error("the new certificate is not shown")
 	}
 

@@ -15,6 +15,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/ingress"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
@@ -74,7 +75,7 @@ type Report struct {
 	// Generation of the View.
 	Generation uint64
 	// Ingresses are all Ingresses of the View, sorted by namespace and name.
-	Ingresses []*IngressReport
+	Ingresses sorted.List[*IngressReport]
 	// Verdicts about all objects, sorted with verdict.Verdict.Compare, without
 	// repetitions.
 	Verdicts []verdict.Verdict
@@ -89,8 +90,7 @@ type IngressReport = ingress.Report
 // View.Routing unchanged. It may run in several goroutines.
 //
 // What did not change since the Build before with the same Memory is the same
-// memory in both Configs: Hosts and Terminates by their pointers, Backends and
-// Certificates as whole slices.
+// memory in both Configs and Reports.
 func Build(v *view.View, o Options) (*ir.Config, *Report) {
 	if o.Memory == nil {
 		o.Memory = NewMemory()

@@ -5,33 +5,40 @@ import (
 	"slices"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 )
 
 // uses gathers the Backends and certificates of a Config: those that somebody
-// holds. The lists stay the same as long as their content does.
+// holds. What is listed stays the same memory as long as its content does.
 type uses struct {
-	backends     used[ir.BackendID, *candidate.Backend]
-	certificates used[ir.CertificateID, *resolve.Certificate]
-
-	listedBackends     []ir.Backend
-	listedCertificates []ir.Certificate
+	backends     used[ir.BackendID, *candidate.Backend, ir.Backend]
+	certificates used[ir.CertificateID, *resolve.Certificate, ir.Certificate]
 }
 
 func newUses() *uses {
 	u := &uses{}
-	u.backends.compare = func(a, b *candidate.Backend) int {
-		if a.Certificate == nil || b.Certificate == nil {
-			return 0
-		}
-		return compareOrigins(a.Certificate.Origin, b.Certificate.Origin)
+	u.backends = used[ir.BackendID, *candidate.Backend, ir.Backend]{
+		compare: func(a, b *candidate.Backend) int {
+			if a.Certificate == nil || b.Certificate == nil {
+				return 0
+			}
+			return compareOrigins(a.Certificate.Origin, b.Certificate.Origin)
+		},
+		// The ID stands for the content of both; of a certificate also counts where
+		// it comes from.
+		same: func(a, b *candidate.Backend) bool { return a.Certificate == b.Certificate },
+		what: func(b *candidate.Backend) *ir.Backend { return &b.Backend },
+		list: sorted.NewEditor(sorted.List[*ir.Backend]{}, ir.CompareBackends),
 	}
-	// The ID stands for the content of both; of a certificate also counts where
-	// it comes from.
-	u.backends.same = func(a, b *candidate.Backend) bool { return a.Certificate == b.Certificate }
-	u.certificates.same = func(a, b *resolve.Certificate) bool { return a.Origin == b.Origin }
-	u.certificates.compare = func(a, b *resolve.Certificate) int { return compareOrigins(a.Origin, b.Origin) }
+	// Equal content may come from several Secrets: the first is named.
+	u.certificates = used[ir.CertificateID, *resolve.Certificate, ir.Certificate]{
+		compare: func(a, b *resolve.Certificate) int { return compareOrigins(a.Origin, b.Origin) },
+		same:    func(a, b *resolve.Certificate) bool { return a.Origin == b.Origin },
+		what:    func(c *resolve.Certificate) *ir.Certificate { return &c.Certificate },
+		list:    sorted.NewEditor(sorted.List[*ir.Certificate]{}, ir.CompareCertificates),
+	}
 	return u
 }
 
@@ -39,7 +46,7 @@ func newUses() *uses {
 func (u *uses) hold(h *host) {
 	if h.held++; h.held == 1 {
 		for _, b := range h.backends {
-			u.backends.hold(b.ID, b)
+			u.backends.add(b.ID, b, 1)
 		}
 	}
 }
@@ -47,50 +54,39 @@ func (u *uses) hold(h *host) {
 func (u *uses) release(h *host) {
 	if h.held--; h.held == 0 {
 		for _, b := range h.backends {
-			u.backends.release(b.ID, b)
+			u.backends.add(b.ID, b, -1)
 		}
 	}
 }
 
-func (u *uses) end() ([]ir.Backend, []ir.Certificate) {
-	changed := u.backends.end(func(before, after *candidate.Backend) {
+func (u *uses) end() (sorted.List[*ir.Backend], sorted.List[*ir.Certificate]) {
+	u.backends.end(func(before, after *candidate.Backend) {
 		if before != nil && before.Certificate != nil {
-			u.certificates.release(before.Certificate.ID, before.Certificate)
+			u.certificates.add(before.Certificate.ID, before.Certificate, -1)
 		}
 		if after != nil && after.Certificate != nil {
-			u.certificates.hold(after.Certificate.ID, after.Certificate)
+			u.certificates.add(after.Certificate.ID, after.Certificate, 1)
 		}
 	})
-	if changed {
-		u.listedBackends = nil
-		for _, x := range u.backends.list {
-			u.listedBackends = append(u.listedBackends, x.listed.Backend)
-		}
-	}
-	// Equal content may come from several Secrets: the first is named.
-	if u.certificates.end(func(_, _ *resolve.Certificate) {}) {
-		u.listedCertificates = nil
-		for _, x := range u.certificates.list {
-			u.listedCertificates = append(u.listedCertificates, x.listed.Certificate)
-		}
-	}
-	return u.listedBackends, u.listedCertificates
+	u.certificates.end(func(_, _ *resolve.Certificate) {})
+	return u.backends.list.List(), u.certificates.list.List()
 }
 
 // used is a sorted list of what is held.
-type used[K cmp.Ordered, V comparable] struct {
+type used[K comparable, V comparable, L any] struct {
 	compare func(a, b V) int  // which of two under the same key is listed
 	same    func(a, b V) bool // whether they come to the same in the list
+	what    func(V) *L        // stands in the list
+	list    *sorted.Editor[*L]
 	byKey   map[K]*use[K, V]
-	list    []*use[K, V]
 	touched []*use[K, V] // since the end before
 }
 
-type use[K cmp.Ordered, V comparable] struct {
+type use[K comparable, V comparable] struct {
 	key     K
 	holders []holders[V]
-	listed  V // as it stands in the list
-	isThere bool
+	listed  V // as it was decided last; zero: not in the list
+	shown   V // which stands in the list
 	touched bool
 }
 
@@ -100,7 +96,8 @@ type holders[V any] struct {
 	count int
 }
 
-func (u *used[K, V]) touch(key K) *use[K, V] {
+// add counts a value as held so often more.
+func (u *used[K, V, L]) add(key K, v V, n int) {
 	x := u.byKey[key]
 	if x == nil {
 		x = &use[K, V]{key: key}
@@ -113,68 +110,45 @@ func (u *used[K, V]) touch(key K) *use[K, V] {
 		x.touched = true
 		u.touched = append(u.touched, x)
 	}
-	return x
-}
-
-func (u *used[K, V]) hold(key K, v V) {
-	x := u.touch(key)
-	for i := range x.holders {
-		if x.holders[i].value == v {
-			x.holders[i].count++
-			return
-		}
+	i := slices.IndexFunc(x.holders, func(h holders[V]) bool { return h.value == v })
+	if i < 0 {
+		i = len(x.holders)
+		x.holders = append(x.holders, holders[V]{value: v})
 	}
-	x.holders = append(x.holders, holders[V]{v, 1})
+	x.holders[i].count += n
 }
 
-func (u *used[K, V]) release(key K, v V) {
-	x := u.touch(key)
-	for i := range x.holders {
-		if x.holders[i].value == v {
-			if x.holders[i].count--; x.holders[i].count == 0 {
-				x.holders = slices.Delete(x.holders, i, i+1)
-			}
-			return
-		}
-	}
-	panic("BUG: released what nobody holds")
-}
-
-// end brings the list up to date and reports whether it differs from before. It
-// tells of each key under which something else is listed now.
-func (u *used[K, V]) end(tell func(before, after V)) (changed bool) {
-	var fresh []*use[K, V]
-	gone := false
+// end brings the list up to date. It tells of each key under which something else
+// is listed now.
+func (u *used[K, V, L]) end(tell func(before, after V)) {
 	for _, x := range u.touched {
 		x.touched = false
-		var none V
-		switch {
-		case len(x.holders) == 0 && x.isThere:
-			gone = true
-			tell(x.listed, none)
-			fallthrough
-		case len(x.holders) == 0:
+		x.holders = slices.DeleteFunc(x.holders, func(h holders[V]) bool {
+			if h.count < 0 {
+				panic("BUG: released what nobody holds")
+			}
+			return h.count == 0
+		})
+		var now, none V
+		if len(x.holders) > 0 {
+			now = slices.MinFunc(x.holders, func(a, b holders[V]) int { return u.compare(a.value, b.value) }).value
+		} else {
 			delete(u.byKey, x.key)
+		}
+		if now == x.listed {
 			continue
 		}
-		now := slices.MinFunc(x.holders, func(a, b holders[V]) int { return u.compare(a.value, b.value) }).value
-		if !x.isThere {
-			fresh = append(fresh, x)
-			tell(none, now)
-		} else if x.listed != now {
-			tell(x.listed, now)
-			changed = changed || !u.same(x.listed, now)
+		tell(x.listed, now)
+		x.listed = now
+		switch {
+		case now == none:
+			u.list.Delete(u.what(x.shown))
+		case x.shown == none || !u.same(x.shown, now):
+			x.shown = now
+			u.list.Set(u.what(now))
 		}
-		x.listed, x.isThere = now, true
 	}
 	u.touched = nil
-	if gone {
-		u.list = slices.DeleteFunc(u.list, func(x *use[K, V]) bool { return len(x.holders) == 0 })
-	}
-	compare := func(a, b *use[K, V]) int { return cmp.Compare(a.key, b.key) }
-	slices.SortFunc(fresh, compare)
-	u.list = mergeSorted(u.list, fresh, compare)
-	return changed || gone || len(fresh) > 0
 }
 
 // newHost adds to a Host, made of claims of a merged one (nil: of none), what

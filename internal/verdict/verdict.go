@@ -105,8 +105,9 @@ func (v Verdict) String() string {
 	return b.String()
 }
 
-// Compare orders by object, field, reason, message.
+// Compare orders by object, field, reason, message, severity, remedy.
 func (v Verdict) Compare(o Verdict) int {
 	return cmp.Or(v.Object.Compare(o.Object), cmp.Compare(v.Field, o.Field),
-		cmp.Compare(v.Reason, o.Reason), cmp.Compare(v.Message, o.Message))
+		cmp.Compare(v.Reason, o.Reason), cmp.Compare(v.Message, o.Message),
+		cmp.Compare(v.Severity, o.Severity), cmp.Compare(v.Remedy, o.Remedy))
 }

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 
@@ -9,7 +8,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // Store gathers objects from a source and gives Views. Its methods may be
@@ -21,21 +21,30 @@ type Store struct {
 	last       *View
 	changed    chan struct{}
 
-	ingresses kindOf[*networkingv1.Ingress]
-	classes   kindOf[*networkingv1.IngressClass]
-	services  kindOf[*corev1.Service]
-	secrets   kindOf[*corev1.Secret]
+	ingresses *sorted.Editor[*networkingv1.Ingress]
+	classes   *sorted.Editor[*networkingv1.IngressClass]
+	services  *sorted.Editor[*corev1.Service]
+	secrets   *sorted.Editor[*corev1.Secret]
 
-	endpointSlices map[types.NamespacedName]*discoveryv1.EndpointSlice
-	byService      slicesByService
+	endpointSlices *sorted.Editor[*discoveryv1.EndpointSlice]
+	byService      *sorted.Editor[*ServiceSlices]
 }
 
 // NewStore gives an empty Store.
 func NewStore() *Store {
 	return &Store{
 		changed:        make(chan struct{}, 1),
-		endpointSlices: map[types.NamespacedName]*discoveryv1.EndpointSlice{},
+		ingresses:      empty[*networkingv1.Ingress](),
+		classes:        empty[*networkingv1.IngressClass](),
+		services:       empty[*corev1.Service](),
+		secrets:        empty[*corev1.Secret](),
+		endpointSlices: empty[*discoveryv1.EndpointSlice](),
+		byService:      sorted.NewEditor(sorted.List[*ServiceSlices]{}, CompareServiceSlices),
 	}
+}
+
+func empty[T metav1.Object]() *sorted.Editor[T] {
+	return sorted.NewEditor(sorted.List[T]{}, CompareNames[T])
 }
 
 // Changed receives after one or more changes; several changes may make one
@@ -88,18 +97,19 @@ func isSlice(o metav1.Object) bool {
 }
 
 func (s *Store) put(obj metav1.Object) {
-	k := keyOf(obj)
 	switch o := obj.(type) {
 	case *networkingv1.Ingress:
-		s.ingresses.set(k, o)
+		s.ingresses.Set(o)
 	case *networkingv1.IngressClass:
-		s.classes.set(k, o)
+		s.classes.Set(o)
 	case *corev1.Service:
-		s.services.set(k, o)
+		s.services.Set(o)
 	case *corev1.Secret:
-		s.secrets.set(k, o)
+		s.secrets.Set(o)
 	case *discoveryv1.EndpointSlice:
-		s.setSlice(k, o)
+		s.dropFromService(o)
+		s.endpointSlices.Set(o)
+		s.addToService(o)
 	default:
 		panic("BUG: view.Store: unknown kind to set")
 	}
@@ -107,18 +117,18 @@ func (s *Store) put(obj metav1.Object) {
 
 // remove reports whether there was anything to remove.
 func (s *Store) remove(obj metav1.Object) bool {
-	k := keyOf(obj)
-	switch obj.(type) {
+	switch o := obj.(type) {
 	case *networkingv1.Ingress:
-		return s.ingresses.delete(k)
+		return s.ingresses.Delete(o)
 	case *networkingv1.IngressClass:
-		return s.classes.delete(k)
+		return s.classes.Delete(o)
 	case *corev1.Service:
-		return s.services.delete(k)
+		return s.services.Delete(o)
 	case *corev1.Secret:
-		return s.secrets.delete(k)
+		return s.secrets.Delete(o)
 	case *discoveryv1.EndpointSlice:
-		return s.setSlice(k, nil)
+		s.dropFromService(o)
+		return s.endpointSlices.Delete(o)
 	default:
 		panic("BUG: view.Store: unknown kind to remove")
 	}
@@ -135,11 +145,11 @@ func (s *Store) View() *View {
 	s.last = &View{
 		Generation:     s.generation,
 		Routing:        s.routing,
-		Ingresses:      s.ingresses.sorted(),
-		IngressClasses: s.classes.sorted(),
-		Services:       s.services.sorted(),
-		Secrets:        s.secrets.sorted(),
-		slices:         s.byService.share(),
+		Ingresses:      s.ingresses.List(),
+		IngressClasses: s.classes.List(),
+		Services:       s.services.List(),
+		Secrets:        s.secrets.List(),
+		Endpoints:      s.byService.List(),
 	}
 	return s.last
 }
@@ -151,29 +161,34 @@ func (s *Store) signal() {
 	}
 }
 
-// setSlice replaces (or with nil removes) a slice and reports whether there was
-// anything to do.
-func (s *Store) setSlice(k types.NamespacedName, es *discoveryv1.EndpointSlice) bool {
-	old := s.endpointSlices[k]
-	if old == nil && es == nil {
-		return false
+// dropFromService takes the EndpointSlice of the same name, if there is one, from
+// its Service.
+func (s *Store) dropFromService(es *discoveryv1.EndpointSlice) {
+	old, _ := s.endpointSlices.Find(func(x *discoveryv1.EndpointSlice) int { return CompareNames(x, es) })
+	if old == nil {
+		return
 	}
-	if old != nil {
-		s.dropFromService(old)
+	in := s.ofService(old)
+	left := slices.DeleteFunc(slices.Clone(in.Slices), func(x *discoveryv1.EndpointSlice) bool { return x == old })
+	if len(left) == 0 {
+		s.byService.Delete(in)
+		return
 	}
-	if es == nil {
-		delete(s.endpointSlices, k)
-		return true
-	}
-	s.endpointSlices[k] = es
-	owner := ownerOf(es)
-	list := append(slices.Clone(s.byService.get(owner)), es)
-	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	s.byService.set(owner, list)
-	return true
+	s.byService.Set(&ServiceSlices{in.Service, left})
 }
 
-func (s *Store) dropFromService(es *discoveryv1.EndpointSlice) {
-	owner := ownerOf(es)
-	s.byService.set(owner, slices.DeleteFunc(slices.Clone(s.byService.get(owner)), func(x *discoveryv1.EndpointSlice) bool { return x == es }))
+func (s *Store) addToService(es *discoveryv1.EndpointSlice) {
+	in := s.ofService(es)
+	list := append(slices.Clone(in.Slices), es)
+	slices.SortFunc(list, CompareNames)
+	s.byService.Set(&ServiceSlices{in.Service, list})
+}
+
+// ofService gives all EndpointSlices of the Service that this one belongs to.
+func (s *Store) ofService(es *discoveryv1.EndpointSlice) *ServiceSlices {
+	none := &ServiceSlices{Service: ownerOf(es)}
+	if in, found := s.byService.Find(func(x *ServiceSlices) int { return CompareServiceSlices(x, none) }); found {
+		return in
+	}
+	return none
 }

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 func meta(namespace, name string) metav1.ObjectMeta {
@@ -65,7 +68,7 @@ func TestStoreSortsAndFinds(t *testing.T) {
 
 	v := s.View()
 	var got []string
-	for _, i := range v.Ingresses {
+	for i := range v.Ingresses.All() {
 		got = append(got, i.Namespace+"/"+i.Name)
 		if v.Ingress(i.Namespace, i.Name) != i {
 			t.Errorf("Ingress %s/%s is not found", i.Namespace, i.Name)
@@ -154,7 +157,7 @@ func TestViewKeepsPointersOfWhatDidNotChange(t *testing.T) {
 	if v1 == v2 {
 		t.Fatal("a change must make a new View")
 	}
-	if &v1.Ingresses[0] != &v2.Ingresses[0] || &v1.Services[0] != &v2.Services[0] {
+	if !sorted.Same(v1.Ingresses, v2.Ingresses) || !sorted.Same(v1.Services, v2.Services) {
 		t.Error("lists of kinds that did not change must be shared")
 	}
 	t1, t2 := v1.EndpointSlices("a", "t"), v2.EndpointSlices("a", "t")
@@ -242,11 +245,11 @@ func TestViewsNeverChange(t *testing.T) {
 // and slices of namespace a come from one Apply.
 func torn(v *View, names int) string {
 	es := v.EndpointSlices("a", "s")
-	if len(v.Ingresses) != names || len(es) != names {
-		return fmt.Sprintf("%d Ingresses and %d slices, want %d each", len(v.Ingresses), len(es), names)
+	if v.Ingresses.Len() != names || len(es) != names {
+		return fmt.Sprintf("%d Ingresses and %d slices, want %d each", v.Ingresses.Len(), len(es), names)
 	}
 	for n := range names {
-		if v.Ingresses[n].ResourceVersion != es[0].ResourceVersion || es[n].ResourceVersion != es[0].ResourceVersion {
+		if v.Ingresses.At(n).ResourceVersion != es[0].ResourceVersion || es[n].ResourceVersion != es[0].ResourceVersion {
 			return "a View has a part of one Apply only"
 		}
 	}
@@ -303,7 +306,10 @@ func TestViewOfManyEdits(t *testing.T) {
 				t.Fatalf("seed %d: a View has\n%s\nwant\n%s", seed, got, want)
 			}
 			if len(views) > 0 {
-				other := v.OtherEndpoints(views[len(views)-1])
+				var other []types.NamespacedName
+				sorted.Diff(views[len(views)-1].Endpoints, v.Endpoints, CompareServiceSlices, func(old, now *ServiceSlices) {
+					other = append(other, cmp.Or(now, old).Service)
+				})
 				for _, ns := range []string{"a", "b"} {
 					for i := range 3 {
 						k := types.NamespacedName{Namespace: ns, Name: strconv.Itoa(i)}
@@ -327,7 +333,7 @@ func TestViewOfManyEdits(t *testing.T) {
 // describe lists the Services and EndpointSlices of a View, by their memory.
 func describe(v *View) string {
 	var b strings.Builder
-	for _, s := range v.Services {
+	for s := range v.Services.All() {
 		fmt.Fprintf(&b, "%s/%s %p\n", s.Namespace, s.Name, s)
 	}
 	for _, ns := range []string{"a", "b"} {

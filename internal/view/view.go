@@ -8,17 +8,18 @@ package view
 
 import (
 	"cmp"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
-// View is every object of interest at one moment. All slices are sorted by
-// namespace and name; objects are read-only.
+// View is every object of interest at one moment. All lists are sorted by
+// namespace and name; objects are read-only. What did not change from one View
+// of a Store to the next is the same memory in both.
 type View struct {
 	// Generation rises with every change of anything.
 	Generation uint64
@@ -26,12 +27,12 @@ type View struct {
 	// EndpointSlices: while it stays, the routes stay.
 	Routing uint64
 
-	Ingresses      []*networkingv1.Ingress
-	IngressClasses []*networkingv1.IngressClass
-	Services       []*corev1.Service
-	Secrets        []*corev1.Secret
-
-	slices *sliceShards
+	Ingresses      sorted.List[*networkingv1.Ingress]
+	IngressClasses sorted.List[*networkingv1.IngressClass]
+	Services       sorted.List[*corev1.Service]
+	Secrets        sorted.List[*corev1.Secret]
+	// Endpoints are the EndpointSlices by Service, sorted by that.
+	Endpoints sorted.List[*ServiceSlices]
 }
 
 // Service returns the Service, or nil.
@@ -55,20 +56,27 @@ func (v *View) Ingress(namespace, name string) *networkingv1.Ingress {
 // EndpointSlices returns the slices of a Service, sorted by name. The result is
 // the same slice (same first element and length) as long as nothing in it changed.
 func (v *View) EndpointSlices(namespace, service string) []*discoveryv1.EndpointSlice {
-	if v.slices == nil {
+	x, _ := v.Endpoints.Find(func(x *ServiceSlices) int {
+		return cmp.Or(cmp.Compare(x.Service.Namespace, namespace), cmp.Compare(x.Service.Name, service))
+	})
+	if x == nil {
 		return nil
 	}
-	k := types.NamespacedName{Namespace: namespace, Name: service}
-	return v.slices.maps[shardOf(k)][k]
+	return x.Slices
 }
 
-func find[T metav1.Object](all []T, namespace, name string) T {
-	i, ok := slices.BinarySearchFunc(all, [2]string{namespace, name}, func(o T, k [2]string) int {
-		return cmp.Or(cmp.Compare(o.GetNamespace(), k[0]), cmp.Compare(o.GetName(), k[1]))
+func find[T metav1.Object](all sorted.List[T], namespace, name string) T {
+	x, _ := all.Find(func(o T) int {
+		return cmp.Or(cmp.Compare(o.GetNamespace(), namespace), cmp.Compare(o.GetName(), name))
 	})
-	if !ok {
-		var zero T
-		return zero
-	}
-	return all[i]
+	return x
 }
+
+// CompareNames orders objects by namespace, then name, as the lists of a View are.
+func CompareNames[T metav1.Object](a, b T) int {
+	return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+}
+
+// Same reports whether two slices are the same memory, as those of two Views are
+// between which nothing in them changed.
+func Same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }

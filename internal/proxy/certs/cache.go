@@ -32,12 +32,21 @@ func (c *Cache) Retain(ids ...ir.CertificateID) {
 	c.entries = kept
 }
 
+// Drop forgets these certificates, as Retain does.
+func (c *Cache) Drop(ids ...ir.CertificateID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		delete(c.entries, id)
+	}
+}
+
 func (c *Cache) entry(cert *ir.Certificate) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[cert.ID]
 	if e == nil {
-		e = &entry{id: cert.ID, pem: *cert}
+		e = &entry{id: cert.ID, pem: cert}
 		c.entries[cert.ID] = e
 	}
 	return e
@@ -48,7 +57,7 @@ func (c *Cache) entry(cert *ir.Certificate) *entry {
 type entry struct {
 	id     ir.CertificateID
 	once   sync.Once
-	pem    ir.Certificate // empty when parsed; a copy, not to keep a whole Config
+	pem    *ir.Certificate // nil when parsed
 	parsed *tls.Certificate
 	err    error
 }
@@ -62,7 +71,7 @@ func (e *entry) certificate() (*tls.Certificate, error) {
 		} else {
 			e.parsed = &cert
 		}
-		e.pem = ir.Certificate{}
+		e.pem = nil
 	})
 	return e.parsed, e.err
 }

@@ -12,13 +12,13 @@ import (
 	"math/big"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // ecdsaCert is a self-signed P-256 certificate for the names.
@@ -61,8 +61,8 @@ func rsaCert(t testing.TB, names ...string) ir.Certificate {
 
 // names builds a listener's server names and remembers their certificates.
 type names struct {
-	list  []ir.ServerName
-	certs []ir.Certificate
+	list  []*ir.ServerName
+	certs []*ir.Certificate
 }
 
 func (n *names) terminate(host string, certs ...ir.Certificate) *names {
@@ -70,19 +70,28 @@ func (n *names) terminate(host string, certs ...ir.Certificate) *names {
 	for _, c := range certs {
 		ids = append(ids, c.ID)
 	}
-	n.certs = append(n.certs, certs...)
-	n.list = append(n.list, ir.ServerName{Pattern: ir.ParseIngressHost(host), Terminate: &ir.Terminate{Certificates: ids}})
+	for i := range certs {
+		n.certs = append(n.certs, &certs[i])
+	}
+	n.list = append(n.list, &ir.ServerName{Pattern: ir.ParseIngressHost(host), Terminate: &ir.Terminate{Certificates: ids}})
 	return n
 }
 
 func (n *names) refuse(host string) *names {
-	n.list = append(n.list, ir.ServerName{Pattern: ir.ParseIngressHost(host), Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}})
+	n.list = append(n.list, &ir.ServerName{Pattern: ir.ParseIngressHost(host), Refuse: &ir.Refuse{Reason: ir.ReasonTLSUnavailable}})
 	return n
 }
 
 func (n *names) compile(cache *Cache) *ServerNames {
-	slices.SortFunc(n.certs, func(a, b ir.Certificate) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return NewServerNames(n.list, n.certs, cache, nil)
+	return n.compileAfter(nil, cache)
+}
+
+// compileAfter compiles them as those that come after others.
+func (n *names) compileAfter(before *ServerNames, cache *Cache) *ServerNames {
+	list, certs := slices.Clone(n.list), slices.Clone(n.certs)
+	slices.SortFunc(list, ir.CompareServerNames)
+	slices.SortFunc(certs, ir.CompareCertificates)
+	return NewServerNames(sorted.Of(list...), sorted.Of(certs...), cache, before)
 }
 
 // front is a TLS listener on loopback that greets after each handshake.

@@ -11,6 +11,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/match"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // ServerName is a compiled ir.ServerName: exactly one of Terminate, Passthrough
@@ -55,46 +56,42 @@ func (n *ServerName) authID() string {
 // immutable.
 type ServerNames struct {
 	hosts *match.Hosts[*ServerName]
-	names []*ServerName
-	of    []ir.ServerName // parallel to names
+	of    sorted.List[*ir.ServerName]
 }
 
-// NewServerNames compiles the names of a listener, which are sorted by pattern.
-// certificates holds those that the names refer to, and may hold more; what is
-// parsed comes from, and goes to, the cache. A name that is the same as in the
-// table before (nil: none), but for its hosts, is the same ServerName. It panics
+// NewServerNames compiles the names of a listener. certificates holds those that
+// the names refer to, and may hold more; what is parsed comes from, and goes to,
+// the cache. It looks only at what differs from the table before (nil: none): a
+// name that is the same there, but for its hosts, is the same ServerName. It panics
 // when a name refers to an unknown certificate or has not exactly one of
 // Terminate, Passthrough and Refuse, or when two names have the same pattern.
-func NewServerNames(names []ir.ServerName, certificates []ir.Certificate, cache *Cache, before *ServerNames) *ServerNames {
-	all := &ServerNames{names: make([]*ServerName, len(names)), of: names}
-	entries := make([]match.HostEntry[*ServerName], len(names))
-	var table *match.Hosts[*ServerName]
-	old, oldOf := []*ServerName(nil), []ir.ServerName(nil)
-	if before != nil {
-		table, old, oldOf = before.hosts, before.names, before.of
+func NewServerNames(names sorted.List[*ir.ServerName], certificates sorted.List[*ir.Certificate], cache *Cache, before *ServerNames) *ServerNames {
+	if before == nil {
+		before = &ServerNames{}
 	}
-	for i, n := range names {
-		for len(old) > 0 && old[0].Pattern != n.Pattern && old[0].Pattern.Compare(n.Pattern) < 0 {
-			old, oldOf = old[1:], oldOf[1:]
+	var gone []ir.HostPattern
+	var come []match.HostEntry[*ServerName]
+	sorted.Diff(before.of, names, ir.CompareServerNames, func(old, now *ir.ServerName) {
+		if old != nil && now != nil && sameName(old, now) {
+			return
 		}
-		if len(old) > 0 && sameName(oldOf[0], n) {
-			all.names[i] = old[0]
-			old, oldOf = old[1:], oldOf[1:]
-		} else {
-			all.names[i] = newServerName(n, certificates, cache)
+		if old != nil {
+			gone = append(gone, old.Pattern)
 		}
-		entries[i] = match.HostEntry[*ServerName]{Pattern: n.Pattern, Value: all.names[i]}
-	}
-	var err error
-	if all.hosts, err = match.NewHosts(table, entries); err != nil {
+		if now != nil {
+			come = append(come, match.HostEntry[*ServerName]{Pattern: now.Pattern, Value: newServerName(now, certificates, cache)})
+		}
+	})
+	hosts, err := before.hosts.Edit(gone, come)
+	if err != nil {
 		panic("BUG: certs.NewServerNames: " + err.Error())
 	}
-	return all
+	return &ServerNames{hosts: hosts, of: names}
 }
 
 // sameName reports whether two names differ in nothing but their hosts. What
 // Terminates point to is never written to.
-func sameName(a, b ir.ServerName) bool {
+func sameName(a, b *ir.ServerName) bool {
 	if a.Pattern != b.Pattern || a.Passthrough != b.Passthrough || a.Refuse != b.Refuse {
 		return false
 	}
@@ -103,14 +100,14 @@ func sameName(a, b ir.ServerName) bool {
 		slices.Equal(x.Certificates, y.Certificates) && slices.Equal(x.CipherSuites, y.CipherSuites)
 }
 
-func newServerName(n ir.ServerName, certificates []ir.Certificate, cache *Cache) *ServerName {
+func newServerName(n *ir.ServerName, certificates sorted.List[*ir.Certificate], cache *Cache) *ServerName {
 	if !wellFormed(n) {
 		panic(fmt.Sprintf("BUG: certs.NewServerNames: %s is not exactly one of terminated, passed through and refused", n.Pattern))
 	}
 	s := &ServerName{Pattern: n.Pattern, Passthrough: n.Passthrough, Refuse: n.Refuse}
 	if n.Terminate != nil {
 		settings := *n.Terminate
-		settings.Hosts = nil // which change more often, and are not needed here
+		settings.Hosts = sorted.List[*ir.Host]{} // which change more often, and are not needed here
 		s.Terminate = &settings
 		if n.Terminate.ClientAuth != nil {
 			s.clients = &clientAuth{source: n.Terminate.ClientAuth}
@@ -123,10 +120,16 @@ func newServerName(n ir.ServerName, certificates []ir.Certificate, cache *Cache)
 	return s
 }
 
-// At is the name at a place among those given to NewServerNames.
-func (s *ServerNames) At(i int) *ServerName { return s.names[i] }
+// At is the name with exactly this pattern, or nil. The receiver may be nil.
+func (s *ServerNames) At(p ir.HostPattern) *ServerName {
+	if s == nil {
+		return nil
+	}
+	n, _ := s.hosts.At(p)
+	return n
+}
 
-func wellFormed(n ir.ServerName) bool {
+func wellFormed(n *ir.ServerName) bool {
 	set := 0
 	if n.Terminate != nil && len(n.Terminate.Certificates) > 0 {
 		set++
@@ -140,7 +143,7 @@ func wellFormed(n ir.ServerName) bool {
 	return set == 1 && (n.Terminate == nil || len(n.Terminate.Certificates) > 0)
 }
 
-func (n *ServerName) bind(certificates []ir.Certificate, cache *Cache) {
+func (n *ServerName) bind(certificates sorted.List[*ir.Certificate], cache *Cache) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q", n.Pattern.Kind, n.Pattern.Name)
 	for _, id := range n.Terminate.Certificates {
@@ -155,13 +158,10 @@ func (n *ServerName) bind(certificates []ir.Certificate, cache *Cache) {
 	copy(n.session[:], h.Sum(nil))
 }
 
-// Find gives the certificate with the ID, or nil. They are sorted by ID.
-func Find(certificates []ir.Certificate, id ir.CertificateID) *ir.Certificate {
-	i, ok := slices.BinarySearchFunc(certificates, id, func(c ir.Certificate, id ir.CertificateID) int { return cmp.Compare(c.ID, id) })
-	if !ok {
-		return nil
-	}
-	return &certificates[i]
+// Find gives the certificate with the ID, or nil.
+func Find(certificates sorted.List[*ir.Certificate], id ir.CertificateID) *ir.Certificate {
+	c, _ := certificates.Find(func(c *ir.Certificate) int { return cmp.Compare(c.ID, id) })
+	return c
 }
 
 // Lookup selects by the server name as the client sent it; empty when it sent

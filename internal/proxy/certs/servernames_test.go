@@ -13,11 +13,12 @@ import (
 
 func TestLookup(t *testing.T) {
 	cert := ecdsaCert(t)
-	s := new(names).terminate("foo.example.com", cert).terminate("*.bar.com", cert).refuse("x.bar.com").terminate("", cert).compile(NewCache())
+	table := new(names).terminate("foo.example.com", cert).terminate("*.bar.com", cert).refuse("x.bar.com").terminate("", cert)
+	s := table.compile(NewCache())
 	f := func(sni string, want int) {
 		t.Helper()
 		n, ok := s.Lookup(sni)
-		if !ok || n != s.At(want) {
+		if !ok || n != s.At(table.list[want].Pattern) {
 			t.Errorf("Lookup(%q) = %v, %v; want %d", sni, n, ok, want)
 		}
 	}
@@ -56,8 +57,8 @@ func TestNewServerNamesPanics(t *testing.T) {
 	}
 	f("unknown certificate", &names{list: new(names).terminate("a", cert).list})
 	f("no certificate", new(names).terminate("a"))
-	f("neither", &names{list: []ir.ServerName{{Pattern: ir.AnyHost}}})
-	f("both", &names{certs: []ir.Certificate{cert}, list: []ir.ServerName{{
+	f("neither", &names{list: []*ir.ServerName{{Pattern: ir.AnyHost}}})
+	f("both", &names{certs: []*ir.Certificate{&cert}, list: []*ir.ServerName{{
 		Terminate: &ir.Terminate{Certificates: []ir.CertificateID{cert.ID}}, Refuse: &ir.Refuse{}, Pattern: ir.AnyHost,
 	}}})
 	f("twice", new(names).terminate("a", cert).refuse("a"))

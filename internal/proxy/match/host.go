@@ -18,10 +18,10 @@ type HostEntry[T comparable] struct {
 // Hosts selects by host name: for the Host of a request and for the server
 // name of a TLS handshake alike. It is immutable.
 type Hosts[T comparable] struct {
-	entries []HostEntry[T] // as they were given
 	// exact is in as many parts as there are, a power of two: so that a table
 	// that differs in one host from the one before copies little.
 	exact    []map[string]HostEntry[T]
+	count    int // of exact hosts
 	seed     maphash.Seed
 	wildcard map[string]wildcards[T] // by Name, without the "*."
 	longest  int                     // of the keys of wildcard, in bytes
@@ -37,109 +37,112 @@ type wildcards[T comparable] struct {
 const perPart = 32
 
 // NewHosts compiles the entries. It is an error when two have the same pattern
-// or one has an unknown kind. The table shares with the one before (nil: none)
-// what is the same: the cost of a few differences is small as long as the order,
-// which means nothing else, stays.
-func NewHosts[T comparable](before *Hosts[T], entries []HostEntry[T]) (*Hosts[T], error) {
-	if before != nil && len(entries) <= 2*perPart*len(before.exact) {
-		if gone, come, ok := differences(before.entries, entries); ok {
-			return before.edit(entries, gone, come)
-		}
-	}
-	parts := 1
-	for parts*perPart < len(entries) {
-		parts *= 2
-	}
-	h := &Hosts[T]{
-		entries: entries, exact: make([]map[string]HostEntry[T], parts), seed: maphash.MakeSeed(), wildcard: map[string]wildcards[T]{},
-	}
-	for i := range h.exact {
-		h.exact[i] = map[string]HostEntry[T]{}
-	}
-	for _, e := range entries {
-		if !h.add(e) {
-			return nil, duplicate(e)
-		}
-	}
-	return h, nil
+// or one has an unknown kind.
+func NewHosts[T comparable](entries []HostEntry[T]) (*Hosts[T], error) {
+	return (*Hosts[T])(nil).Edit(nil, entries)
 }
 
 func duplicate[T comparable](e HostEntry[T]) error {
 	return fmt.Errorf("duplicate or unknown pattern %s %q", e.Pattern.Kind, e.Pattern)
 }
 
-// differences gives the entries of one list that the other lacks. Not ok: there
-// are many.
-func differences[T comparable](before, after []HostEntry[T]) (gone, come []HostEntry[T], ok bool) {
-	const far = 64
-	for len(before) > 0 || len(after) > 0 {
-		if len(before) > 0 && len(after) > 0 && before[0] == after[0] {
-			before, after = before[1:], after[1:]
-			continue
-		}
-		// Find where both go on alike, with as little as possible left out.
-		x, y, found := 0, 0, false
-		for d := 1; d <= far && !found; d++ {
-			for x = 0; x <= d && !found; x++ {
-				y = d - x
-				switch {
-				case x > len(before) || y > len(after):
-				case x == len(before) && y == len(after):
-					found = true
-				case x < len(before) && y < len(after):
-					found = before[x] == after[y]
-				}
-			}
-		}
-		if !found || len(gone)+len(come) > len(before)/8+far {
-			return nil, nil, false
-		}
-		x--
-		gone, come = append(gone, before[:x]...), append(come, after[:y]...)
-		before, after = before[x:], after[y:]
-	}
-	return gone, come, true
-}
-
-// edit gives a table without some entries and with others.
-func (h *Hosts[T]) edit(entries, gone, come []HostEntry[T]) (*Hosts[T], error) {
-	if len(gone) == 0 && len(come) == 0 {
+// Edit gives a table without some patterns and with other entries; errors are those
+// of NewHosts. It shares with h, which may be nil for an empty table, what is the
+// same: few edits cost little.
+func (h *Hosts[T]) Edit(gone []ir.HostPattern, come []HostEntry[T]) (*Hosts[T], error) {
+	if h != nil && len(gone) == 0 && len(come) == 0 {
 		return h, nil
 	}
-	next := *h
-	next.entries, next.exact = entries, slices.Clone(h.exact)
-	copied := map[int]bool{}
+	next, owned := h.room(len(come))
 	wildcard := false
-	for _, list := range [2][]HostEntry[T]{gone, come} {
-		for _, e := range list {
-			if e.Pattern.Kind != ir.HostExact {
-				wildcard = wildcard || e.Pattern.Kind != ir.HostAny
-				continue
-			}
-			if i := h.part(e.Pattern.Name); !copied[i] {
-				copied[i] = true
-				next.exact[i] = maps.Clone(h.exact[i])
-			}
-		}
+	for _, p := range gone {
+		wildcard = next.own(p, owned) || wildcard
+	}
+	for _, e := range come {
+		wildcard = next.own(e.Pattern, owned) || wildcard
 	}
 	if wildcard {
-		next.wildcard = maps.Clone(h.wildcard)
+		next.wildcard = maps.Clone(next.wildcard)
 	}
-	for _, e := range gone {
-		next.drop(e.Pattern)
+	for _, p := range gone {
+		next.drop(p)
 	}
 	for _, e := range come {
 		if !next.add(e) {
 			return nil, duplicate(e)
 		}
 	}
-	return &next, nil
+	return next, nil
+}
+
+// room gives a copy that can be edited, with room for so many more: parts that are
+// owned may be written to.
+func (h *Hosts[T]) room(more int) (next *Hosts[T], owned map[int]bool) {
+	next = &Hosts[T]{seed: maphash.MakeSeed(), wildcard: map[string]wildcards[T]{}}
+	if h != nil {
+		*next = *h
+	}
+	if want := next.count + more; h == nil || want > 2*perPart*len(h.exact) {
+		parts := 1
+		for parts*perPart < want {
+			parts *= 2
+		}
+		old := next.exact
+		next.exact, owned = make([]map[string]HostEntry[T], parts), make(map[int]bool, parts)
+		for i := range next.exact {
+			next.exact[i], owned[i] = map[string]HostEntry[T]{}, true
+		}
+		for _, part := range old {
+			for name, e := range part {
+				next.exact[next.part(name)][name] = e
+			}
+		}
+		return next, owned
+	}
+	next.exact = slices.Clone(h.exact)
+	return next, map[int]bool{}
+}
+
+// own makes the part of an exact pattern one that can be written to. It reports
+// whether the pattern is a wildcard.
+func (h *Hosts[T]) own(p ir.HostPattern, owned map[int]bool) bool {
+	if p.Kind != ir.HostExact {
+		return p.Kind != ir.HostAny
+	}
+	if i := h.part(p.Name); !owned[i] {
+		owned[i] = true
+		h.exact[i] = maps.Clone(h.exact[i])
+	}
+	return false
+}
+
+// At gives what is selected by exactly this pattern.
+func (h *Hosts[T]) At(p ir.HostPattern) (v T, ok bool) {
+	var e *HostEntry[T]
+	switch p.Kind {
+	case ir.HostExact:
+		x, ok := h.exact[h.part(p.Name)][p.Name]
+		return x.Value, ok
+	case ir.HostAny:
+		e = h.fallback
+	case ir.HostOneLabel:
+		e = h.wildcard[p.Name].oneLabel
+	case ir.HostSuffix:
+		e = h.wildcard[p.Name].suffix
+	}
+	if e == nil {
+		return v, false
+	}
+	return e.Value, true
 }
 
 func (h *Hosts[T]) drop(p ir.HostPattern) {
 	switch p.Kind {
 	case ir.HostExact:
-		delete(h.exact[h.part(p.Name)], p.Name)
+		exact := h.exact[h.part(p.Name)]
+		h.count -= len(exact)
+		delete(exact, p.Name)
+		h.count += len(exact)
 		return
 	case ir.HostAny:
 		h.fallback = nil
@@ -182,6 +185,7 @@ func (h *Hosts[T]) add(e HostEntry[T]) bool {
 			return false
 		}
 		exact[name] = e
+		h.count++
 		return true
 	case ir.HostAny:
 		if h.fallback != nil {

@@ -2,8 +2,8 @@ package match
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +19,7 @@ func hostTable(patterns ...ir.HostPattern) *Hosts[int] {
 }
 
 func mustHosts[T comparable](entries []HostEntry[T]) *Hosts[T] {
-	h, err := NewHosts(nil, entries)
+	h, err := NewHosts(entries)
 	if err != nil {
 		panic(err)
 	}
@@ -96,7 +96,7 @@ func TestNewHostsRefuses(t *testing.T) {
 		for i, p := range patterns {
 			entries[i].Pattern = p
 		}
-		if _, err := NewHosts(nil, entries); (err != nil) != want {
+		if _, err := NewHosts(entries); (err != nil) != want {
 			t.Errorf("%v: %v", patterns, err)
 		}
 	}
@@ -213,6 +213,10 @@ func TestHostsShared(t *testing.T) {
 		}
 		var table *Hosts[int]
 		for range 30 {
+			was := maps.Clone(there)
+			if table == nil {
+				clear(was)
+			}
 			for range r.IntN(4) {
 				if i := r.IntN(len(all)); r.IntN(3) == 0 {
 					delete(there, i)
@@ -220,20 +224,29 @@ func TestHostsShared(t *testing.T) {
 					there[i] = r.Int()
 				}
 			}
-			var entries []HostEntry[int]
+			var entries, come []HostEntry[int]
+			var gone []ir.HostPattern
 			for i, p := range all {
-				if v, ok := there[i]; ok {
+				v, ok := there[i]
+				old, had := was[i]
+				if ok {
 					entries = append(entries, HostEntry[int]{p, v})
+				}
+				if had && (!ok || v != old) {
+					gone = append(gone, p)
+				}
+				if ok && (!had || v != old) {
+					come = append(come, HostEntry[int]{p, v})
 				}
 			}
 			before, fresh := table, mustHosts(entries)
-			var was []int
+			var said []int
 			for _, p := range all {
 				v, _, _ := lookUp(before, p)
-				was = append(was, v)
+				said = append(said, v)
 			}
 			var err error
-			if table, err = NewHosts(before, entries); err != nil {
+			if table, err = before.Edit(gone, come); err != nil {
 				t.Fatal(err)
 			}
 			for i, p := range all {
@@ -242,12 +255,16 @@ func TestHostsShared(t *testing.T) {
 				if v != want || got != wantPattern || ok != wantOK {
 					t.Fatalf("seed %d: %s selects %v %v, want %v %v", seed, p, v, got, want, wantPattern)
 				}
-				if v, _, _ := lookUp(before, p); v != was[i] {
+				value, is := there[i]
+				if at, ok := table.At(p); ok != is || at != value {
+					t.Fatalf("seed %d: at %s is %v %v, want %v %v", seed, p, at, ok, value, is)
+				}
+				if v, _, _ := lookUp(before, p); v != said[i] {
 					t.Fatalf("seed %d: the table before changed for %s", seed, p)
 				}
 			}
-			if len(entries) > 1 {
-				if _, err := NewHosts(table, append(slices.Clone(entries), entries[0])); err == nil {
+			if len(entries) > 0 {
+				if _, err := table.Edit(nil, entries[:1]); err == nil {
 					t.Fatal("a duplicate is taken")
 				}
 			}

@@ -246,11 +246,11 @@ func TestBackendIsTheSameUntilRetainDropsIt(t *testing.T) {
 	idle, inUse := dialOK(t, e), dialOK(t, e)
 	e.Put(idle, time.Now())
 
-	m.Retain([]ir.Backend{shop})
+	m.Retain(func(id ir.BackendID) bool { return id == shop.ID })
 	if m.Backend(shop) != b || closes(idle) != 0 {
 		t.Fatal("a backend that is named was dropped")
 	}
-	m.Retain(nil)
+	m.Drop(shop.ID, other.ID(), "unknown")
 	if closes(idle) != 1 {
 		t.Error("idle connection of a dropped backend is open")
 	}
@@ -282,35 +282,4 @@ func TestReadyNeedsAState(t *testing.T) {
 	if !ready(m) {
 		t.Error("not ready although the state says that there is no such Service")
 	}
-}
-
-func TestChanges(t *testing.T) {
-	svc := func(name string) *service.Service {
-		return &service.Service{Key: service.Key{Namespace: "default", Name: name}}
-	}
-	a, b, c := svc("a"), svc("b"), svc("c")
-	f := func(before, after *service.State, want ...string) {
-		t.Helper()
-		var got []string
-		for k, s := range changes(before, after) {
-			if s == nil {
-				got = append(got, "-"+k.Name)
-				continue
-			}
-			if s.Key != k || after.Find(k) != s {
-				t.Errorf("%v came with another Service", k)
-			}
-			got = append(got, "+"+k.Name)
-		}
-		equal(t, "changes", got, want)
-	}
-	f(nil, nil)
-	f(nil, stateOf(a, b), "+a", "+b")
-	f(stateOf(a, b), nil, "-a", "-b")
-	f(stateOf(a, b, c), stateOf(a, b, c))
-	f(stateOf(a, b, c), stateOf(a, svc("b"), c), "+b")
-	f(stateOf(a, c), stateOf(a, b, c), "+b")
-	f(stateOf(a, b, c), stateOf(a, c), "-b")
-	f(stateOf(a, b), stateOf(b, c), "-a", "+c")
-	f(stateOf(b), stateOf(a, svc("b"), c), "+a", "+b", "+c")
 }

@@ -8,6 +8,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 func TestRequestPathAllocatesNothing(t *testing.T) {
@@ -110,10 +111,12 @@ func BenchmarkUpdate(b *testing.B) {
 		services[i] = &service.Service{Key: service.Key{Namespace: "default", Name: name}, Ports: []service.Port{{Number: 80, Endpoints: eps}}}
 		m.Backend(ir.Backend{ID: ir.BackendID("default/" + name + ":80"), Namespace: "default", Service: name, Port: 80})
 	}
-	states := [2]*service.State{stateOf(services...), {Services: append([]*service.Service(nil), services...)}}
+	states := [2]*service.State{stateOf(services...)}
 	fewer := *services[500]
 	fewer.Ports = []service.Port{{Number: 80, Endpoints: services[500].Ports[0].Endpoints[:9]}}
-	states[1].Services[500] = &fewer
+	edited := sorted.NewEditor(states[0].Services, service.Compare)
+	edited.Set(&fewer)
+	states[1] = &service.State{Services: edited.List()}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		m.Update(states[i%2])

@@ -17,6 +17,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -46,7 +47,7 @@ func externalName(host string) *service.Service {
 
 func stateOf(services ...*service.Service) *service.State {
 	slices.SortFunc(services, func(a, b *service.Service) int { return a.Key.Compare(b.Key) })
-	return &service.State{Services: services}
+	return &service.State{Services: sorted.Of(services...)}
 }
 
 // fakeNet stands for the hosts behind addresses.

@@ -79,7 +79,7 @@ func TestLedgerForgets(t *testing.T) {
 	if len(m.ledger.addresses) != 1 || len(m.ledger.nodes) != 1 {
 		t.Errorf("%d addresses and %d nodes are known, want one each", len(m.ledger.addresses), len(m.ledger.nodes))
 	}
-	m.Retain(nil)
+	m.Retain(func(ir.BackendID) bool { return false })
 	m.close()
 	if len(m.ledger.addresses) != 0 || len(m.ledger.nodes) != 0 {
 		t.Errorf("%d addresses and %d nodes are known in the end", len(m.ledger.addresses), len(m.ledger.nodes))

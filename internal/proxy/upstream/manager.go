@@ -18,7 +18,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -29,6 +28,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/service"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 // The defaults of Options. Pool sizes and times are ingress-nginx's.
@@ -183,13 +183,13 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) Update(st *service.State) {
 	m.mu.Lock()
 	var left []*Conn
-	before := m.state
+	before := cmp.Or(m.state, &service.State{})
 	m.state = st
-	for key, svc := range changes(before, st) {
-		for _, b := range m.byKey[key] {
+	sorted.Diff(before.Services, st.Services, service.Compare, func(old, svc *service.Service) {
+		for _, b := range m.byKey[cmp.Or(svc, old).Key] {
 			left = append(left, m.attach(b, svc)...)
 		}
-	}
+	})
 	m.announceLocked()
 	m.mu.Unlock()
 	closeAll(left)
@@ -218,18 +218,28 @@ func (m *Manager) SecureBackend(b ir.Backend, secure func() (*tls.Config, error)
 	return made
 }
 
-// Retain forgets every backend that is not listed, once no snapshot names it
+// Retain forgets every backend but those to keep, once no snapshot names it
 // any more: idle connections are closed, exchanges under way go on with the
 // endpoints as they were and close their connections with Put.
-func (m *Manager) Retain(keep []ir.Backend) {
-	kept := make(map[ir.BackendID]struct{}, len(keep))
-	for i := range keep {
-		kept[keep[i].ID] = struct{}{}
+func (m *Manager) Retain(keep func(ir.BackendID) bool) {
+	m.mu.Lock()
+	var drop []ir.BackendID
+	for id := range m.backends {
+		if !keep(id) {
+			drop = append(drop, id)
+		}
 	}
+	m.mu.Unlock()
+	m.Drop(drop...)
+}
+
+// Drop forgets these backends, as Retain does.
+func (m *Manager) Drop(ids ...ir.BackendID) {
 	m.mu.Lock()
 	var left []*Conn
-	for id, b := range m.backends {
-		if _, ok := kept[id]; ok {
+	for _, id := range ids {
+		b := m.backends[id]
+		if b == nil {
 			continue
 		}
 		delete(m.backends, id)
@@ -283,42 +293,6 @@ func (m *Manager) announceLocked() {
 	if m.readyLocked() {
 		close(m.settled)
 		m.settled = make(chan struct{})
-	}
-}
-
-// changes gives the Services whose pointer differs between two States, with nil
-// for those that are no longer there. It walks both, which is cheaper than to
-// look for every backend's Service.
-func changes(before, after *service.State) iter.Seq2[service.Key, *service.Service] {
-	var old, cur []*service.Service
-	if before != nil {
-		old = before.Services
-	}
-	if after != nil {
-		cur = after.Services
-	}
-	return func(yield func(service.Key, *service.Service) bool) {
-		for len(old) > 0 || len(cur) > 0 {
-			if len(old) > 0 && len(cur) > 0 && old[0] == cur[0] {
-				old, cur = old[1:], cur[1:]
-				continue
-			}
-			gone := len(cur) == 0 || len(old) > 0 && old[0].Key.Compare(cur[0].Key) < 0
-			if gone {
-				if !yield(old[0].Key, nil) {
-					return
-				}
-				old = old[1:]
-				continue
-			}
-			if len(old) > 0 && old[0].Key == cur[0].Key {
-				old = old[1:]
-			}
-			if !yield(cur[0].Key, cur[0]) {
-				return
-			}
-			cur = cur[1:]
-		}
 	}
 }
 

@@ -263,7 +263,7 @@ func TestLateAnswerToAnOldNameIsDropped(t *testing.T) {
 		time.Sleep(lookupTimeout)
 		synctest.Wait()
 		equal(t, "after the old name failed", addressesOf(b), []string{addrA})
-		m.Retain(nil)
+		m.Retain(func(ir.BackendID) bool { return false })
 		d.lookups()
 		time.Sleep(time.Minute)
 		synctest.Wait()

@@ -94,7 +94,7 @@ func (l *live) eventually(step string, want func(*view.View) error) {
 func ports(want string) func(*view.View) error {
 	return func(v *view.View) error {
 		var got []string
-		for _, s := range v.Services {
+		for s := range v.Services.All() {
 			got = append(got, fmt.Sprintf("%s=%d", s.Name, s.Spec.Ports[0].Port))
 		}
 		if g := strings.Join(got, " "); g != want {

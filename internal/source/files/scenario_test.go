@@ -94,8 +94,8 @@ func checkStore(t *testing.T, s *Source, store *view.Store) {
 			t.Errorf("%s is not in the View", o.Ref)
 		}
 	}
-	n := len(v.Ingresses) + len(v.IngressClasses) + len(v.Services) + len(v.Secrets)
-	for _, svc := range v.Services {
+	n := v.Ingresses.Len() + v.IngressClasses.Len() + v.Services.Len() + v.Secrets.Len()
+	for svc := range v.Services.All() {
 		n += len(v.EndpointSlices(svc.Namespace, svc.Name))
 	}
 	if n > taken {

@@ -292,19 +292,19 @@ func (c *cluster) holds(want ...string) {
 	synctest.Wait()
 	v := c.store.View()
 	var got []string
-	for _, o := range v.Ingresses {
+	for o := range v.Ingresses.All() {
 		got = append(got, "ingress "+o.Namespace+"/"+o.Name+"="+mark(o))
 	}
-	for _, o := range v.IngressClasses {
+	for o := range v.IngressClasses.All() {
 		got = append(got, "class "+o.Name+"="+mark(o))
 	}
-	for _, o := range v.Services {
+	for o := range v.Services.All() {
 		got = append(got, "service "+o.Namespace+"/"+o.Name+"="+mark(o))
 		for _, es := range v.EndpointSlices(o.Namespace, o.Name) {
 			got = append(got, "slice "+es.Namespace+"/"+es.Name+"="+mark(es))
 		}
 	}
-	for _, o := range v.Secrets {
+	for o := range v.Secrets.All() {
 		got = append(got, "secret "+o.Namespace+"/"+o.Name+"="+string(o.Data[corev1.TLSPrivateKeyKey]))
 	}
 	if !slices.Equal(got, want) {

@@ -42,7 +42,7 @@ func TestSourceFollows(t *testing.T) {
 		if err := c.src.Degraded(); err != nil {
 			t.Errorf("Degraded = %v", err)
 		}
-		ing := c.store.View().Ingresses[0]
+		ing := c.store.View().Ingresses.At(0)
 		if len(ing.ManagedFields) > 0 || len(ing.Annotations) != 1 {
 			t.Errorf("not trimmed: %+v", ing.ObjectMeta)
 		}
@@ -142,7 +142,7 @@ func TestWatchClosed(t *testing.T) {
 		c.cut()
 		synctest.Wait()
 		c.put(ingress("shop", "a", "1"))
-		within(t, retryMax, func() bool { return len(c.store.View().Ingresses) == 1 })
+		within(t, retryMax, func() bool { return c.store.View().Ingresses.Len() == 1 })
 	})
 }
 
@@ -166,7 +166,7 @@ func TestWatchForbidden(t *testing.T) {
 			t.Errorf("Degraded = %v", err)
 		}
 		c.put(ingress("shop", "a", "2"))
-		within(t, retryMax, func() bool { return mark(c.store.View().Ingresses[0]) == "2" })
+		within(t, retryMax, func() bool { return mark(c.store.View().Ingresses.At(0)) == "2" })
 		c.back()
 		within(t, retryMax, func() bool { return c.src.Degraded() == nil })
 	})

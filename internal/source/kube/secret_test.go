@@ -221,7 +221,7 @@ func TestSecretGetFails(t *testing.T) {
 			t.Errorf("%d GETs in a minute", n)
 		}
 		c.back()
-		within(t, retryMax, func() bool { return len(c.store.View().Secrets) == 1 })
+		within(t, retryMax, func() bool { return c.store.View().Secrets.Len() == 1 })
 		c.holds("ingress ns/a=1", "secret ns/s=k")
 	})
 }
@@ -251,8 +251,8 @@ func TestGetsAreBounded(t *testing.T) {
 		defer c.run()()
 		c.ready(false)
 		within(t, 10*time.Second, c.synced)
-		if most != getters || len(c.store.View().Secrets) != len(names) {
-			t.Errorf("%d GETs at once, %d Secrets", most, len(c.store.View().Secrets))
+		if most != getters || c.store.View().Secrets.Len() != len(names) {
+			t.Errorf("%d GETs at once, %d Secrets", most, c.store.View().Secrets.Len())
 		}
 	})
 }

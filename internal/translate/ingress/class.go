@@ -31,7 +31,7 @@ type membership struct {
 
 func newClasses(v *view.View, o Options) *classes {
 	c := &classes{view: v, options: o}
-	for _, k := range v.IngressClasses {
+	for k := range v.IngressClasses.All() {
 		if !c.owns(k) || k.Annotations[networkingv1.AnnotationIsDefaultIngressClass] != "true" {
 			continue
 		}
@@ -51,7 +51,7 @@ func (c *classes) owns(k *networkingv1.IngressClass) bool {
 // the default class. Without any IngressClass object everything may be ours
 // (Options.AnyClass).
 func (c *classes) of(ing *networkingv1.Ingress) membership {
-	if c.options.AnyClass && len(c.view.IngressClasses) == 0 {
+	if c.options.AnyClass && c.view.IngressClasses.Len() == 0 {
 		return membership{ours: true}
 	}
 	if name := ing.Spec.IngressClassName; name != nil && *name != "" {
@@ -73,7 +73,7 @@ func (c *classes) of(ing *networkingv1.Ingress) membership {
 // verdicts about the classes themselves.
 func (c *classes) verdicts() []verdict.Verdict {
 	var out []verdict.Verdict
-	for _, k := range c.view.IngressClasses {
+	for k := range c.view.IngressClasses.All() {
 		if !c.owns(k) || k.Spec.Parameters == nil {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
@@ -77,43 +78,47 @@ func (r *references) note(n reference) {
 // Memory keeps what Ingresses came to from one View to the next. It is not
 // safe for concurrent use, and is for one set of Options.
 type Memory struct {
-	classes  []*networkingv1.IngressClass
-	services []*corev1.Service
-	secrets  []*corev1.Secret
-	lowered  []*Lowered
-	verdicts []verdict.Verdict // about classes
+	classes   sorted.List[*networkingv1.IngressClass]
+	ingresses sorted.List[*networkingv1.Ingress]
+	services  sorted.List[*corev1.Service]
+	secrets   sorted.List[*corev1.Secret]
+	lowered   *sorted.Editor[*Lowered] // nil: none
+	verdicts  []verdict.Verdict        // about classes
 }
 
 // Lower reads all Ingresses of the View. The result is parallel to
 // View.Ingresses; the verdicts are about the classes.
-func (m *Memory) Lower(v *view.View, o Options) ([]*Lowered, []verdict.Verdict) {
+func (m *Memory) Lower(v *view.View, o Options) (sorted.List[*Lowered], []verdict.Verdict) {
 	classes := newClasses(v, o)
-	old := m.lowered
-	if !slices.Equal(m.classes, v.IngressClasses) {
-		old, m.verdicts = nil, classes.verdicts()
+	if m.lowered == nil || !sorted.Same(m.classes, v.IngressClasses) {
+		*m = Memory{classes: v.IngressClasses, services: v.Services, lowered: sorted.NewEditor(sorted.List[*Lowered]{}, CompareLowered)}
+		m.verdicts = classes.verdicts()
 	}
+	l := &lowering{view: &references{View: v}, options: o, certificates: o.Certificates, suggestions: map[string]string{}}
 	stale := map[reference]bool{}
 	edited(m.services, v.Services, func(k types.NamespacedName) { stale[reference{toService, k, nil}] = true })
 	edited(m.secrets, v.Secrets, func(k types.NamespacedName) { stale[reference{toSecret, k, nil}] = true })
-
-	l := &lowering{view: &references{View: v}, options: o, certificates: o.Certificates, suggestions: map[string]string{}}
-	out := make([]*Lowered, len(v.Ingresses))
-	for i, ing := range v.Ingresses {
-		for len(old) > 0 && old[0].ingress != ing && compareNames(old[0].ingress, ing) < 0 {
-			old = old[1:]
-		}
-		known := len(old) > 0 && old[0].ingress == ing
-		if known && !old[0].refersTo(stale) {
-			out[i] = old[0]
-		} else {
-			out[i] = l.lower(ing, classes.of(ing))
-		}
-		if known {
-			old = old[1:]
+	var again []*networkingv1.Ingress
+	if len(stale) > 0 {
+		for x := range m.lowered.List().All() {
+			if x.refersTo(stale) && v.Ingress(x.Object.Namespace, x.Object.Name) == x.ingress {
+				again = append(again, x.ingress)
+			}
 		}
 	}
-	if !view.Same(m.secrets, v.Secrets) {
-		for _, x := range out {
+	for _, ing := range again {
+		m.lowered.Set(l.lower(ing, classes.of(ing)))
+	}
+	sorted.Diff(m.ingresses, v.Ingresses, view.CompareNames, func(old, now *networkingv1.Ingress) {
+		if now != nil {
+			m.lowered.Set(l.lower(now, classes.of(now)))
+		} else {
+			m.lowered.Delete(&Lowered{Report: Report{Object: refOf("Ingress", old)}})
+		}
+	})
+	out := m.lowered.List()
+	if !sorted.Same(m.secrets, v.Secrets) {
+		for x := range out.All() {
 			for i := range x.seen {
 				if s := x.seen[i].secret; s != nil {
 					o.Certificates.Keep(s)
@@ -121,9 +126,12 @@ func (m *Memory) Lower(v *view.View, o Options) ([]*Lowered, []verdict.Verdict) 
 			}
 		}
 	}
-	m.classes, m.services, m.secrets, m.lowered = v.IngressClasses, v.Services, v.Secrets, out
+	m.ingresses, m.services, m.secrets = v.Ingresses, v.Services, v.Secrets
 	return out, m.verdicts
 }
+
+// CompareLowered orders by the names of the Ingresses.
+func CompareLowered(a, b *Lowered) int { return a.Object.Compare(b.Object) }
 
 func (l *lowering) lower(ing *networkingv1.Ingress, m membership) *Lowered {
 	l.begin(ing)
@@ -154,18 +162,13 @@ func (x *Lowered) refersTo(stale map[reference]bool) bool {
 }
 
 // edited calls f with the name of every object that is in one list only, or is
-// another one than before, then perhaps twice. Both are sorted by name.
+// another one than before. Both are sorted by name.
 func edited[T interface {
 	comparable
 	metav1.Object
-}](before, after []T, f func(types.NamespacedName)) {
-	name := func(o T) { f(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}) }
-	view.Edits(before, after, func(a, b T) int { return compareNames(a, b) }, name, name)
-}
-
-func compareNames(a, b metav1.Object) int {
-	if c := cmp.Compare(a.GetNamespace(), b.GetNamespace()); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.GetName(), b.GetName())
+}](before, after sorted.List[T], f func(types.NamespacedName)) {
+	sorted.Diff(before, after, view.CompareNames[T], func(old, now T) {
+		o := cmp.Or(now, old)
+		f(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()})
+	})
 }
