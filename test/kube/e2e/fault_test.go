@@ -31,8 +31,8 @@ func TestAPIServerStopped(t *testing.T) {
 	}
 	time.Sleep(time.Minute) // the fault itself: leases run out meanwhile
 	w.startAPIServer()
-	w.moreOf(l, 100)
-	// Edits go on, and status.
+	// Edits go on at once. kube-proxy refuses the Service kubernetes until it has
+	// found the server itself, for which it may need a minute.
 	w.apply(`
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -41,24 +41,40 @@ spec:
   ingressClassName: %s
   rules: [{host: after.%s.test, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: backend, port: {name: http}}}}]}}]
 `, f.r.class, w.ns)
-	// kube-proxy refuses the Service kubernetes until it has found the server
-	// itself, for which it may need a minute: Gatehouse does not wait for it.
 	made := time.Now()
 	w.within(15*time.Second, "an Ingress made afterwards", func() error { return answers(w.ctx, f.http, "after."+w.ns+".test", "/", 200) })
 	t.Logf("effective %v after it was made", time.Since(made))
+	t.Logf("the Service kubernetes: %v", w.asks("10.96.0.1:443"))
+	w.nodesReady()
+	t.Logf("nodes were ready %v after it was made", time.Since(made))
+	w.moreOf(l, 100)
 	w.flawless(l)
 }
 
-// startAPIServer starts it again whatever became of the test, and waits for the
-// nodes, which on a busy machine need a minute to find it.
+// asks connects from the first node, as a Pod there would.
+func (w *world) asks(address string) error {
+	conn, err := w.c.Nodes()[0].DialContext(w.ctx, "tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+// startAPIServer starts it again whatever became of the test.
 func (w *world) startAPIServer() {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := w.c.StartAPIServer(ctx); err != nil {
 		w.Fatal(err)
 	}
-	w.must(w.c.Kubectl(ctx, "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=180s"))
+}
+
+// nodesReady waits for the nodes, which on a busy machine need a minute to find an
+// API server that was away.
+func (w *world) nodesReady() {
+	w.Helper()
+	w.must(w.c.Kubectl(w.ctx, "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=180s"))
 }
 
 // TestNodeCutOff: a node with a third of the backends vanishes, as if its cable
