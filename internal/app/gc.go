@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -26,7 +27,7 @@ const (
 const (
 	gcEvery       = 2 * time.Second
 	restAllocated = 2 << 20
-	restMin       = 8 << 20
+	restMin       = 4 << 20
 	restPercent   = 10
 )
 
@@ -85,6 +86,7 @@ func (c *collector) look() {
 		debug.SetGCPercent(p)
 	}
 	if h.rests(c.before) {
+		runtime.GC() // what pools hold goes with the second
 		debug.FreeOSMemory()
 		h = readHeap()
 	}

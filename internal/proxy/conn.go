@@ -24,7 +24,8 @@ import (
 // request body is on its way, a second that carries it). For HTTP/1 it is the
 // front of its exchanges, one after the other.
 type conn struct {
-	x    exchange
+	*workspace // of HTTP/1; nil while the connection rests
+
 	srv  *Server
 	bind ir.BindID
 	tcp  *socket.Conn
@@ -33,13 +34,10 @@ type conn struct {
 	tlsConfig *tls.Config
 	who       downstream
 
-	rd       http1.Reader
-	request  http1.Request
-	body     http1.Body
-	detached []byte // the buffer that holds the head while the body uses another
-	known    bool   // that the client speaks HTTP/1: see priorKnowledge
-	chunk    bool   // the answer is in chunks
-	keep     bool   // serve another request after this one
+	rd    http1.Reader
+	known bool // that the client speaks HTTP/1: see priorKnowledge
+	chunk bool // the answer is in chunks
+	keep  bool // serve another request after this one
 	// abort: the connection must end in a reset, since its last answer has no
 	// other way to show that it was cut off.
 	abort bool
@@ -57,8 +55,25 @@ const (
 	phaseWoken        // was idle; its read deadline has been or is being set to the past
 )
 
-func (c *conn) serve() {
+// live serves the connection in one of these ways, until it ends or rests.
+func (c *conn) live(serve func(*conn)) {
+	defer c.settle()
+	defer c.srv.survive("connection", nil)
 	defer c.close()
+	serve(c)
+}
+
+// settle says what is to become of the connection.
+func (c *conn) settle() {
+	if c.wait.rests {
+		go c.rest()
+		return
+	}
+	c.srv.serving.Done()
+}
+
+// serve serves the connection from its beginning.
+func (c *conn) serve() {
 	if !c.prelude() {
 		return
 	}
@@ -69,21 +84,33 @@ func (c *conn) serve() {
 		c.serve2(nil)
 		return
 	}
-	c.x.srv, c.x.client, c.x.front, c.x.req = c.srv, &c.who, c, &c.request
 	c.known = c.who.tls != nil
 	c.tcp.Patience(c.srv.o.SendTimeout)
+	c.wait.since = time.Now()
+	c.serveRequests()
+}
+
+// serveRequests serves one HTTP/1 request after the other, until the connection
+// ends or rests.
+func (c *conn) serveRequests() {
+	c.furnish()
 	for c.nextRequest() {
 		c.x.run()
 		c.release()
 		if !c.keep || !c.skipRest() {
 			c.linger()
-			return
+			break
 		}
 		c.rd.Shrink()
+		c.wait.since = c.x.ended
 	}
+	c.vacate()
 }
 
 func (c *conn) close() {
+	if c.wait.rests {
+		return
+	}
 	c.tcp.Patience(0) // TLS bounds its last word itself
 	if c.abort {
 		// Before TLS can say that all is well (close_notify).
@@ -92,18 +119,7 @@ func (c *conn) close() {
 	}
 	c.nc.Close()
 	c.rd.Release()
-	c.x.hop1.rd.Release()
-	c.x.release()
-	c.release()
 	c.srv.forget(c)
-}
-
-// release gives back what one request has borrowed.
-func (c *conn) release() {
-	if c.detached != nil {
-		putBuffer(c.detached)
-		c.detached = nil
-	}
 }
 
 // handshake completes TLS. TLS without a request is bounded by the handshake and
@@ -145,6 +161,7 @@ func (c *conn) priorKnowledge() (ended bool) {
 		switch {
 		case begins:
 			c.tcp.Patience(0)
+			c.vacate()
 			c.serve2(c.rd.Unread())
 			return true
 		case !more:

@@ -234,6 +234,25 @@ func TestDrainMeetsRequest(t *testing.T) {
 		time.AfterFunc(20*time.Millisecond, func() { io.WriteString(c.Conn, get[20:]) })
 	}
 	withTLS := func(e *edge) *client { return e.dialTLS(tls.VersionTLS13) }
+	// Both while it rests; then nothing is read before the waker is done.
+	restLate := func(e *edge, c *client, sc *conn) {
+		rests(c.t, 1)
+		late(e, c, sc)
+	}
+	restSplit := func(e *edge, c *client, sc *conn) {
+		rests(c.t, 1)
+		sc.phase.Store(phaseWoken)
+		c.write(get[:20])
+		for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end) && (resting() > 0 || sc.pending()); {
+			runtime.Gosched()
+		}
+		sc.tcp.SetReadDeadline(time.Unix(1, 0))
+		time.AfterFunc(20*time.Millisecond, func() { io.WriteString(c.Conn, get[20:]) })
+	}
+	f("late, at rest", (*edge).dial, restLate)
+	f("late, at rest, TLS", withTLS, restLate)
+	f("split, at rest", (*edge).dial, restSplit)
+	f("split, at rest, TLS", withTLS, restSplit)
 	f("late", (*edge).dial, late)
 	f("late, TLS", withTLS, late)
 	f("split", (*edge).dial, split)

@@ -319,6 +319,15 @@ func (x *exchange) finish() {
 	x.release()
 }
 
+// vacate forgets everything but the space for the next request: who rests must
+// not keep an endpoint or a whole Snapshot.
+func (x *exchange) vacate() {
+	x.hop1.rd.Release()
+	x.release()
+	*x = exchange{res: x.res, host: x.host[:0], scratch: x.scratch[:0]}
+	x.res.Reset()
+}
+
 // release gives back the buffers of the request.
 func (x *exchange) release() {
 	x.opening.release()

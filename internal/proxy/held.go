@@ -15,9 +15,13 @@ import (
 // as long as requests are plain: whole when they arrive, and answered without
 // reading more. Whatever else comes leaves to readRequest, on the same goroutine
 // and with nothing lost; the wait is held again from the next request on.
+//
+// A connection on which nothing comes for lookAfter rests: it gives back all that
+// serves requests, and its goroutine makes room for one that only waits, on the
+// smallest stack that there is. With the first byte it lives again.
 
-// lookAfter is how long after an answer the connection is looked at once: its
-// client may have ended it together with the request, which Hold overlooks.
+// lookAfter is how long after the last bytes a connection is looked at: its end may
+// have come together with them, which Hold overlooks. From then on it rests.
 const lookAfter = time.Second
 
 // held is why the wait was left.
@@ -30,6 +34,7 @@ const (
 	heldRefused             // a head was read that is no request: reason and head say which
 	heldLast                // a request was answered after which the connection ends
 	heldGone                // the client has ended the connection, or was idle too long
+	heldRest                // nothing has come for lookAfter
 )
 
 // holding is the state of a held wait.
@@ -41,6 +46,8 @@ type holding struct {
 	since  time.Time // when the connection became idle
 	looked bool      // since then, and nothing had come
 	anew   bool      // the wait was held anew after the first request
+	rests  bool
+	err    error // why a rest has ended, if not for something that has come
 }
 
 // nextRequest waits for a request and parses it, for serve to run; plain ones
@@ -58,8 +65,30 @@ func (c *conn) nextRequest() bool {
 		c.refuse(c.wait.head, c.wait.reason)
 	case heldLast:
 		c.linger()
+	case heldRest:
+		c.wait.rests = true
 	}
 	return false
+}
+
+// rest waits until the connection must live again.
+func (c *conn) rest() {
+	c.wait.err = c.tcp.Await()
+	go c.live((*conn).resume)
+}
+
+// resume serves the connection after a rest.
+func (c *conn) resume() {
+	c.wait.rests = false
+	ended := c.wait.err != nil
+	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
+		c.awaitWaker()
+		ended = false // readRequest finds out
+	}
+	if ended {
+		return // by the client, or it was idle too long
+	}
+	c.serveRequests()
 }
 
 // holdOpen holds the wait until it must be left.
@@ -69,10 +98,9 @@ func (c *conn) holdOpen() held {
 		h.turn = c.turn
 	}
 	now := time.Now()
-	h.since = now
 	for {
 		h.why, h.looked = heldOdd, true // by the first turn
-		c.armIdle(now)
+		c.armIdle(now, lookAfter)
 		err := c.tcp.Hold(h.turn)
 		switch {
 		case err == nil && h.why == heldAgain:
@@ -89,22 +117,20 @@ func (c *conn) holdOpen() held {
 		switch {
 		case !http1.IsTimeout(err):
 			return heldGone
-		case now.Sub(h.since) < c.srv.o.IdleTimeout:
 		case c.srv.ending.Load():
 			return heldOdd
-		default:
+		case now.Sub(h.since) >= c.srv.o.IdleTimeout:
 			return heldGone
+		case c.park(now, c.srv.o.IdleTimeout):
+			return heldRest
 		}
+		return heldOdd
 	}
 }
 
-// armIdle sets the deadline of the wait for the next request.
-func (c *conn) armIdle(now time.Time) {
-	d := c.srv.o.IdleTimeout
-	if !c.wait.looked {
-		d = min(d, lookAfter)
-	}
-	c.tcp.ReadWithin(now, d-now.Sub(c.wait.since))
+// armIdle sets the deadline of the wait for the next request, at most d after now.
+func (c *conn) armIdle(now time.Time, d time.Duration) {
+	c.tcp.ReadWithin(now, min(d, c.srv.o.IdleTimeout-now.Sub(c.wait.since)))
 }
 
 // awaitWaker waits until endIdle, which has woken the connection, has set the
@@ -156,7 +182,10 @@ func (c *conn) turn(first bool) (wait bool) {
 				h.why, h.anew = heldAgain, true
 				return false
 			}
-			return c.park(now)
+			if now.IsZero() {
+				now = time.Now()
+			}
+			return c.park(now, lookAfter)
 		default:
 			h.why = heldGone
 			return false
@@ -192,13 +221,11 @@ func (c *conn) takeHeld(head []byte, came time.Time) bool {
 	return true
 }
 
-// park prepares the wait for the next request. False: the wait must be left.
-func (c *conn) park(now time.Time) (wait bool) {
+// park prepares the wait for the next request, for at most d. False: the wait
+// must be left.
+func (c *conn) park(now time.Time, d time.Duration) (wait bool) {
 	c.rd.Release()
-	if now.IsZero() {
-		now = time.Now()
-	}
-	c.armIdle(now)
+	c.armIdle(now, d)
 	c.phase.Store(phaseIdle)
 	if !c.srv.ending.Load() {
 		return true

@@ -15,7 +15,7 @@ func pumpInWrite(t *testing.T, left string) (c *conn, p *pump, endpoint net.Conn
 	t.Helper()
 	client, downstream := net.Pipe()
 	endpoint, up := net.Pipe()
-	c = &conn{srv: NewServer(Options{}), nc: downstream, keep: true}
+	c = &conn{srv: NewServer(Options{}), nc: downstream, keep: true, workspace: &workspace{}}
 	c.rd.Src = downstream
 	if err := c.request.Parse([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"), c.srv.o.Limits); err != nil {
 		t.Fatal(err)

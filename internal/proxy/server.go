@@ -43,6 +43,7 @@ type Server struct {
 	http2       *http2.Server
 	http2Client *http2.Client
 	streams     sync.Pool // *stream
+	workspaces  sync.Pool // *workspace
 	hops        sync.WaitGroup
 	muxes       map[*http2.ClientConn]struct{} // guarded by mu
 }
@@ -263,11 +264,7 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 			tc.Close()
 			continue
 		}
-		go func() {
-			defer s.serving.Done()
-			defer s.survive("connection", nil)
-			c.serve()
-		}()
+		go c.live((*conn).serve)
 	}
 }
 

@@ -19,6 +19,9 @@ type Response struct {
 	Upgrade []byte // value of Upgrade, on 101 only
 }
 
+// Reset forgets the answer. Until the next Parse nothing refers to a buffer.
+func (r *Response) Reset() { *r = Response{Head: Head{Fields: r.Fields[:0]}} }
+
 // Parse reads the head that fills buf exactly (see HeadEnd). head says that
 // the request was HEAD. Connection options are marked Drop.
 func (r *Response) Parse(buf []byte, maxFields int, head bool) error {
