@@ -82,8 +82,7 @@ func (d *tlsDescriber) serverName(n *ir.ServerName) (out []tlsMode) {
 
 // host gives one mode for each Ingress with routes on the host.
 func (d *tlsDescriber) host(t *ir.Terminate, h *ir.Host) (out []tlsMode) {
-	for i := range h.Routes {
-		r := &h.Routes[i]
+	for _, r := range h.Routes {
 		name := nameOfOrigin(r.Origin)
 		at := slices.IndexFunc(out, func(m tlsMode) bool { return m.ingress == name })
 		if at < 0 {

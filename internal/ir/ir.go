@@ -158,8 +158,8 @@ type Origin struct {
 type Host struct {
 	Pattern HostPattern
 	// Routes in order of precedence: the first that matches is chosen. When
-	// none does the answer is 404 NoRoute.
-	Routes []Route
+	// none does the answer is 404 NoRoute. Hosts may share them.
+	Routes []*Route
 }
 
 // RouteID names a Route and survives edits of it: metrics, rate limits and

@@ -107,8 +107,8 @@ func (e *edge) endpoints(addrs ...netip.AddrPort) {
 }
 
 func (e *edge) config() *ir.Config {
-	forward := func(path string) ir.Route {
-		return ir.Route{
+	forward := func(path string) *ir.Route {
+		return &ir.Route{
 			ID: ir.RouteID("r" + path), Origin: ir.Origin{Kind: "Ingress", Namespace: "ns", Name: "ing"},
 			Match:  ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: path}},
 			Action: ir.Action{Forward: &ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: "ns/svc:80"}}}},
@@ -118,7 +118,7 @@ func (e *edge) config() *ir.Config {
 		ID: "closed", Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/admin"}},
 		Action: ir.Action{Respond: &ir.Respond{Status: 503, Reason: ir.ReasonGuardUnsupported}},
 	}
-	host := &ir.Host{Pattern: ir.HostPattern{Kind: ir.HostExact, Name: "example.com"}, Routes: []ir.Route{closed, forward("/")}}
+	host := &ir.Host{Pattern: ir.HostPattern{Kind: ir.HostExact, Name: "example.com"}, Routes: []*ir.Route{&closed, forward("/")}}
 	loop := netip.MustParseAddrPort("127.0.0.1:0")
 	return &ir.Config{
 		Binds: []ir.Bind{{ID: "http", Addr: loop}, {ID: "https", Addr: loop}},

@@ -186,7 +186,7 @@ func TestErrorPagesOfLocalErrors(t *testing.T) {
 		}
 	}
 	route := func(edit func(*ir.Route)) func(*ir.Config) {
-		return func(c *ir.Config) { edit(&c.Listeners[0].Hosts.At(0).Routes[1]) }
+		return func(c *ir.Config) { edit(c.Listeners[0].Hosts.At(0).Routes[1]) }
 	}
 	plain("credentials", 401, route(func(r *ir.Route) { r.Security.Basic = basic }), get)
 	plain("address", 403, route(func(r *ir.Route) { r.Security.IPs = &ir.IPAccess{Deny: here} }), get)

@@ -211,12 +211,12 @@ func TestUsersAreCompiledOnce(t *testing.T) {
 	users := ir.Secret(strings.Repeat("x", 1<<10) + ":{PLAIN}x\nme:{PLAIN}secret\n")
 	e.configure(func(c *ir.Config) {
 		h := c.Listeners[0].Hosts.At(0)
-		r := h.Routes[1]
 		for i := range 1000 {
+			r := *h.Routes[1]
 			r.ID = ir.RouteID(fmt.Sprint(i))
 			r.Match.Path.Value = fmt.Sprintf("/%d", i)
 			r.Security.Basic = &ir.BasicAuth{Realm: fmt.Sprint(i), Users: append(ir.Secret(nil), users...)}
-			h.Routes = append(h.Routes, r)
+			h.Routes = append(h.Routes, &r)
 		}
 	})
 	if n := len(e.compiler.users.known); n != 1 {

@@ -275,10 +275,10 @@ func TestHopsInTurn(t *testing.T) {
 	other.ID, other.Protocol = "ns/svc:80#h2", ir.BackendHTTP2
 	addBackend(cfg, other)
 	host := cfg.Listeners[0].Hosts.At(0)
-	two := host.Routes[1]
+	two := *host.Routes[1]
 	two.ID, two.Match.Path.Value = "two", "/two"
 	two.Action = ir.Action{Forward: &ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: other.ID}}}}
-	host.Routes = []ir.Route{host.Routes[0], two, host.Routes[1]}
+	host.Routes = []*ir.Route{host.Routes[0], &two, host.Routes[1]}
 	e.apply(cfg)
 	var wg sync.WaitGroup
 	for range 8 {

@@ -142,7 +142,7 @@ func TestPathIsForwarded(t *testing.T) {
 func TestTrustedProxyEndedTLS(t *testing.T) {
 	e := newEdge(t, func(o *Options) { o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }, echo(t))
 	cfg := e.config()
-	redirect := &ir.Host{Pattern: cfg.Listeners[0].Hosts.At(0).Pattern, Routes: []ir.Route{{
+	redirect := &ir.Host{Pattern: cfg.Listeners[0].Hosts.At(0).Pattern, Routes: []*ir.Route{{
 		ID: "redirect", Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
 		Action: ir.Action{Redirect: &ir.Redirect{Status: 308, Scheme: "https"}},
 	}}}

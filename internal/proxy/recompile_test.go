@@ -17,9 +17,11 @@ func TestCompileKeepsWhatStays(t *testing.T) {
 	hosts := base.Listeners[0].Hosts
 	copied := *hosts.At(0)
 	copied.Pattern = ir.ParseIngressHost("other.example.com")
-	copied.Routes = append([]ir.Route(nil), copied.Routes...)
-	for i := range copied.Routes {
-		copied.Routes[i].Origin.Kind, copied.Routes[i].Origin.Name = "Ingress", "other"
+	copied.Routes = nil
+	for _, r := range hosts.At(0).Routes {
+		other := *r
+		other.Origin.Kind, other.Origin.Name = "Ingress", "other"
+		copied.Routes = append(copied.Routes, &other)
 	}
 	with := *base
 	with.Listeners = append([]ir.Listener(nil), base.Listeners...)

@@ -35,9 +35,11 @@ func (c *Compiler) Retain(s *Snapshot) {
 	}
 	for _, h := range dropped {
 		if kept := c.hosts[h]; kept != nil && kept.uses == 0 {
-			left.add(h)
+			asked := asksFor(h)
+			left.users, left.expressions = left.users || asked.users, left.expressions || asked.expressions
 			left.labels = c.uncount(kept.host.routes) || left.labels
 			delete(c.hosts, h)
+			delete(c.special, h)
 		}
 	}
 	for p, kept := range c.passed {
@@ -123,19 +125,19 @@ func (c *Compiler) use(before, after *Snapshot) (dropped []*ir.Host) {
 	return dropped
 }
 
-// count notes under which labels the routes are counted.
+// count notes where the routes count.
 func (c *Compiler) count(routes []route) {
 	for i := range routes {
-		c.labels[routes[i].stats.Labels()]++
+		c.counted[routes[i].stats]++
 	}
 }
 
-// uncount takes that back, and reports whether some labels have no route now.
+// uncount takes that back, and reports whether some have no route now.
 func (c *Compiler) uncount(routes []route) (gone bool) {
 	for i := range routes {
-		l := routes[i].stats.Labels()
-		if c.labels[l]--; c.labels[l] == 0 {
-			delete(c.labels, l)
+		at := routes[i].stats
+		if c.counted[at]--; c.counted[at] == 0 {
+			delete(c.counted, at)
 			gone = true
 		}
 	}
@@ -145,11 +147,13 @@ func (c *Compiler) uncount(routes []route) (gone bool) {
 // leftovers says of what there may be something that no Host asks for any more.
 type leftovers struct{ labels, users, expressions bool }
 
-func (l *leftovers) add(h *ir.Host) {
-	for i := range h.Routes {
-		l.users = l.users || h.Routes[i].Security.Basic != nil
-		l.expressions = l.expressions || hasExpression(&h.Routes[i])
+// asksFor says what of it a Host asks for.
+func asksFor(h *ir.Host) (l leftovers) {
+	for _, r := range h.Routes {
+		l.users = l.users || r.Security.Basic != nil
+		l.expressions = l.expressions || hasExpression(r)
 	}
+	return l
 }
 
 func hasExpression(r *ir.Route) bool {
@@ -159,16 +163,15 @@ func hasExpression(r *ir.Route) bool {
 // forget drops of what was left over what no Host that stays asks for.
 func (c *Compiler) forget(left *leftovers) {
 	if left.labels {
-		c.Stats.Retain(func(l stats.RouteLabels) bool { return c.labels[l] > 0 })
+		c.Stats.Retain(func(at *stats.Route) bool { return c.counted[at] > 0 })
 	}
 	if !left.users && !left.expressions {
 		return
 	}
 	c.users.review()
 	c.paths.Review()
-	for h := range c.hosts {
-		for i := range h.Routes {
-			r := &h.Routes[i]
+	for h := range c.special {
+		for _, r := range h.Routes {
 			if r.Security.Basic != nil {
 				c.users.keep(r.Security.Basic.Users)
 			}

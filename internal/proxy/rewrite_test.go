@@ -135,7 +135,7 @@ func TestRewrittenRequests(t *testing.T) {
 		t.Run(string(protocol), func(t *testing.T) {
 			e := newEdge(t, nil, addrOf(backend2(t, false)))
 			e.configure(func(c *ir.Config) {
-				r := &c.Listeners[0].Hosts.At(0).Routes[1]
+				r := c.Listeners[0].Hosts.At(0).Routes[1]
 				r.Match.Path = ir.PathMatch{Kind: ir.PathRegex, Value: "/api(.*)"}
 				r.Filters.Rewrite = &ir.Rewrite{Pattern: "/api(.*)", Replacement: "/v1$1"}
 				r.Action.Forward.Targets[0].Backend = "ns/svc:80#p"
@@ -176,14 +176,14 @@ func TestBrokenExpressionsClose(t *testing.T) {
 		h := c.Listeners[0].Hosts.At(0)
 		open := h.Routes[1]
 		for i, value := range []string{"/x", "/y(?=z)"} {
-			r := open
+			r := *open
 			r.ID = ir.RouteID(fmt.Sprint(i))
 			r.Match.Path = ir.PathMatch{Kind: ir.PathRegex, Value: value}
 			r.Filters.Rewrite = &ir.Rewrite{Pattern: "/x(", Replacement: "/"}
 			if i == 1 {
 				r.Filters.Rewrite = nil
 			}
-			h.Routes = append(h.Routes[:1+i:1+i], r, open)
+			h.Routes = append(h.Routes[:1+i:1+i], &r, open)
 		}
 	})
 	f := func(path string, status int) {

@@ -24,7 +24,7 @@ import (
 // What a Route or a Backend sets for itself.
 
 // open is the Route of "/" in a config.
-func open(c *ir.Config) *ir.Route { return &c.Listeners[0].Hosts.At(0).Routes[1] }
+func open(c *ir.Config) *ir.Route { return c.Listeners[0].Hosts.At(0).Routes[1] }
 
 // another gives the Backend of the config other settings, and the ID that goes
 // with them.

@@ -113,8 +113,10 @@ type Compiler struct {
 	hosts  map[*ir.Host]*keptHost
 	passed map[*ir.Passthrough]*keptRoute
 	last   *Snapshot // what was retained last; nil: nothing
-	// labels counts the routes of hosts and passed under each of them.
-	labels map[stats.RouteLabels]int
+	// counted is how many routes of hosts and passed count there.
+	counted map[*stats.Route]int
+	// special are those of hosts that ask for users or expressions.
+	special map[*ir.Host]struct{}
 }
 
 // keptHost is a compiled Host.
@@ -137,7 +139,7 @@ func NewCompiler(o Options) *Compiler {
 	return &Compiler{
 		Upstream: o.Upstream, Stats: o.Stats, certs: certs.NewCache(), auth: auth.NewCache(0), defaults: o,
 		users: keptUsers{known: map[[sha256.Size]byte]*userFile{}}, paths: match.NewExpressions(),
-		hosts: map[*ir.Host]*keptHost{}, passed: map[*ir.Passthrough]*keptRoute{}, labels: map[stats.RouteLabels]int{},
+		hosts: map[*ir.Host]*keptHost{}, passed: map[*ir.Passthrough]*keptRoute{}, counted: map[*stats.Route]int{}, special: map[*ir.Host]struct{}{},
 	}
 }
 
@@ -324,6 +326,9 @@ func (c *Compiler) hostUnder(h *ir.Host, name *certs.ServerName) (*host, error) 
 		c.count(made.routes)
 		kept = &keptHost{host: made}
 		c.hosts[h] = kept
+		if asksFor(h) != (leftovers{}) {
+			c.special[h] = struct{}{}
+		}
 	}
 	if name == nil {
 		return kept.host, nil
@@ -339,8 +344,7 @@ func (c *Compiler) hostUnder(h *ir.Host, name *certs.ServerName) (*host, error) 
 func (c *Compiler) host(h *ir.Host) (*host, error) {
 	matches := make([]ir.Match, len(h.Routes))
 	out := &host{routes: make([]route, len(h.Routes))}
-	for i := range h.Routes {
-		r := &h.Routes[i]
+	for i, r := range h.Routes {
 		matches[i] = r.Match
 		if err := c.route(&out.routes[i], r); err != nil {
 			return nil, err

@@ -182,7 +182,7 @@ func TestClientCertificateSettings(t *testing.T) {
 			"apiVersion: v1\nkind: Secret\nmetadata: {namespace: default, name: crl}\ndata: {ca.crt: eA==, ca.crl: eA==}\n---\n"+
 			annotated("shop", one("Prefix / a"), annotations...)), testOptions(t))
 		checkConfig(t, cfg)
-		return cfg.Listeners[1].ServerNames.At(0).Terminate, &cfg.Listeners[0].Hosts.At(0).Routes[0], showVerdicts(report.Verdicts)
+		return cfg.Listeners[1].ServerNames.At(0).Terminate, cfg.Listeners[0].Hosts.At(0).Routes[0], showVerdicts(report.Verdicts)
 	}
 	f := func(annotations []string, want ir.ClientCert, anyIssuer bool, depth int) {
 		t.Helper()
@@ -271,7 +271,7 @@ func TestAccess(t *testing.T) {
 		cfg, report := Build(viewOf(t, svc("a")+secrets+annotated("shop", one("Prefix / a"), annotations...)), testOptions(t))
 		checkConfig(t, cfg)
 		r := cfg.Listeners[0].Hosts.At(0).Routes[0]
-		got := strings.TrimPrefix(showAction(r.Action)+showExtras(&r), "default/a:80")
+		got := strings.TrimPrefix(showAction(r.Action)+showExtras(r), "default/a:80")
 		if got != want {
 			t.Errorf("%v: %s, want %s", annotations, got, want)
 		}

@@ -216,7 +216,7 @@ func show(cfg *ir.Config) string {
 func showRoutes(h *ir.Host, indent string) string {
 	var b strings.Builder
 	for _, r := range h.Routes {
-		does := showAction(r.Action) + showExtras(&r)
+		does := showAction(r.Action) + showExtras(r)
 		fmt.Fprintf(&b, "%s%s %s -> %s (%s)\n", indent, r.Match.Path.Kind, r.Match.Path.Value, does, r.Origin.Name)
 	}
 	return b.String()

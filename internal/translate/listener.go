@@ -365,7 +365,7 @@ func (a *assembler) borrowedHost(n *node) *host {
 	namespace := n.name.owner.Ref.Namespace
 	key := derived{name: n.name}
 	general := a.general(n)
-	var routes []ir.Route
+	var routes []*ir.Route
 	if general != nil {
 		key.of = general.out
 		if routes = general.routesOf(namespace); a.borrow(namespace, len(routes)) {
@@ -408,9 +408,9 @@ func (a *assembler) general(n *node) *mergedHost {
 
 // routesOf gives the routes of one namespace, in order. All calls share the
 // same result.
-func (h *mergedHost) routesOf(namespace string) []ir.Route {
+func (h *mergedHost) routesOf(namespace string) []*ir.Route {
 	if h.byNamespace == nil {
-		h.byNamespace = map[string][]ir.Route{}
+		h.byNamespace = map[string][]*ir.Route{}
 		for i, c := range h.claims {
 			ns := c.owner.Ref.Namespace
 			h.byNamespace[ns] = append(h.byNamespace[ns], h.out.Routes[i])

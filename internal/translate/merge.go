@@ -57,7 +57,7 @@ type mergedHost struct {
 	plainTLS bool
 
 	// For names that borrow from out; filled when first needed.
-	byNamespace map[string][]ir.Route
+	byNamespace map[string][]*ir.Route
 	owners      map[*candidate.Owner]bool
 }
 
@@ -209,15 +209,15 @@ func (m *merger) finish(n *node) {
 	if h.out != nil && h.refused == refused {
 		return
 	}
-	out := &ir.Host{Pattern: h.pattern, Routes: make([]ir.Route, len(h.claims))}
+	out := &ir.Host{Pattern: h.pattern, Routes: make([]*ir.Route, len(h.claims))}
 	for i, c := range h.claims {
-		r := &out.Routes[i]
-		*r = c.Route.Route
+		out.Routes[i] = &c.Route.Route
 		if c.closed != "" {
-			closeRoute(r, c.closed)
+			out.Routes[i] = closedRoute(out.Routes[i], c.closed)
 		}
-		if r.Action.Respond == nil {
+		if r := *out.Routes[i]; r.Action.Respond == nil && r.Security.ClientCert != h.settings.cert {
 			r.Security.ClientCert = h.settings.cert
+			out.Routes[i] = &r
 		}
 	}
 	closeFor(refused, out.Routes, h.claims)
@@ -226,10 +226,9 @@ func (m *merger) finish(n *node) {
 	h.byNamespace = nil
 }
 
-// closeRoute makes a route answer 503, to everybody alike.
-func closeRoute(r *ir.Route, reason ir.Reason) {
-	r.Security, r.Filters = ir.Security{}, ir.Filters{}
-	r.Action = ir.Action{Respond: &ir.Respond{Status: 503, Reason: reason}}
+// closedRoute is one that answers 503, to everybody alike.
+func closedRoute(r *ir.Route, reason ir.Reason) *ir.Route {
+	return &ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Respond: &ir.Respond{Status: 503, Reason: reason}}}
 }
 
 // settle orders the routes of a host and drops the losers.
@@ -383,17 +382,17 @@ func (n *node) refusedName() *mergedName {
 	return name
 }
 
-// closeFor makes routes answer 503 whose owner has a claim on the refused name
+// closeFor puts closed routes in place of those whose owner has a claim on the refused name
 // (if there is one), so that what was meant for TLS never goes unencrypted.
 // Paths for ACME challenges stay as they are, because those are fetched without
 // TLS (RFC 8555 section 8.3): else no certificate could ever be issued.
-func closeFor(refused *mergedName, routes []ir.Route, claims []routeClaim) {
+func closeFor(refused *mergedName, routes []*ir.Route, claims []routeClaim) {
 	if refused == nil {
 		return
 	}
 	for i, c := range claims {
 		if refused.claimants[c.owner] && !candidate.IsChallenge(routes[i].Match.Path) {
-			closeRoute(&routes[i], ir.ReasonTLSUnavailable)
+			routes[i] = closedRoute(routes[i], ir.ReasonTLSUnavailable)
 		}
 	}
 }

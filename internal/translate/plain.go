@@ -66,7 +66,7 @@ func (a *assembler) closedHost(n *node) *host {
 		closeFor(n.name, h.Routes, general.claims)
 		a.plainRoutes(h.Routes, general.claims, false)
 	} else {
-		h.Routes = []ir.Route{{
+		h.Routes = []*ir.Route{{
 			ID:    ir.RouteID("closed|" + n.pattern.String()),
 			Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
 			Action: ir.Action{Respond: &ir.Respond{
@@ -99,28 +99,31 @@ func (a *assembler) plainHost(at *node) {
 	}
 }
 
-// plainRoutes makes of the routes, which are parallel to the claims, what they
+// plainRoutes puts in place of the routes, which are parallel to the claims, what they
 // are without TLS: redirects to HTTPS where that is asked for. It reports
 // whether one differs.
 //
 // ACME challenges are neither redirected nor asked for a client certificate,
 // because they are fetched without TLS. What answers an error stays as it is.
 // Nothing guards a redirect: a password must not be asked for in the clear.
-func (a *assembler) plainRoutes(routes []ir.Route, claims []routeClaim, hasTLS bool) bool {
+func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS bool) bool {
 	changed := false
 	ifTLS := hasTLS && a.options.HTTPSAddr.IsValid()
 	for i, c := range claims {
-		r := &routes[i]
+		r := routes[i]
 		switch {
 		case r.Action.Respond != nil:
 		case candidate.IsChallenge(r.Match.Path):
-			changed = changed || r.Security.ClientCert != nil
-			r.Security.ClientCert = nil
+			if r.Security.ClientCert != nil {
+				open := *r
+				open.Security.ClientCert = nil
+				routes[i], changed = &open, true
+			}
 		case c.https == candidate.HTTPSNever || c.https == candidate.HTTPSIfTLS && !ifTLS:
 		case r.Action.Redirect != nil && r.Action.Redirect.Location != "" && r.Security == (ir.Security{}):
 			// It leads elsewhere, and shows nothing: no detour.
 		default:
-			*r = ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Redirect: a.toHTTPS()}}
+			routes[i] = &ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Redirect: a.toHTTPS()}}
 			changed = true
 		}
 	}
@@ -129,13 +132,14 @@ func (a *assembler) plainRoutes(routes []ir.Route, claims []routeClaim, hasTLS b
 
 // namePort lets redirects that keep the scheme name the port of its listener.
 // It reports whether one differs from before.
-func namePort(routes []ir.Route, port uint16) bool {
+func namePort(routes []*ir.Route, port uint16) bool {
 	changed := false
 	for i := range routes {
 		if to := routes[i].Action.Redirect; to != nil && to.Location == "" && to.Scheme == "" && to.Port != port {
-			named := *to
+			named, route := *to, *routes[i]
 			named.Port = port
-			routes[i].Action.Redirect, changed = &named, true
+			route.Action.Redirect = &named
+			routes[i], changed = &route, true
 		}
 	}
 	return changed
@@ -166,8 +170,8 @@ func (m *merger) securePort() uint16 {
 // besidePassthrough is what plain HTTP gets on a host whose TLS is passed
 // through: a redirect to it, or else nothing. It never gets to the backend,
 // which expects TLS.
-func (a *assembler) besidePassthrough(h *mergedHost, set *candidate.Set) []ir.Route {
-	r := ir.Route{
+func (a *assembler) besidePassthrough(h *mergedHost, set *candidate.Set) []*ir.Route {
+	r := &ir.Route{
 		ID:    ir.RouteID("passthrough|" + h.pattern.String()),
 		Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
 		Origin: ir.Origin{
@@ -184,5 +188,5 @@ func (a *assembler) besidePassthrough(h *mergedHost, set *candidate.Set) []ir.Ro
 	default:
 		r.Action.Redirect = a.toHTTPS()
 	}
-	return []ir.Route{r}
+	return []*ir.Route{r}
 }

@@ -159,8 +159,7 @@ func newHost(h *ir.Host, of *mergedHost) *host {
 		return out
 	}
 	named := map[ir.BackendID]bool{}
-	for i := range h.Routes {
-		r := &h.Routes[i]
+	for _, r := range h.Routes {
 		if f := r.Action.Forward; f != nil {
 			for _, t := range f.Targets {
 				named[t.Backend] = true

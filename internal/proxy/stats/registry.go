@@ -101,11 +101,11 @@ func (r *Registry) Route(l RouteLabels) *Route {
 // Retain forgets every Route that keep refuses, except that of unmatched
 // requests. Call it with the labels of the Snapshot that serves, after the
 // swap. What requests that still run add to a forgotten Route is lost.
-func (r *Registry) Retain(keep func(RouteLabels) bool) {
+func (r *Registry) Retain(keep func(*Route) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for l := range r.routes {
-		if l != (RouteLabels{}) && !keep(l) {
+	for l, rt := range r.routes {
+		if l != (RouteLabels{}) && !keep(rt) {
 			delete(r.routes, l)
 		}
 	}

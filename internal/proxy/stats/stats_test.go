@@ -22,7 +22,7 @@ func TestRoutePointersAreStable(t *testing.T) {
 	if r.Route(b) != rt {
 		t.Error("the second Route of the same labels is another")
 	}
-	r.Retain(func(l RouteLabels) bool { return l == b })
+	r.Retain(func(x *Route) bool { return x.Labels() == b })
 	var got []RouteLabels
 	for _, rt := range r.Routes() {
 		got = append(got, rt.Labels())

@@ -57,13 +57,14 @@ type lowering struct {
 	settings settings
 	bridge   *bridge
 	common   common
+	forwards []forwarding
 }
 
 func (l *lowering) begin(ing *networkingv1.Ingress) {
 	l.result = &Lowered{Report: Report{Object: refOf("Ingress", ing)}, ingress: ing}
 	l.view.seen = nil
 	l.ing, l.ref, l.set, l.closed = ing, &l.result.Object, nil, nil
-	l.settings, l.bridge, l.common = settings{}, nil, common{}
+	l.settings, l.bridge, l.common, l.forwards = settings{}, nil, common{}, l.forwards[:0]
 }
 
 func (l *lowering) ingress(m membership) *candidate.Set {

@@ -7,6 +7,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
+	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
@@ -220,21 +221,41 @@ func (l *lowering) act(r *candidate.Route, b *networkingv1.IngressBackend, field
 	if l.closed != nil {
 		return
 	}
-	forward := l.common.forward
-	if l.settings.passthrough == yes && !candidate.IsChallenge(r.Route.Match.Path) {
-		target := l.settings.through(t)
-		forward.Targets = []ir.Target{{Weight: 1, Backend: target.ID}}
-		forward.Fallback = ""
-		r.Route.Action = ir.Action{Forward: &forward}
-		r.Backends = []*candidate.Backend{target}
+	passed := l.settings.passthrough == yes && !candidate.IsChallenge(r.Route.Match.Path)
+	f := l.forwarding(t, passed, field)
+	r.Route.Action, r.Backends = ir.Action{Forward: f.forward}, f.backends
+	if passed {
 		return
 	}
-	target := l.target(t, field)
-	forward.Targets = []ir.Target{{Weight: 1, Backend: target.ID}}
 	r.Route.Security, r.Route.Filters = l.common.security, l.common.filters
 	if w := l.rewrite(r.Path); w != nil {
 		r.Route.Filters.Rewrite, r.Route.Filters.Prefix = w, l.settings.forwardedPrefix
 	}
-	r.Route.Action = ir.Action{Forward: &forward}
-	r.Backends = append([]*candidate.Backend{target}, l.common.backends...)
+}
+
+// forwarding is what the routes of the Ingress to one target share.
+type forwarding struct {
+	to       resolve.Target
+	passed   bool // TLS is passed through
+	forward  *ir.Forward
+	backends []*candidate.Backend
+}
+
+func (l *lowering) forwarding(t resolve.Target, passed bool, field string) *forwarding {
+	for i := range l.forwards {
+		if f := &l.forwards[i]; f.to == t && f.passed == passed {
+			return f
+		}
+	}
+	forward := l.common.forward
+	var target *candidate.Backend
+	backends := l.common.backends
+	if passed {
+		target, backends, forward.Fallback = l.settings.through(t), nil, ""
+	} else {
+		target = l.target(t, field)
+	}
+	forward.Targets = []ir.Target{{Weight: 1, Backend: target.ID}}
+	l.forwards = append(l.forwards, forwarding{t, passed, &forward, append([]*candidate.Backend{target}, backends...)})
+	return &l.forwards[len(l.forwards)-1]
 }
