@@ -12,10 +12,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 )
@@ -298,4 +301,46 @@ func TestHopsInTurn(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// The records of a large answer leave together: segments hold several.
+func TestHTTP2RecordsLeaveTogether(t *testing.T) {
+	const size, answers = 60 << 10, 32
+	b := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		w.Write(make([]byte, size))
+	}))
+	t.Cleanup(b.Close)
+	e := newEdge(t, nil, netip.MustParseAddrPort(b.Listener.Addr().String()))
+	c := e.client2(true)
+	var tcp *net.TCPConn
+	tr := c.Transport.(*http.Transport)
+	dial := tr.DialContext
+	tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		tcp, _ = nc.(*net.TCPConn)
+		return nc, err
+	}
+	for range answers {
+		res, err := c.Get(e.url(true, "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if n != size || err != nil || res.ProtoMajor != 2 {
+			t.Fatalf("%d bytes, %v, %s", n, err, res.Proto)
+		}
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	if err := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO) }); err != nil || info == nil {
+		t.Fatal(err)
+	}
+	if most := uint32(2*answers + 16); info.Data_segs_in > most {
+		t.Errorf("%d segments, more than %d: each record has one of its own", info.Data_segs_in, most)
+	}
 }

@@ -104,6 +104,7 @@ var workloads = []workload{
 
 	{Workload: row("h2", streamGroup, "HTTP/2, 128 B", aims(0.6, 0.8, 0.1)), mode: peer.Offloading, kind: load.H2, conns: 10, streams: 32,
 		also: []string{peer.Caddy}},
+	{Workload: row("h2-64k", streamGroup, "HTTP/2, 64 KiB", nil), mode: peer.Offloading, kind: load.H2, conns: 10, streams: 8, body: 64 << 10},
 	{Workload: row("grpc", streamGroup, "gRPC, unary calls, 128 B", nil), mode: peer.Offloading, kind: load.GRPC, conns: 10, streams: 32},
 
 	{Workload: row("new", newGroup, "new connections, 64 at a time", aims(1.05, 1, 0)), kind: load.Churn},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
+	"gatehouse.dev/gatehouse/internal/proxy/socket"
 )
 
 const (
@@ -45,6 +46,7 @@ type settings struct {
 // conn is what server and client connections have in common.
 type conn struct {
 	nc     net.Conn
+	below  *socket.Conn // below TLS; nil: there is none
 	o      *settings
 	server *ServerConn // one of these two is set
 	client *ClientConn
@@ -87,6 +89,9 @@ type conn struct {
 
 func (c *conn) init(nc net.Conn, o *settings) {
 	c.nc, c.o = nc, o
+	if _, secure := nc.(*tls.Conn); secure {
+		c.below = socket.Of(nc)
+	}
 	c.streams = make(map[uint32]*stream)
 	c.quiet.L = &c.mu
 	c.flush = c.send
@@ -194,6 +199,9 @@ func (c *conn) send() {
 // write sends b. The timeout is between two steps, not on the whole, where the
 // connection can go on after one (TLS cannot).
 func (c *conn) write(b []byte) error {
+	if c.below != nil {
+		c.below.Announce(len(b)) // its records
+	}
 	for {
 		n, err := c.nc.Write(b)
 		if err == nil || n == 0 || !http1.IsTimeout(err) {
@@ -219,10 +227,8 @@ func (c *conn) closeWrite() {
 	if w, ok := c.nc.(closeWriter); ok {
 		w.CloseWrite()
 	}
-	if t, ok := c.nc.(*tls.Conn); ok {
-		if w, ok := t.NetConn().(closeWriter); ok {
-			w.CloseWrite()
-		}
+	if c.below != nil {
+		c.below.CloseWrite()
 	}
 }
 

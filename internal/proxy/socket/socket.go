@@ -94,16 +94,17 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.ask.pending = append(c.ask.pending, p...)
 		return len(p), nil
 	}
-	if c.patience == 0 {
-		c.sending.more = 0
+	if c.patience == 0 && c.sending.more <= 0 {
 		return c.TCPConn.Write(p)
 	}
 	n := c.sendNow(p)
 	if n == len(p) {
 		return n, nil
 	}
-	if err := c.WriteWithin(time.Now(), c.patience); err != nil {
-		return n, err
+	if c.patience > 0 {
+		if err := c.WriteWithin(time.Now(), c.patience); err != nil {
+			return n, err
+		}
 	}
 	m, err := c.TCPConn.Write(p[n:])
 	return n + m, err
@@ -134,7 +135,8 @@ func (c *Conn) sendOnce(fd uintptr) {
 
 // Announce says that at least n bytes are about to be written, in several Writes
 // that follow one another at once, such as the records that TLS makes of one: the
-// kernel then sends them together. It needs Patience.
+// kernel then sends them together. Of these, what fits into the socket at once goes
+// out whatever the deadline.
 func (c *Conn) Announce(n int) { c.sending.more = n }
 
 // hold is the state of Hold.

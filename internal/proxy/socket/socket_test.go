@@ -122,8 +122,14 @@ func TestHoldLook(t *testing.T) {
 
 // What was announced leaves together, and what is whole leaves at once.
 func TestAnnounce(t *testing.T) {
+	for _, patience := range []time.Duration{0, time.Minute} {
+		testAnnounce(t, patience)
+	}
+}
+
+func testAnnounce(t *testing.T, patience time.Duration) {
 	c, peer := pair(t)
-	c.Patience(time.Minute)
+	c.Patience(patience)
 	unsent := func() (n uint32) {
 		_ = c.raw.Control(func(fd uintptr) {
 			info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
@@ -161,14 +167,6 @@ func TestAnnounce(t *testing.T) {
 	write(100)
 	if n := unsent(); n != 0 {
 		t.Errorf("%d bytes were kept back that nothing follows", n)
-	}
-	c.Announce(300)
-	c.Patience(0)
-	write(100)
-	c.Patience(time.Minute)
-	write(100)
-	if n := unsent(); n != 0 {
-		t.Errorf("%d bytes were kept back without Patience", n)
 	}
 }
 
