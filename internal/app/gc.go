@@ -16,9 +16,13 @@ import (
 // be gcPercentMin in any case.
 const (
 	gcPercentMax = 400
-	gcPercentMin = 35
-	garbageMax   = 100 << 20
+	gcPercentMin = 25
+	garbageMax   = 64 << 20
 )
+
+// gcPercentStart holds until the first configuration serves: most of what is made
+// until then lives on, and what does not should not be seen in the memory.
+const gcPercentStart = 75
 
 // When little is allocated, no collection comes, and what a burst has left behind
 // would stay: garbage and free memory beyond restMin, and beyond restPercent of what
@@ -59,6 +63,7 @@ func (c *collector) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	debug.SetGCPercent(gcPercentStart)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -17,9 +17,9 @@ func TestGCPercent(t *testing.T) {
 	}
 	f(0, 400)
 	f(10<<20, 400)
-	f(100<<20, 100)
-	f(200<<20, 50)
-	f(1<<30, 35)
+	f(100<<20, 64)
+	f(200<<20, 32)
+	f(1<<30, 25)
 }
 
 func TestHeapRests(t *testing.T) {

@@ -81,7 +81,8 @@ func (l *large) change(version int) metav1.Object {
 }
 
 // BenchmarkScale is what a change costs in clusters of several sizes: of an
-// Ingress, of an EndpointSlice; and the first configuration of all.
+// Ingress, of one whose host has another name, of an EndpointSlice; and the first
+// configuration of all.
 func BenchmarkScale(b *testing.B) {
 	for _, n := range []int{1000, 10_000, 20_000, 50_000} {
 		b.Run(fmt.Sprintf("%d/start", n), func(b *testing.B) {
@@ -108,6 +109,20 @@ func BenchmarkScale(b *testing.B) {
 			for b.Loop() {
 				version++
 				l.store.Set(l.change(version))
+				l.mustStep(b)
+			}
+		})
+		b.Run(fmt.Sprintf("%d/alias", n), func(b *testing.B) {
+			l := newLarge(b, n)
+			defer l.stop()
+			l.mustStep(b)
+			b.ReportAllocs()
+			version := 0
+			for b.Loop() {
+				version++
+				x := l.change(version).(*networkingv1.Ingress)
+				x.Annotations = map[string]string{"nginx.ingress.kubernetes.io/from-to-www-redirect": "true"}
+				l.store.Set(x)
 				l.mustStep(b)
 			}
 		})

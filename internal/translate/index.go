@@ -21,7 +21,7 @@ type index struct {
 
 	// asking are the nodes whose objects ask for other names, wanted what they
 	// ask for, and renamed the nodes that are such names now.
-	asking  map[*node]struct{}
+	asking  *sorted.Editor[*asker]
 	wanted  map[ir.HostPattern]struct{}
 	renamed []*node
 }
@@ -113,7 +113,8 @@ func compareNodes(a, b *node) int { return a.pattern.Compare(b.pattern) }
 func compareHosts(a, b *host) int { return a.Pattern.Compare(b.Pattern) }
 
 func newIndex() *index {
-	x := &index{byPattern: map[ir.HostPattern]*node{}, asking: map[*node]struct{}{}}
+	x := &index{byPattern: map[ir.HostPattern]*node{}, wanted: map[ir.HostPattern]struct{}{}}
+	x.asking = sorted.NewEditor(sorted.List[*asker]{}, byAge)
 	x.homeless = sorted.NewEditor(sorted.List[*node]{}, compareNodes)
 	x.any = x.node(ir.AnyHost)
 	return x
@@ -206,7 +207,13 @@ func (x *index) forget(n *node) {
 	}
 }
 
-// byAge orders the nodes that ask for other names: the older first.
-func byAge(a, b *node) int {
-	return cmp.Or(a.rule.owner.Compare(b.rule.owner), a.pattern.Compare(b.pattern))
+// asker is a node that asks for other names.
+type asker struct {
+	*node
+	owner *candidate.Owner // of its rule
+}
+
+// byAge orders them: the older first.
+func byAge(a, b *asker) int {
+	return cmp.Or(a.owner.Compare(b.owner), a.pattern.Compare(b.pattern))
 }

@@ -96,14 +96,15 @@ func (m *merger) merge() {
 	for _, n := range m.touched {
 		_, wanted := m.wanted[n.pattern]
 		names = names || wanted || n.aliasing
-		m.settleNode(n)
-		names = names || n.aliasing
-		n.touched = false
 		if n.aliasing {
-			m.asking[n] = struct{}{}
-		} else {
-			delete(m.asking, n)
+			m.asking.Delete(&asker{n, n.rule.owner})
 		}
+		m.settleNode(n)
+		if n.aliasing {
+			names = true
+			m.asking.Set(&asker{n, n.rule.owner})
+		}
+		n.touched = false
 		if n.host != n.alias || n.rule != nil {
 			n.host = n.rule
 		}

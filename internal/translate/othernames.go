@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -18,7 +17,8 @@ func (m *merger) rename() {
 	for i, n := range before {
 		hosts[i], n.host = n.host, n.rule
 	}
-	m.renamed, m.wanted, m.extra = nil, map[ir.HostPattern]struct{}{}, map[string]int{}
+	m.renamed, m.extra = make([]*node, 0, len(before)), map[string]int{}
+	clear(m.wanted)
 	m.otherNames()
 	m.tellOf(aboutNames)
 	for i, n := range before {
@@ -39,8 +39,8 @@ func (m *merger) rename() {
 // otherNames adds the hosts that are further names of others: server-alias and
 // from-to-www-redirect. Hosts with rules come first, then older aliases.
 func (m *merger) otherNames() {
-	asking := slices.SortedFunc(maps.Keys(m.asking), byAge)
-	for _, n := range asking {
+	asking := m.asking.List()
+	for n := range asking.All() {
 		h := n.rule
 		set := m.setting(h, "server-alias",
 			func(s *candidate.Set) (bool, string) {
@@ -51,15 +51,15 @@ func (m *merger) otherNames() {
 			continue
 		}
 		for _, alias := range set.Server.Aliases {
-			if alias == h.pattern || m.hostAt(alias) != nil && m.hostAt(alias).original == n || !m.free(alias, set, set.Server.AliasesField, len(h.claims)) {
+			if alias == h.pattern || m.hostAt(alias) != nil && m.hostAt(alias).original == n.node || !m.free(alias, set, set.Server.AliasesField, len(h.claims)) {
 				continue
 			}
-			m.name(m.node(alias), n, set, false, func() *mergedHost {
+			m.name(m.node(alias), n.node, set, false, func() *mergedHost {
 				return &mergedHost{pattern: alias, sets: h.sets, claims: h.claims, settings: h.settings}
 			})
 		}
 	}
-	for _, n := range asking {
+	for n := range asking.All() {
 		h := n.rule
 		set := m.setting(h, "from-to-www-redirect",
 			func(s *candidate.Set) (bool, string) {
@@ -70,7 +70,7 @@ func (m *merger) otherNames() {
 			continue
 		}
 		if from := otherWWW(h.pattern); m.free(from, set, set.Server.WWWField, 1) {
-			m.name(m.node(from), n, set, true, func() *mergedHost {
+			m.name(m.node(from), n.node, set, true, func() *mergedHost {
 				return &mergedHost{
 					pattern: from, sets: []*candidate.Set{set},
 					claims: []routeClaim{wwwRedirect(h, from, set)},
