@@ -17,9 +17,9 @@ import (
 )
 
 func TestVersion(t *testing.T) {
-	for _, ask := range []string{"version", "--version"} {
+	for ask, begin := range map[string]string{"version": "gatehouse ", "--version": "gatehouse version "} {
 		out, errs, err := run("", ask)
-		if want := fmt.Sprintf("gatehouse v1.2.3 %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH); err != nil || errs != "" || out != want {
+		if want := fmt.Sprintf("%sv1.2.3 %s %s/%s\n", begin, runtime.Version(), runtime.GOOS, runtime.GOARCH); err != nil || errs != "" || out != want {
 			t.Errorf("%s: %q %q %v, want %q", ask, out, errs, err, want)
 		}
 	}
