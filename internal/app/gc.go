@@ -27,10 +27,12 @@ const gcPercentStart = 75
 // When little is allocated, no collection comes, and what a burst has left behind
 // would stay: garbage and free memory beyond restMin, and beyond restPercent of what
 // lives, are given back to the system once less than restAllocated was allocated in
-// gcEvery.
+// gcEvery. When that was so restLooks times, whatever is left is, once: pools may
+// have got it, which does not show.
 const (
 	gcEvery       = 2 * time.Second
 	restAllocated = 2 << 20
+	restLooks     = 5
 	restMin       = 4 << 20
 	restPercent   = 10
 )
@@ -40,6 +42,7 @@ type collector struct {
 	begun   <-chan struct{} // until then the start goes on
 	percent int             // as it is set; 0: never was
 	before  heap
+	quiet   int // how often in a row little was allocated
 }
 
 // heap is what is known of the heap, in bytes.
@@ -90,7 +93,7 @@ func (c *collector) look() {
 		c.percent = p
 		debug.SetGCPercent(p)
 	}
-	if h.rests(c.before) {
+	if c.due(h) {
 		runtime.GC() // what pools hold goes with the second
 		debug.FreeOSMemory()
 		h = readHeap()
@@ -98,10 +101,17 @@ func (c *collector) look() {
 	c.before = h
 }
 
-// rests reports whether much is left of something that is over.
-func (h heap) rests(before heap) bool {
-	left := h.objects - min(h.live, h.objects) + h.free
-	return h.allocated-before.allocated < restAllocated && left > max(restMin, h.live/100*restPercent)
+// due reports whether what is left is to be given back now.
+func (c *collector) due(h heap) bool {
+	if c.quiet++; h.allocated-c.before.allocated >= restAllocated {
+		c.quiet = 0
+	}
+	return c.quiet == restLooks || c.quiet > 0 && h.left()
+}
+
+// left reports whether much is left over of something.
+func (h heap) left() bool {
+	return h.objects-min(h.live, h.objects)+h.free > max(restMin, h.live/100*restPercent)
 }
 
 func gcPercent(live uint64) int {

@@ -22,12 +22,13 @@ func TestGCPercent(t *testing.T) {
 	f(1<<30, 25)
 }
 
-func TestHeapRests(t *testing.T) {
+func TestCollectorDue(t *testing.T) {
 	f := func(live, objects, free, allocated uint64, want bool) {
 		t.Helper()
+		c := collector{before: heap{allocated: 1 << 30}}
 		h := heap{live: live << 20, objects: objects << 20, free: free << 20, allocated: 1<<30 + allocated<<20}
-		if got := h.rests(heap{allocated: 1 << 30}); got != want {
-			t.Errorf("%d MiB live, %d with garbage, %d free, %d allocated lately: rests %v", live, objects, free, allocated, got)
+		if got := c.due(h); got != want {
+			t.Errorf("%d MiB live, %d with garbage, %d free, %d allocated lately: due %v", live, objects, free, allocated, got)
 		}
 	}
 	f(10, 13, 0, 0, false)
@@ -37,6 +38,23 @@ func TestHeapRests(t *testing.T) {
 	f(300, 320, 0, 0, false)
 	f(300, 320, 30, 0, true)
 	f(30, 20, 0, 0, false) // the last collection is not swept yet
+}
+
+// Once in each time of rest all is collected, whatever it looks like.
+func TestCollectorDueOnce(t *testing.T) {
+	c := collector{}
+	at := func(allocated uint64) bool {
+		h := heap{allocated: allocated}
+		defer func() { c.before = h }()
+		return c.due(h)
+	}
+	for burst := range uint64(3) {
+		for look := range 3 * restLooks {
+			if got := at((burst + 1) << 30); got != (look == restLooks) {
+				t.Errorf("burst %d, look %d: due %v", burst, look, got)
+			}
+		}
+	}
 }
 
 // What a burst has left is collected although nothing more is allocated, and what

@@ -80,6 +80,10 @@ func (c *conn) rest() {
 // resume serves the connection after a rest.
 func (c *conn) resume() {
 	c.wait.rests = false
+	if h := c.multiplexed.Load(); h != nil {
+		c.serveStreams(h)
+		return
+	}
 	ended := c.wait.err != nil
 	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
 		c.awaitWaker()

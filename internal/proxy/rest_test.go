@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"io"
+	"net/http"
 	"reflect"
 	"runtime"
 	"strings"
@@ -70,6 +71,42 @@ func TestRest(t *testing.T) {
 		c.Conn.Close()
 	}
 	wait(t, "the ends are seen", func() bool { return e.o.Stats.HTTP.Active.Load()+e.o.Stats.HTTPS.Active.Load() == 0 })
+}
+
+// HTTP/2 rests between requests, too: with TLS, and with prior knowledge. It
+// serves on, and it ends when it is idle for too long, or at once with draining.
+func TestRestHTTP2(t *testing.T) {
+	for _, drains := range []bool{false, true} {
+		e := newEdge(t, func(o *Options) { o.IdleTimeout = 8 * time.Second }, echo(t))
+		clients := map[bool]*http.Client{false: e.client2(false), true: e.client2(true)}
+		ask := func(secure bool) {
+			res, err := clients[secure].Post(e.url(secure, "/"), "text/plain", strings.NewReader("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.StatusCode != 200 || res.ProtoMajor != 2 {
+				t.Errorf("%v", res)
+			}
+		}
+		for range 2 {
+			ask(false)
+			ask(true)
+			rests(t, 2)
+		}
+		began := time.Now()
+		if drains {
+			e.stop()
+		}
+		wait(t, "they end", func() bool { return e.o.Stats.HTTP.Active.Load()+e.o.Stats.HTTPS.Active.Load() == 0 })
+		if took := time.Since(began); drains != (took < 2*time.Second) {
+			t.Errorf("draining %v: they ended after %v", drains, took)
+		}
+		if n := e.o.Stats.HTTP.Accepted.Load() + e.o.Stats.HTTPS.Accepted.Load(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	}
 }
 
 // What rests keeps nothing of what served its last request: the workspace goes to

@@ -59,7 +59,7 @@ func NewServer(o Options) *Server {
 		muxes:     map[*http2.ClientConn]struct{}{},
 	}
 	s.http2 = http2.NewServer(http2.ServerOptions{
-		Exchange: s.exchange2, Limits: o.Limits, Logger: o.Logger,
+		Exchange: s.exchange2, Limits: o.Limits, Rests: !o.PlainReads, Logger: o.Logger,
 		IdleTimeout: o.IdleTimeout, HeaderTimeout: o.HeaderTimeout, BodyTimeout: o.BodyTimeout, SendTimeout: o.SendTimeout,
 	})
 	s.http2Client = http2.NewClient(http2.ClientOptions{

@@ -20,8 +20,8 @@ type stream struct {
 	extra string
 }
 
-// serve2 serves HTTP/2 on the connection until it ends. preread are bytes that
-// were read already.
+// serve2 serves HTTP/2 on the connection until it ends or rests. preread are
+// bytes that were read already.
 func (c *conn) serve2(preread []byte) {
 	h := c.srv.http2.NewConn(c.nc, preread)
 	h.Owner = c
@@ -30,7 +30,16 @@ func (c *conn) serve2(preread []byte) {
 	if c.srv.draining.Load() {
 		h.Drain()
 	}
-	if err := h.Serve(); err != nil {
+	c.serveStreams(h)
+}
+
+// serveStreams serves HTTP/2 until the connection ends or rests.
+func (c *conn) serveStreams(h *http2.ServerConn) {
+	switch err := h.Serve(); err {
+	case nil:
+	case http2.ErrRest:
+		c.wait.rests = true
+	default:
 		c.srv.o.Logger.Debug("HTTP/2 connection ended", "client", c.who.peer, "error", err)
 	}
 }

@@ -319,16 +319,22 @@ func (c *conn) arm(t time.Time) {
 }
 
 // run receives until the connection has ended and nothing of it runs any more.
-// It returns why: nil at an ordinary end. first is when to look around first;
-// running counts, with mu held, what else must end.
+// It returns why: nil at an ordinary end; ErrRest when the next call goes on.
+// first is when to look around first; running counts, with mu held, what else
+// must end.
 func (c *conn) run(first time.Duration, running func() int) error {
 	c.mu.Lock()
-	c.started = time.Now()
-	c.idleSince = c.started
-	c.arm(c.started.Add(first))
-	c.startWriter()
+	if c.started.IsZero() {
+		c.started = time.Now()
+		c.idleSince = c.started
+		c.arm(c.started.Add(first))
+		c.startWriter()
+	}
 	c.mu.Unlock()
 	err := c.read()
+	if err == ErrRest {
+		return err
+	}
 	if ce, ok := err.(*ConnError); ok {
 		c.mu.Lock()
 		c.end(ce.Code, ce.Why, err)

@@ -93,6 +93,8 @@ var (
 	ErrStopped = errors.New("nobody wants the rest of the body")
 	// ErrClosed: the connection was closed on this side.
 	ErrClosed = errors.New("HTTP/2 connection closed")
+	// ErrRest says that a connection rests: see ServerConn.Serve.
+	ErrRest = errors.New("HTTP/2 connection rests")
 	// ErrNoStream: the connection takes no new streams; nothing was sent.
 	ErrNoStream = errors.New("HTTP/2 connection takes no new streams")
 	// ErrTooLarge: the header list is larger than allowed (431).

@@ -118,9 +118,10 @@ func (c *conn) look() error {
 	if c.ending || c.err != nil {
 		return errLinger
 	}
-	next, err := time.Time{}, error(nil)
+	next, err, rest := time.Time{}, error(nil), false
 	if c.server != nil {
 		next, err = c.server.look(now)
+		rest = c.server.mayRest()
 	} else {
 		next, err = c.client.look(now)
 	}
@@ -131,6 +132,10 @@ func (c *conn) look() error {
 		next = earlier(next, c.block.since.Add(c.o.headTimeout))
 	}
 	c.arm(next)
+	if rest {
+		c.reader.release()
+		return ErrRest
+	}
 	return nil
 }
 

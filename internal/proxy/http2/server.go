@@ -29,6 +29,9 @@ type ServerOptions struct {
 	BodyTimeout   time.Duration // 60 s: between two runs of a request body
 	SendTimeout   time.Duration // 60 s: between two steps of a write
 
+	// Rests makes Serve return ErrRest.
+	Rests bool
+
 	Logger *slog.Logger
 }
 
@@ -37,6 +40,7 @@ type Server struct {
 	exchange func(*Stream)
 	max      int
 	idle     time.Duration
+	rests    bool
 	s        settings
 	streams  sync.Pool // *Stream
 }
@@ -56,7 +60,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{exchange: o.Exchange, max: o.MaxStreams, idle: o.IdleTimeout, s: settings{
+	return &Server{exchange: o.Exchange, max: o.MaxStreams, idle: o.IdleTimeout, rests: o.Rests, s: settings{
 		limits: o.Limits, streamWindow: int64(o.StreamWindow), connWindow: max(int64(o.ConnWindow), defaultWindow),
 		sendTimeout: o.SendTimeout, readTimeout: o.BodyTimeout, headTimeout: o.HeaderTimeout,
 		resets: allowance{200, 33}, idleFrames: allowance{2000, 200}, logger: o.Logger,
@@ -120,8 +124,17 @@ func (srv *Server) NewConn(nc net.Conn, preread []byte) *ServerConn {
 // Serve serves the connection until it has ended and nothing of it runs any
 // more. It returns why it ended: nil when the client closed it or was told to
 // go, else what was wrong.
+//
+// Where connections may rest, ErrRest says that it has not ended: for seconds
+// there was no request, and now neither a goroutine nor a buffer serves it. Once
+// something has come, or the read deadline of the connection has passed, Serve
+// must be called again.
 func (c *ServerConn) Serve() error {
-	return c.run(min(c.srv.idle, c.o.headTimeout), func() int { return c.workers.all })
+	first := min(c.srv.idle, c.o.headTimeout)
+	if c.srv.rests {
+		first = min(first, workerIdle)
+	}
+	return c.run(first, func() int { return c.workers.all })
 }
 
 // Drain asks the client to open no more streams (RFC 9113, section 6.8: first
@@ -206,6 +219,12 @@ func (c *ServerConn) look(now time.Time) (time.Time, error) {
 		next = earlier(next, now.Add(workerIdle))
 	}
 	return next, nil
+}
+
+// mayRest reports whether nothing is under way.
+func (c *ServerConn) mayRest() bool {
+	return c.srv.rests && c.began && c.draining == drainNot && !c.ending && c.err == nil && !c.writing && len(c.out) == 0 &&
+		len(c.conn.streams) == 0 && c.workers.all == 0 && c.block.id == 0 && !c.dataIn.active && c.r == c.w
 }
 
 // headers takes in a header block: a request, or a trailer.
