@@ -2,9 +2,13 @@ package proxy
 
 import (
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
+	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
@@ -72,6 +76,10 @@ func TestCompileOfManyEdits(t *testing.T) {
 	base := e.config()
 	r := rand.New(rand.NewPCG(1, 1))
 	var last *ir.Config
+	other, err := certs.SelfSigned(time.Now(), "other.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
 	all := make([]manyHost, 12)
 	for step := range 600 {
 		for range 1 + r.IntN(3) {
@@ -80,9 +88,14 @@ func TestCompileOfManyEdits(t *testing.T) {
 			case 0:
 				x.Host = nil
 			case 1:
-				x.under = underName(r.IntN(4))
+				x.under, x.cert = underName(r.IntN(4)), r.IntN(4) == 0
 			default:
 				made := *base.Listeners[0].Hosts.At(0)
+				route := *made.Routes[1]
+				if x.backend = r.IntN(9) == 0; x.backend {
+					route.Action.Forward = &ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: "ns/svc:81"}}}
+				}
+				made.Routes = []*ir.Route{made.Routes[0], &route}
 				x.Host = &made
 			}
 		}
@@ -91,7 +104,7 @@ func TestCompileOfManyEdits(t *testing.T) {
 				all[i].Host.Pattern = ir.ParseIngressHost(string(rune('a'+i)) + ".example.com")
 			}
 		}
-		cfg := configOf(base, last, all, e.cert.ID)
+		cfg := configOf(base, last, all, []*ir.Certificate{&e.cert, &other})
 		snap, err := e.compiler.Compile(cfg, uint64(step))
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +114,7 @@ func TestCompileOfManyEdits(t *testing.T) {
 		}
 		e.compiler.Retain(snap)
 		last = cfg
-		there, passed := 0, 0
+		there, passed, elsewhere := 0, 0, 0
 		plain, secure := snap.listeners["http"], snap.listeners["https"]
 		for i, x := range all {
 			name := string(rune('a'+i)) + ".example.com"
@@ -124,11 +137,18 @@ func TestCompileOfManyEdits(t *testing.T) {
 			if ends := x.under == underAny || x.under == underOwn; ends != (tls.paths != nil) || ends && &tls.routes[0] != &got.routes[0] {
 				t.Fatalf("step %d: host %d is not what is served without TLS", step, i)
 			}
+			if x.under == refused || x.under == passedOn {
+				elsewhere++
+			}
 			if through := secure.passthrough[sni] != nil; through != (x.under == passedOn) {
 				t.Fatalf("step %d: host %d is passed through: %v", step, i, through)
 			} else if through {
 				passed++
 			}
+		}
+		kept := reflect.ValueOf(e.compiler.certs).Elem().FieldByName("entries").Len()
+		if n := len(e.compiler.Upstream.Describe(time.Now())); n != cfg.Backends.Len() || kept != cfg.Certificates.Len() || len(secure.nowhere) != elsewhere {
+			t.Fatalf("step %d: %d backends and %d certificates are kept, %d and %d are there", step, n, kept, cfg.Backends.Len(), cfg.Certificates.Len())
 		}
 		if len(e.compiler.hosts) != there || len(e.compiler.passed) != passed || len(secure.passthrough) != passed {
 			t.Fatalf("step %d: %d hosts are kept, %d passed, in a table of %d; there are %d, %d", step,
@@ -140,7 +160,8 @@ func TestCompileOfManyEdits(t *testing.T) {
 // manyHost is a Host of TestCompileOfManyEdits; nil: there is none.
 type manyHost struct {
 	*ir.Host
-	under underName
+	under         underName
+	backend, cert bool // another one
 }
 
 // underName is how a Host is served with TLS.
@@ -154,7 +175,7 @@ const (
 )
 
 // configOf serves the hosts, and shares with the Config before (nil: none) what stays.
-func configOf(base, before *ir.Config, all []manyHost, cert ir.CertificateID) *ir.Config {
+func configOf(base, before *ir.Config, all []manyHost, certificates []*ir.Certificate) *ir.Config {
 	cfg := *base
 	cfg.Listeners = append([]ir.Listener(nil), base.Listeners...)
 	if before != nil {
@@ -170,6 +191,7 @@ func configOf(base, before *ir.Config, all []manyHost, cert ir.CertificateID) *i
 		old[n.Pattern] = n
 	}
 	var shared []*ir.Host
+	second := false
 	for i, x := range all {
 		p := ir.ParseIngressHost(string(rune('a'+i)) + ".example.com")
 		if x.Host == nil {
@@ -185,7 +207,10 @@ func configOf(base, before *ir.Config, all []manyHost, cert ir.CertificateID) *i
 			names.Delete(n)
 			continue
 		case underOwn:
-			n.Terminate = &ir.Terminate{Certificates: []ir.CertificateID{cert}, Hosts: sorted.Of(x.Host)}
+			n.Terminate = &ir.Terminate{Certificates: []ir.CertificateID{certificates[0].ID}, Hosts: sorted.Of(x.Host)}
+			if x.cert {
+				n.Terminate.Certificates[0], second = certificates[1].ID, true
+			}
 		case refused:
 			n.Refuse = &ir.Refuse{Reason: ir.ReasonTLSUnavailable}
 		case passedOn:
@@ -196,7 +221,18 @@ func configOf(base, before *ir.Config, all []manyHost, cert ir.CertificateID) *i
 		}
 		names.Set(n)
 	}
-	names.Set(&ir.ServerName{Pattern: ir.AnyHost, Terminate: &ir.Terminate{Certificates: []ir.CertificateID{cert}, Hosts: sorted.Of(shared...)}})
+	names.Set(&ir.ServerName{Pattern: ir.AnyHost, Terminate: &ir.Terminate{Certificates: []ir.CertificateID{certificates[0].ID}, Hosts: sorted.Of(shared...)}})
 	plain.Hosts, secure.ServerNames = hosts.List(), names.List()
+	if !second {
+		certificates = certificates[:1]
+	}
+	certificates = slices.SortedFunc(slices.Values(certificates), ir.CompareCertificates)
+	cfg.Certificates = sorted.Of(certificates...)
+	for _, x := range all {
+		if x.Host != nil && x.backend {
+			addBackend(&cfg, ir.Backend{ID: "ns/svc:81", Namespace: "ns", Service: "svc", Port: 81, Protocol: ir.BackendHTTP1})
+			break
+		}
+	}
 	return &cfg
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
 func TestLookup(t *testing.T) {
@@ -41,6 +42,36 @@ func TestLookup(t *testing.T) {
 	}
 	if _, ok := (*ServerNames)(nil).Lookup("foo.example.com"); ok {
 		t.Error("no names cover a name")
+	}
+}
+
+// TestServerNamesShared: a name that differs in its hosts only is the same
+// ServerName as before, any other one is not, and the table before stays as it was.
+func TestServerNamesShared(t *testing.T) {
+	a, b := ecdsaCert(t, "a"), ecdsaCert(t, "b")
+	cache := NewCache()
+	before := new(names).terminate("same", a).terminate("changed", a).terminate("gone", a).terminate("closed", a).compile(cache)
+	table := new(names).terminate("same", a).terminate("changed", b).refuse("closed").terminate("new", b)
+	table.list[0].Terminate.Hosts = sorted.Of(&ir.Host{})
+	after := table.compileAfter(before, cache)
+	f := func(name string, stays, there bool) {
+		t.Helper()
+		p := ir.ParseIngressHost(name)
+		old, now := before.At(p), after.At(p)
+		if found, _ := after.Lookup(name); found != now || (now != nil) != there || (old == now) != stays {
+			t.Errorf("%s: %p before, %p now, %p found", name, old, now, found)
+		}
+	}
+	f("same", true, true)
+	f("changed", false, true)
+	f("gone", false, false)
+	f("closed", false, true)
+	f("new", false, true)
+	if n := after.At(ir.ParseIngressHost("changed")); n.certificates[0].id != b.ID {
+		t.Error("the certificate is the old one")
+	}
+	if n, ok := before.Lookup("gone"); !ok || n.Terminate == nil || before.At(ir.ParseIngressHost("new")) != nil {
+		t.Error("the table before is another one now")
 	}
 }
 
@@ -86,12 +117,16 @@ func TestCache(t *testing.T) {
 	if len(cache.entries) != 1 {
 		t.Errorf("%d entries, want 1", len(cache.entries))
 	}
+	cache.Drop("unknown")
 	second := table.compile(cache)
 	if parsed(second, "a") != kept {
 		t.Error("a kept certificate was parsed again")
 	}
 	if parsed(second, "b") == dropped {
 		t.Error("a forgotten certificate came back")
+	}
+	if cache.Drop(a.ID); cache.entries[a.ID] != nil || len(cache.entries) != 1 {
+		t.Errorf("%d entries, want one", len(cache.entries))
 	}
 	if parsed(first, "b") != dropped {
 		t.Error("an older snapshot lost its certificate")
