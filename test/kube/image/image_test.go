@@ -166,3 +166,19 @@ func TestImages(t *testing.T) {
 		}
 	}
 }
+
+// What the image is made of is one binary without text/template: whatever calls it
+// makes the linker keep all methods that there are, and adds half to the size.
+func TestGatehouseImageIsSmall(t *testing.T) {
+	path, err := GatehouseImage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(44 << 20); info.Size() > most {
+		t.Errorf("the image has %d MiB, more than %d: what was linked that was not before?", info.Size()>>20, most>>20)
+	}
+}
