@@ -94,7 +94,9 @@ func (c *collector) look() {
 		debug.SetGCPercent(p)
 	}
 	if c.due(h) {
-		runtime.GC() // what pools hold goes with the second
+		if c.quiet == restLooks {
+			runtime.GC() // what pools hold goes with the second
+		}
 		debug.FreeOSMemory()
 		h = readHeap()
 	}

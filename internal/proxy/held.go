@@ -44,7 +44,6 @@ type holding struct {
 	head   []byte
 	reason ir.Reason
 	since  time.Time // when the connection became idle
-	looked bool      // since then, and nothing had come
 	anew   bool      // the wait was held anew after the first request
 	rests  bool
 	err    error // why a rest has ended, if not for something that has come
@@ -84,13 +83,10 @@ func (c *conn) resume() {
 		c.serveStreams(h)
 		return
 	}
-	ended := c.wait.err != nil
 	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
-		c.awaitWaker()
-		ended = false // readRequest finds out
-	}
-	if ended {
-		return // by the client, or it was idle too long
+		c.awaitWaker() // and readRequest finds out
+	} else if c.wait.err != nil {
+		return // it was idle too long
 	}
 	c.serveRequests()
 }
@@ -103,8 +99,8 @@ func (c *conn) holdOpen() held {
 	}
 	now := time.Now()
 	for {
-		h.why, h.looked = heldOdd, true // by the first turn
-		c.armIdle(now, lookAfter)
+		h.why = heldOdd
+		c.tcp.ReadWithin(now, max(c.idleLeft(now, lookAfter), time.Millisecond)) // the first turn must run
 		err := c.tcp.Hold(h.turn)
 		switch {
 		case err == nil && h.why == heldAgain:
@@ -132,9 +128,9 @@ func (c *conn) holdOpen() held {
 	}
 }
 
-// armIdle sets the deadline of the wait for the next request, at most d after now.
-func (c *conn) armIdle(now time.Time, d time.Duration) {
-	c.tcp.ReadWithin(now, min(d, c.srv.o.IdleTimeout-now.Sub(c.wait.since)))
+// idleLeft is how long to wait for the next request, at most d.
+func (c *conn) idleLeft(now time.Time, d time.Duration) time.Duration {
+	return min(d, c.srv.o.IdleTimeout-now.Sub(c.wait.since))
 }
 
 // awaitWaker waits until endIdle, which has woken the connection, has set the
@@ -179,7 +175,7 @@ func (c *conn) turn(first bool) (wait bool) {
 		case err == nil:
 			now = time.Now()
 		case errors.Is(err, socket.ErrAgain):
-			if h.looked = h.looked || c.tcp.Looked(); !h.looked && !h.anew {
+			if !h.anew && !c.x.ended.IsZero() && !c.tcp.Looked() {
 				// Who sends one request and no more often ends with it, so the next
 				// turn looks. The wait begins anew since the event of what has been
 				// read, which a new connection gets late, would only wake it.
@@ -221,7 +217,7 @@ func (c *conn) takeHeld(head []byte, came time.Time) bool {
 		h.why = heldLast
 		return false
 	}
-	h.since, h.looked = c.x.ended, false
+	h.since = c.x.ended
 	return true
 }
 
@@ -229,7 +225,7 @@ func (c *conn) takeHeld(head []byte, came time.Time) bool {
 // must be left.
 func (c *conn) park(now time.Time, d time.Duration) (wait bool) {
 	c.rd.Release()
-	c.armIdle(now, d)
+	c.tcp.ReadWithin(now, c.idleLeft(now, d))
 	c.phase.Store(phaseIdle)
 	if !c.srv.ending.Load() {
 		return true

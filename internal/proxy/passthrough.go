@@ -73,6 +73,7 @@ func (r *replay) NetConn() net.Conn { return r.Conn }
 func (r *replay) Read(p []byte) (int, error) {
 	unread := r.rd.Unread()
 	if len(unread) == 0 {
+		r.rd.Release()
 		return r.Conn.Read(p)
 	}
 	n := copy(p, unread)

@@ -109,6 +109,26 @@ func TestRestHTTP2(t *testing.T) {
 	}
 }
 
+// A connection that was woken by something else than a request rests again.
+func TestRestHTTP2Again(t *testing.T) {
+	e := newEdge(t, nil, echo(t))
+	c := e.dial()
+	const settings, ping = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x00pingpong"
+	c.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+	rests(t, 1)
+	c.write(ping[:5]) // a part of it keeps it from resting
+	rests(t, 0)
+	c.write(ping[5:])
+	for read := ""; !strings.Contains(read, "pingpong"); {
+		b, err := c.r.ReadByte()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read += string(rune(b))
+	}
+	rests(t, 1)
+}
+
 // What rests keeps nothing of what served its last request: the workspace goes to
 // others, and shows them nothing.
 func TestRestLendsWorkspace(t *testing.T) {
@@ -138,30 +158,38 @@ func TestRestLendsWorkspace(t *testing.T) {
 }
 
 // A rest does not lengthen the time that a connection may be idle, nor do bytes
-// that are no request.
+// that are no request, even when they come as it ends.
 func TestRestEnds(t *testing.T) {
-	e := newEdge(t, func(o *Options) { o.IdleTimeout = 3 * time.Second }, echo(t))
+	const idle = 3 * time.Second
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	e := newEdge(t, func(o *Options) { o.IdleTimeout = idle }, echo(t))
 	began := time.Now()
 	clients := map[string]*client{}
 	for name, dial := range restDials(e) {
-		c := dial()
-		c.roundTrip(get)
-		clients[name] = c
+		pieces := []string{"\x17", "\x03"} // of the header of a record
 		if name == "plain" {
-			continue
+			pieces = []string{"\r\n", "\r\n"}
 		}
-		raw := c.Conn.(*tls.Conn).NetConn()
-		go func() {
-			for _, b := range []byte{0x17, 3, 3} { // of the header of a record
-				time.Sleep(2 * lookAfter) // its slowness is what is tested
-				raw.Write([]byte{b})
+		for _, pause := range []time.Duration{0, 2 * lookAfter, idle + 400*time.Millisecond} {
+			c := dial()
+			c.roundTrip(get)
+			clients[name+", pause of "+pause.String()] = c
+			if pause == 0 {
+				continue
 			}
-		}()
+			wg.Go(func() {
+				for _, piece := range pieces[:2*lookAfter/pause+1] {
+					time.Sleep(pause) // its slowness is what is tested
+					io.WriteString(c.tcp, piece)
+				}
+			})
+		}
 	}
 	for name, c := range clients {
 		c.closed()
 		// Deadlines may be a second late, see socket.Conn.ReadWithin.
-		if took := time.Since(began); took < e.srv.o.IdleTimeout || took > e.srv.o.IdleTimeout+5*time.Second/2 {
+		if took := time.Since(began); took < idle || took > idle+5*time.Second/2 {
 			t.Errorf("%s: after %v", name, took)
 		}
 	}

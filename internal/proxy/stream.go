@@ -24,6 +24,7 @@ type stream struct {
 // bytes that were read already.
 func (c *conn) serve2(preread []byte) {
 	h := c.srv.http2.NewConn(c.nc, preread)
+	c.rd.Release()
 	h.Owner = c
 	c.nc.SetDeadline(time.Time{})
 	c.multiplexed.Store(h)

@@ -46,7 +46,7 @@ type settings struct {
 // conn is what server and client connections have in common.
 type conn struct {
 	nc     net.Conn
-	below  *socket.Conn // below TLS; nil: there is none
+	below  *socket.Conn // nc, or what lies below its TLS; nil: there is no socket
 	o      *settings
 	server *ServerConn // one of these two is set
 	client *ClientConn
@@ -89,9 +89,7 @@ type conn struct {
 
 func (c *conn) init(nc net.Conn, o *settings) {
 	c.nc, c.o = nc, o
-	if _, secure := nc.(*tls.Conn); secure {
-		c.below = socket.Of(nc)
-	}
+	c.below = socket.Of(nc)
 	c.streams = make(map[uint32]*stream)
 	c.quiet.L = &c.mu
 	c.flush = c.send
@@ -329,6 +327,8 @@ func (c *conn) run(first time.Duration, running func() int) error {
 		c.idleSince = c.started
 		c.arm(c.started.Add(first))
 		c.startWriter()
+	} else if soon := time.Now().Add(first); soon.Before(c.armed) {
+		c.arm(soon) // to rest again
 	}
 	c.mu.Unlock()
 	err := c.read()

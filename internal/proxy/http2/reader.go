@@ -118,10 +118,9 @@ func (c *conn) look() error {
 	if c.ending || c.err != nil {
 		return errLinger
 	}
-	next, err, rest := time.Time{}, error(nil), false
+	next, err := time.Time{}, error(nil)
 	if c.server != nil {
 		next, err = c.server.look(now)
-		rest = c.server.mayRest()
 	} else {
 		next, err = c.client.look(now)
 	}
@@ -131,11 +130,17 @@ func (c *conn) look() error {
 	if c.block.id != 0 {
 		next = earlier(next, c.block.since.Add(c.o.headTimeout))
 	}
-	c.arm(next)
-	if rest {
-		c.reader.release()
-		return ErrRest
+	if c.server != nil && c.server.srv.rests {
+		if c.server.mayRest() {
+			c.arm(next)
+			c.reader.release()
+			return ErrRest
+		}
+		if len(c.streams) == 0 {
+			next = earlier(next, now.Add(workerIdle))
+		}
 	}
+	c.arm(next)
 	return nil
 }
 

@@ -17,11 +17,8 @@ func TestMayRest(t *testing.T) {
 		}
 	}
 	f("nothing", func(*ServerConn) {}, true)
-	f("not wanted", func(c *ServerConn) { c.srv.rests = false }, false)
 	f("no SETTINGS yet", func(c *ServerConn) { c.began = false }, false)
 	f("draining", func(c *ServerConn) { c.draining = drainAsked }, false)
-	f("the last frame", func(c *ServerConn) { c.ending = true }, false)
-	f("an error", func(c *ServerConn) { c.err = ErrClosed }, false)
 	f("a write", func(c *ServerConn) { c.writing = true }, false)
 	f("something to write", func(c *ServerConn) { c.out = []byte{0} }, false)
 	f("a stream", func(c *ServerConn) { c.conn.streams[1] = &stream{} }, false)

@@ -130,11 +130,7 @@ func (srv *Server) NewConn(nc net.Conn, preread []byte) *ServerConn {
 // something has come, or the read deadline of the connection has passed, Serve
 // must be called again.
 func (c *ServerConn) Serve() error {
-	first := min(c.srv.idle, c.o.headTimeout)
-	if c.srv.rests {
-		first = min(first, workerIdle)
-	}
-	return c.run(first, func() int { return c.workers.all })
+	return c.run(min(c.srv.idle, c.o.headTimeout, workerIdle), func() int { return c.workers.all })
 }
 
 // Drain asks the client to open no more streams (RFC 9113, section 6.8: first
@@ -223,7 +219,7 @@ func (c *ServerConn) look(now time.Time) (time.Time, error) {
 
 // mayRest reports whether nothing is under way.
 func (c *ServerConn) mayRest() bool {
-	return c.srv.rests && c.began && c.draining == drainNot && !c.ending && c.err == nil && !c.writing && len(c.out) == 0 &&
+	return c.began && c.draining == drainNot && !c.writing && len(c.out) == 0 &&
 		len(c.conn.streams) == 0 && c.workers.all == 0 && c.block.id == 0 && !c.dataIn.active && c.r == c.w
 }
 

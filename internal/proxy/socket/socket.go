@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -37,7 +38,7 @@ type Conn struct {
 	sending  struct {
 		p    []byte
 		n    int
-		more int              // see Announce
+		more atomic.Int64     // see Announce; TLS may write for the goroutine that reads
 		once func(fd uintptr) // c.sendOnce, as a value
 	}
 }
@@ -94,7 +95,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.ask.pending = append(c.ask.pending, p...)
 		return len(p), nil
 	}
-	if c.patience == 0 && c.sending.more <= 0 {
+	if c.patience == 0 && c.sending.more.Load() <= 0 {
 		return c.TCPConn.Write(p)
 	}
 	n := c.sendNow(p)
@@ -125,10 +126,8 @@ func (c *Conn) sendNow(p []byte) int {
 
 func (c *Conn) sendOnce(fd uintptr) {
 	flags := 0
-	if c.sending.more > 0 {
-		if c.sending.more -= len(c.sending.p); c.sending.more > 0 {
-			flags = unix.MSG_MORE
-		}
+	if c.sending.more.Load() > 0 && c.sending.more.Add(-int64(len(c.sending.p))) > 0 {
+		flags = unix.MSG_MORE
 	}
 	c.sending.n = send(int(fd), c.sending.p, flags)
 }
@@ -137,7 +136,7 @@ func (c *Conn) sendOnce(fd uintptr) {
 // that follow one another at once, such as the records that TLS makes of one: the
 // kernel then sends them together. Of these, what fits into the socket at once goes
 // out whatever the deadline.
-func (c *Conn) Announce(n int) { c.sending.more = n }
+func (c *Conn) Announce(n int) { c.sending.more.Store(int64(n)) }
 
 // hold is the state of Hold.
 type hold struct {
@@ -179,8 +178,8 @@ func (c *Conn) wake(fd uintptr) (done bool) {
 	return !h.turn(first)
 }
 
-// Await waits until something has come, or the connection has ended or failed,
-// which the next Read will tell, and takes nothing. It is for waits that last:
+// Await waits until something has come, or the connection has ended or failed (which
+// the next Read takes for an end), and takes no bytes. It is for waits that last:
 // it needs less of the stack than any Read. The error is that of the wait: a
 // deadline, or that the connection was closed.
 func (c *Conn) Await() error { return c.raw.Read(arrived) }

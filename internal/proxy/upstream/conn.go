@@ -57,6 +57,9 @@ func newConn(nc net.Conn, e *Endpoint) *Conn {
 // Socket is the TCP connection, below TLS if need be; nil if there is none.
 func (c *Conn) Socket() *socket.Conn { return c.sock }
 
+// NetConn lets socket.Of find the socket.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
 // ReadWithin sets the deadline of reads: see socket.Conn.
 func (c *Conn) ReadWithin(now time.Time, d time.Duration) error {
 	if c.sock != nil {
