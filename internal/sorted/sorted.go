@@ -194,14 +194,14 @@ func (e *Editor[T]) Set(x T) {
 	p.items = slices.Insert(p.items, at, x)
 	e.list.len++
 	if n := len(p.items); n > partMax {
-		// What comes in order leaves full parts behind.
+		// What comes in order leaves full parts behind; but only at the end, since what
+		// is next behind a part in the middle would get a part each.
 		half := n / 2
-		if at == n-1 {
+		if at == n-1 && in == len(e.list.parts)-1 {
 			half = at
 		}
 		e.list.parts = slices.Insert(e.list.parts, in+1, &part[T]{items: slices.Clone(p.items[half:]), by: e.edition})
-		clear(p.items[half:])
-		p.items = p.items[:half]
+		p.items = slices.Clone(p.items[:half]) // without the room it has grown to
 	}
 }
 

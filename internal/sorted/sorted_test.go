@@ -134,6 +134,45 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestParts: in what order ever elements come, the parts are not many, and have
+// little room left.
+func TestParts(t *testing.T) {
+	f := func(order string, before List[*entry], names []int) {
+		t.Helper()
+		e := NewEditor(before, byName)
+		for _, name := range names {
+			e.Set(&entry{name, 0})
+		}
+		l := e.List()
+		if most := l.Len()/(partMax/2) + 1; len(l.parts) > most {
+			t.Errorf("%s: %d elements lie in %d parts, want at most %d", order, l.Len(), len(l.parts), most)
+		}
+		room := 0
+		for _, p := range l.parts {
+			room += cap(p.items)
+		}
+		if room > 2*l.Len() {
+			t.Errorf("%s: %d elements have room for %d", order, l.Len(), room)
+		}
+	}
+	var up []int
+	for i := range 2000 {
+		up = append(up, 1000+i)
+	}
+	down := slices.Clone(up)
+	slices.Reverse(down)
+	f("up", List[*entry]{}, up)
+	f("down", List[*entry]{}, down)
+	f("at random", List[*entry]{}, rand.New(rand.NewPCG(1, 1)).Perm(2000))
+	var full []*entry
+	for i := range partMax {
+		full = append(full, &entry{i, 0})
+	}
+	full = append(full, &entry{9999, 0})
+	f("up behind a full part", Of(full...), up)
+	f("down behind a full part", Of(full...), down)
+}
+
 func TestMarshalJSON(t *testing.T) {
 	f := func(l List[int], want string) {
 		t.Helper()
