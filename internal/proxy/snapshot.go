@@ -42,10 +42,9 @@ type listener struct {
 	of     ir.Listener // what it was made of
 	hosts  *match.Hosts[*host]
 	names  *certs.ServerNames // nil without TLS
-	// passthrough has the routes of names that are passed through.
+	// passthrough has the routes of names that are passed through. It is the same as
+	// in the listener before where none of them differs.
 	passthrough map[*certs.ServerName]*route
-	// nowhere has the hosts of names under which nothing is served.
-	nowhere map[*certs.ServerName]*host
 	// secure is the TLS listener that serves, for this one without TLS, what a
 	// trusted proxy has received over TLS; nil: none.
 	secure    *listener
@@ -198,7 +197,7 @@ func (c *Compiler) listener(l *ir.Listener) (*listener, error) {
 	if l.Protocol == ir.ProtocolHTTPS {
 		out.tls, out.scheme = true, "https"
 		out.names = certs.NewServerNames(l.ServerNames, c.config.Certificates, c.certs, before.names)
-		out.passthrough, out.nowhere = maps.Clone(before.passthrough), maps.Clone(before.nowhere)
+		out.passthrough = before.passthrough
 	}
 	t.hosts(before.of.Hosts, l.Hosts, nil)
 	sorted.Diff(before.of.ServerNames, l.ServerNames, ir.CompareServerNames, t.serverName)
@@ -217,6 +216,7 @@ type table struct {
 	*listener
 	compiler *Compiler
 	before   *listener
+	owned    bool // passthrough is in no other listener
 	gone     []ir.HostPattern
 	come     []match.HostEntry[*host]
 	err      error // the first
@@ -255,8 +255,9 @@ func (t *table) serverName(old, now *ir.ServerName) {
 			before = old.Terminate.Hosts
 		} else {
 			t.gone = append(t.gone, old.Pattern)
-			delete(t.passthrough, was)
-			delete(t.nowhere, was)
+			if old.Passthrough != nil {
+				t.pass(was, nil)
+			}
 		}
 	}
 	if now != nil {
@@ -283,20 +284,24 @@ func (t *table) elsewhere(n *ir.ServerName, name *certs.ServerName) {
 			t.err = cmp.Or(t.err, err)
 			return
 		}
-		if t.passthrough == nil {
-			t.passthrough = map[*certs.ServerName]*route{}
-		}
-		t.passthrough[name] = r
+		t.pass(name, r)
 	}
-	h := t.before.nowhere[name]
-	if h == nil {
-		h = &host{name: name}
+	t.put(n.Pattern, &host{name: name})
+}
+
+// pass sets where a name is passed through to; nil: no longer.
+func (t *table) pass(name *certs.ServerName, to *route) {
+	if !t.owned {
+		t.owned, t.passthrough = true, maps.Clone(t.passthrough)
 	}
-	if t.nowhere == nil {
-		t.nowhere = map[*certs.ServerName]*host{}
+	if to == nil {
+		delete(t.passthrough, name)
+		return
 	}
-	t.nowhere[name] = h
-	t.put(n.Pattern, h)
+	if t.passthrough == nil {
+		t.passthrough = map[*certs.ServerName]*route{}
+	}
+	t.passthrough[name] = to
 }
 
 // passthrough gives the route of a name that is passed through.
