@@ -63,13 +63,14 @@ type node struct {
 	editor *sorted.Editor[*host] // of hosts, while they change
 	made   *madeName             // nil: there is no such server name
 
-	derived *derivedHosts
+	derived *derivedHost
 }
 
-// derivedHosts are the hosts of a name without one, with what they are made of.
-type derivedHosts struct {
-	closed, borrowed     *host
-	closedOf, borrowedOf derived
+// derivedHost is the host of a name without one: closed where the name is refused,
+// else borrowed, with what it is made of.
+type derivedHost struct {
+	host *host
+	of   derived
 }
 
 // derived is what a host that repeats routes of a more general one is made of.

@@ -155,7 +155,7 @@ func (a *assembler) serverName(n *node) {
 	}
 	of := servedName{certificates: n.name, fallback: a.fallback}
 	switch {
-	case n.host == nil && n.name != nil:
+	case n.host == nil && n.name != nil && n.name.owner != nil:
 		of.settings = a.settingsAt(n)
 	case n.at == n:
 		if of.settings = n.host; n.host.settings.passthrough == nil {
@@ -374,18 +374,10 @@ func (a *assembler) borrowedHost(n *node) *host {
 			routes = nil
 		}
 	}
-	d := n.derive()
-	if d.borrowed == nil || d.borrowedOf != key {
-		d.borrowed, d.borrowedOf = newHost(&ir.Host{Pattern: n.pattern, Routes: routes}, general), key
+	if n.derived == nil || n.derived.of != key {
+		n.derived = &derivedHost{newHost(&ir.Host{Pattern: n.pattern, Routes: routes}, general), key}
 	}
-	return d.borrowed
-}
-
-func (n *node) derive() *derivedHosts {
-	if n.derived == nil {
-		n.derived = &derivedHosts{}
-	}
-	return n.derived
+	return n.derived.host
 }
 
 // borrow reports whether the namespace may have so many routes more.

@@ -92,12 +92,12 @@ func (m *memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 
 // claim brings the index up to date with what the Ingresses claim now.
 func (m *memory) claim(lowered sorted.List[*ingress.Lowered]) {
-	var gone, come []*candidate.Set
+	var come []*candidate.Set
 	sorted.Diff(m.lowered, lowered, ingress.CompareLowered, func(old, now *ingress.Lowered) {
 		if old != nil {
 			m.said.by(old, nil)
 			if old.Set != nil {
-				gone = append(gone, old.Set)
+				m.index.remove(old.Set)
 			}
 			if now == nil {
 				m.reports.Delete(&old.Report)
@@ -112,9 +112,6 @@ func (m *memory) claim(lowered sorted.List[*ingress.Lowered]) {
 		}
 	})
 	m.lowered = lowered
-	for _, s := range gone {
-		m.index.remove(s)
-	}
 	slices.SortFunc(come, func(a, b *candidate.Set) int { return a.Owner.Compare(b.Owner) })
 	for _, s := range come {
 		m.index.add(s)

@@ -204,6 +204,7 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 		if fresh := Services(v, o, nil); !reflect.DeepEqual(slices.Collect(endpoints.State.Services.All()), slices.Collect(fresh.State.Services.All())) || !slices.Equal(endpoints.Verdicts, fresh.Verdicts) {
 			t.Fatalf("sequence %d, step %d: other endpoints", seed, step)
 		}
+		w.pinned(&incremental.Memory.memory)
 		if step%8 == 0 {
 			checkConfig(t, cfg)
 			before = append(before, given{cfg, report, text(t, cfg) + text(t, report)})
@@ -222,6 +223,22 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 	}
 }
 
+// pinned looks whether something keeps a host in memory that is there no more.
+func (w *world) pinned(m *memory) {
+	for p, n := range m.index.byPattern {
+		if n.made != nil {
+			if h := n.made.of.settings; h != nil && h != m.index.hostAt(h.pattern) {
+				w.t.Errorf("the server name %s keeps the host %s as it was", p, h.pattern)
+			}
+		}
+		if d := n.derived; d != nil && d.of.of != nil {
+			if h := m.index.hostAt(d.of.of.Pattern); h == nil || h.out != d.of.of || d.of.name != n.name {
+				w.t.Errorf("what is derived for %s keeps the host %s as it was", p, d.of.of.Pattern)
+			}
+		}
+	}
+}
+
 // end removes everything, of which nothing may be left.
 func (w *world) end(o Options) {
 	v := w.store.View()
@@ -234,7 +251,12 @@ func (w *world) end(o Options) {
 	Build(w.store.View(), o)
 	m := &o.Memory.memory
 	x := m.index
-	if len(x.byPattern) != 1 || x.asking.List().Len() > 0 || len(x.renamed) > 0 || x.homeless.List().Len() > 0 || m.reports.List().Len() > 0 ||
+	for who := range m.said.lists {
+		if who != aboutClasses && who != aboutFallback { // which stay
+			w.t.Errorf("a list of verdicts is left, said by a %T", who)
+		}
+	}
+	if m.lowered.Len() > 0 || len(x.byPattern) != 1 || x.asking.List().Len() > 0 || len(x.renamed) > 0 || x.homeless.List().Len() > 0 || m.reports.List().Len() > 0 ||
 		len(m.uses.backends.byKey) > 0 || len(m.uses.certificates.byKey) > 1 || m.served.plain.List().Len() > 0 || m.served.names.List().Len() != 1 {
 		w.t.Errorf("something is left: %d patterns, %d asking, %d other names", len(x.byPattern), x.asking.List().Len(), len(x.renamed))
 	}

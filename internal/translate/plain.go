@@ -52,13 +52,13 @@ func (a *assembler) putPlain(n *node, h *host) {
 func (a *assembler) closedHost(n *node) *host {
 	general := a.general(n)
 	if general == nil || !general.ownedByAny(n.name.claims) {
+		n.derived = nil
 		return nil
 	}
 	whole := a.borrow(n.name.claims[0].owner.Ref.Namespace, len(general.claims))
 	key := derived{name: n.name, of: general.out, whole: whole}
-	d := n.derive()
-	if d.closed != nil && d.closedOf == key {
-		return d.closed
+	if n.derived != nil && n.derived.of == key {
+		return n.derived.host
 	}
 	h := &ir.Host{Pattern: n.pattern}
 	if whole {
@@ -74,8 +74,8 @@ func (a *assembler) closedHost(n *node) *host {
 			}},
 		}}
 	}
-	d.closed, d.closedOf = newHost(h, general), key
-	return d.closed
+	n.derived = &derivedHost{newHost(h, general), key}
+	return n.derived.host
 }
 
 // plainHost makes the host as it is without TLS: the same one, unless a route

@@ -98,16 +98,12 @@ func (m *Memory) Lower(v *view.View, o Options) (sorted.List[*Lowered], []verdic
 	stale := map[reference]bool{}
 	edited(m.services, v.Services, func(k types.NamespacedName) { stale[reference{toService, k, nil}] = true })
 	edited(m.secrets, v.Secrets, func(k types.NamespacedName) { stale[reference{toSecret, k, nil}] = true })
-	var again []*networkingv1.Ingress
 	if len(stale) > 0 {
 		for x := range m.lowered.List().All() {
 			if x.refersTo(stale) && v.Ingress(x.Object.Namespace, x.Object.Name) == x.ingress {
-				again = append(again, x.ingress)
+				m.lowered.Set(l.lower(x.ingress, classes.of(x.ingress)))
 			}
 		}
-	}
-	for _, ing := range again {
-		m.lowered.Set(l.lower(ing, classes.of(ing)))
 	}
 	sorted.Diff(m.ingresses, v.Ingresses, view.CompareNames, func(old, now *networkingv1.Ingress) {
 		if now != nil {
@@ -150,9 +146,6 @@ func (l *lowering) lower(ing *networkingv1.Ingress, m membership) *Lowered {
 }
 
 func (x *Lowered) refersTo(stale map[reference]bool) bool {
-	if len(stale) == 0 {
-		return false
-	}
 	for _, r := range x.seen {
 		if r.secret = nil; stale[r] {
 			return true
