@@ -52,6 +52,9 @@ func (a *assembler) config() *ir.Config {
 	for _, n := range a.concerned {
 		if n.host == nil && n.name != nil {
 			a.homeless.Set(n)
+			if n.derived != nil && n.derived.of.name != n.name {
+				n.derived = nil
+			}
 		} else {
 			a.homeless.Delete(n)
 			n.derived = nil
@@ -382,7 +385,7 @@ func (a *assembler) borrowedHost(n *node) *host {
 
 // borrow reports whether the namespace may have so many routes more.
 func (a *assembler) borrow(namespace string, routes int) bool {
-	if a.borrowed[namespace]+routes > maxBorrowed {
+	if a.borrowed[namespace]+routes > cmp.Or(a.options.bound, maxBorrowed) {
 		return false
 	}
 	a.borrowed[namespace] += routes

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -108,7 +109,7 @@ func (m *merger) free(p ir.HostPattern, set *candidate.Set, field string, routes
 		tell("it exists already, by "+taken.owner.Ref.String(), "remove one of the two")
 		return false
 	}
-	if m.extra[namespace]+routes+1 > maxExtra {
+	if m.extra[namespace]+routes+1 > cmp.Or(m.options.bound, maxExtra) {
 		tell("there are too many", "use rules with wildcard hosts")
 		return false
 	}

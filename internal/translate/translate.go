@@ -68,6 +68,9 @@ type Options struct {
 
 	// Addresses says which endpoint addresses are accepted.
 	Addresses service.AddressPolicy
+
+	// bound is in place of maxBorrowed and maxExtra, in tests; 0: those.
+	bound int
 }
 
 // Report is what translation has to say about the objects of one View.
