@@ -94,9 +94,7 @@ func (c *collector) look() {
 		debug.SetGCPercent(p)
 	}
 	if c.due(h) {
-		if c.quiet == restLooks {
-			runtime.GC() // what pools hold goes with the second
-		}
+		runtime.GC() // what pools hold goes with the second
 		debug.FreeOSMemory()
 		h = readHeap()
 	}

@@ -72,7 +72,7 @@ func TestCollectorRests(t *testing.T) {
 	full := readHeap()
 	runtime.KeepAlive(kept)
 	defer runtime.KeepAlive(&pool)
-	c := collector{percent: gcPercent(full.live), before: full, quiet: restLooks - 1}
+	c := collector{percent: gcPercent(full.live), before: full}
 	c.look()
 	if h := readHeap(); h.objects+48<<20 > full.objects {
 		t.Errorf("%d MiB are in the heap, before it was %d", h.objects>>20, full.objects>>20)
