@@ -158,41 +158,59 @@ func TestRestLendsWorkspace(t *testing.T) {
 }
 
 // A rest does not lengthen the time that a connection may be idle, nor do bytes
-// that are no request, even when they come as it ends.
+// that are no request.
 func TestRestEnds(t *testing.T) {
-	const idle = 3 * time.Second
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	e := newEdge(t, func(o *Options) { o.IdleTimeout = idle }, echo(t))
+	e := newEdge(t, func(o *Options) { o.IdleTimeout = 6 * time.Second }, echo(t))
 	began := time.Now()
 	clients := map[string]*client{}
 	for name, dial := range restDials(e) {
-		pieces := []string{"\x17", "\x03"} // of the header of a record
-		if name == "plain" {
-			pieces = []string{"\r\n", "\r\n"}
+		clients[name] = dial()
+		clients[name].roundTrip(get)
+	}
+	for i := range 3 {
+		rests(t, len(clients))
+		for name, c := range clients {
+			io.WriteString(c.tcp, noRequest(name)[i])
 		}
-		for _, pause := range []time.Duration{0, 2 * lookAfter, idle + 400*time.Millisecond} {
-			c := dial()
-			c.roundTrip(get)
-			clients[name+", pause of "+pause.String()] = c
-			if pause == 0 {
-				continue
-			}
-			wg.Go(func() {
-				for _, piece := range pieces[:2*lookAfter/pause+1] {
-					time.Sleep(pause) // its slowness is what is tested
-					io.WriteString(c.tcp, piece)
-				}
-			})
-		}
+		rests(t, 0)
 	}
 	for name, c := range clients {
 		c.closed()
 		// Deadlines may be a second late, see socket.Conn.ReadWithin.
-		if took := time.Since(began); took < idle || took > idle+5*time.Second/2 {
+		if took := time.Since(began); took < e.srv.o.IdleTimeout || took > e.srv.o.IdleTimeout+5*time.Second/2 {
 			t.Errorf("%s: after %v", name, took)
 		}
 	}
+}
+
+// Bytes that are no request come when a rest should have ended: then the
+// connection ends with them.
+func TestRestEndsLate(t *testing.T) {
+	e := newEdge(t, func(o *Options) { o.IdleTimeout = 4 * time.Second }, echo(t))
+	for name, dial := range restDials(e) {
+		began := time.Now()
+		c := dial()
+		c.roundTrip(get)
+		sc := e.idleConn()
+		rests(t, 1)
+		sc.tcp.SetReadDeadline(time.Time{}) // a deadline may be late
+		wait(t, "it is idle for too long", func() bool { return time.Since(began) > e.srv.o.IdleTimeout+100*time.Millisecond })
+		began = time.Now()
+		io.WriteString(c.tcp, noRequest(name)[0])
+		c.closed()
+		if took := time.Since(began); took > e.srv.o.IdleTimeout/2 {
+			t.Errorf("%s: after another %v", name, took)
+		}
+		wait(t, "it is forgotten", func() bool { return e.o.Stats.HTTP.Active.Load()+e.o.Stats.HTTPS.Active.Load() == 0 })
+	}
+}
+
+// noRequest are bytes that begin no request: empty lines, or the header of a record.
+func noRequest(dial string) [3]string {
+	if dial == "plain" {
+		return [3]string{"\r\n", "\r\n", "\r\n"}
+	}
+	return [3]string{"\x17", "\x03", "\x03"}
 }
 
 // Draining ends what rests at once, but no request that has come.
