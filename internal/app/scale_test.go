@@ -100,45 +100,30 @@ func BenchmarkScale(b *testing.B) {
 				l.stop()
 			}
 		})
-		b.Run(fmt.Sprintf("%d/ingress", n), func(b *testing.B) {
-			l := newLarge(b, n)
-			defer l.stop()
-			l.mustStep(b)
-			b.ReportAllocs()
-			version := 0
-			for b.Loop() {
-				version++
-				l.store.Set(l.change(version))
+		edit := func(name string, object func(l *large, version int) metav1.Object) {
+			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {
+				l := newLarge(b, n)
+				defer l.stop()
 				l.mustStep(b)
-			}
+				b.ReportAllocs()
+				version := 0
+				for b.Loop() {
+					version++
+					l.store.Set(object(l, version))
+					l.mustStep(b)
+				}
+			})
+		}
+		edit("ingress", (*large).change)
+		edit("alias", func(l *large, version int) metav1.Object {
+			x := l.change(version).(*networkingv1.Ingress)
+			x.Annotations = map[string]string{"nginx.ingress.kubernetes.io/from-to-www-redirect": "true"}
+			return x
 		})
-		b.Run(fmt.Sprintf("%d/alias", n), func(b *testing.B) {
-			l := newLarge(b, n)
-			defer l.stop()
-			l.mustStep(b)
-			b.ReportAllocs()
-			version := 0
-			for b.Loop() {
-				version++
-				x := l.change(version).(*networkingv1.Ingress)
-				x.Annotations = map[string]string{"nginx.ingress.kubernetes.io/from-to-www-redirect": "true"}
-				l.store.Set(x)
-				l.mustStep(b)
-			}
-		})
-		b.Run(fmt.Sprintf("%d/endpoints", n), func(b *testing.B) {
-			l := newLarge(b, n)
-			defer l.stop()
-			l.mustStep(b)
-			b.ReportAllocs()
-			version := 0
-			for b.Loop() {
-				version++
-				s := l.plan.Slice(version*7919%n, version)
-				view.Trim(s)
-				l.store.Set(s)
-				l.mustStep(b)
-			}
+		edit("endpoints", func(l *large, version int) metav1.Object {
+			s := l.plan.Slice(version*7919%n, version)
+			view.Trim(s)
+			return s
 		})
 	}
 }

@@ -219,14 +219,17 @@ func (c *conn) isEnding() bool {
 	return c.ending
 }
 
-// closeWrite tells the peer that nothing more will come.
+// closeWrite tells the peer that nothing more will come, in TLS and below it.
 func (c *conn) closeWrite() {
-	type closeWriter interface{ CloseWrite() error }
-	if w, ok := c.nc.(closeWriter); ok {
-		w.CloseWrite()
-	}
-	if c.below != nil {
-		c.below.CloseWrite()
+	for nc := c.nc; ; {
+		if w, ok := nc.(interface{ CloseWrite() error }); ok {
+			w.CloseWrite()
+		}
+		above, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return
+		}
+		nc = above.NetConn()
 	}
 }
 
