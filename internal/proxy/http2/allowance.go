@@ -8,7 +8,7 @@ type allowance struct{ burst, perSecond int }
 
 // bucket meters an allowance. What is useful gives some of it back, so that a
 // busy peer is not taken for a hostile one. The clock is read only when the
-// bucket is empty.
+// bucket is empty, so that after a rest twice the burst may go at once, never more.
 type bucket struct {
 	allowance
 	left int

@@ -94,7 +94,7 @@ func (l *ledger) leave(e *Endpoint) {
 	if h.node == nil {
 		return
 	}
-	h.node.heard(h) // an address that nobody has speaks against no node
+	h.node.left(h)
 	if h.node.users--; h.node.users == 0 {
 		delete(l.nodes, h.node.name)
 	}
@@ -188,17 +188,24 @@ func (h *health) recover() {
 func (n *node) unheard(h *health, until time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	other := false
-	for _, s := range n.silent {
-		// Two ports of one Pod say nothing about its node.
-		other = other || s.addr.Addr() != h.addr.Addr()
-	}
 	if !slices.Contains(n.silent, h) {
 		n.silent = append(n.silent, h)
 	}
-	if other && n.avoided.Load() < int64(until) {
+	if n.silentTwice() && n.avoided.Load() < int64(until) {
 		n.avoided.Store(int64(until))
 	}
+}
+
+// silentTwice reports whether nobody answers at two addresses of the node or more.
+// Two ports of one Pod are one address: they say nothing about its node. The
+// caller holds mu.
+func (n *node) silentTwice() bool {
+	for _, s := range n.silent {
+		if s.addr.Addr() != n.silent[0].addr.Addr() {
+			return true
+		}
+	}
+	return false
 }
 
 // heard: somebody answers at an address of the node, so the node is there.
@@ -207,6 +214,18 @@ func (n *node) heard(h *health) {
 	defer n.mu.Unlock()
 	n.silent = slices.DeleteFunc(n.silent, func(s *health) bool { return s == h })
 	n.avoided.Store(0)
+}
+
+// left: no Backend has the address any more, so it speaks against the node no
+// longer. That is no sign of life: what the others say still holds, since the
+// Pods of a dead node leave one by one.
+func (n *node) left(h *health) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.silent = slices.DeleteFunc(n.silent, func(s *health) bool { return s == h })
+	if !n.silentTwice() {
+		n.avoided.Store(0)
+	}
 }
 
 // doubtful reports whether endpoints here come second.

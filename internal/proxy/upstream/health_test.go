@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -143,6 +144,57 @@ func TestSilentNode(t *testing.T) {
 	f("one silent", map[string]error{addrA: errSilent}, true)
 	f("two refuse", map[string]error{addrA: errRefused, addrB: errRefused}, true)
 	f("two ports of one Pod", map[string]error{addrA: errSilent, twin: errSilent}, true)
+}
+
+// The Pods of a dead node leave one by one, as they are evicted. An endpoint that
+// leaves is no sign of life of its node: the doubt lasts as long as nobody answers at
+// two addresses that are left. It ends with the last but one, since one silent Pod
+// says nothing about its node, and what has left says nothing later either.
+func TestEndpointsLeaveSilentNode(t *testing.T) {
+	const twin, addrE = "10.0.0.1:81", "10.0.0.5:80"
+	all := []string{addrA, twin, addrB, addrC, addrE}
+	f := func(name string, silent, leave []string, doubtful bool, later ...string) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, b, f := newShop(t, Options{EjectFor: time.Minute})
+				left := slices.Clone(all)
+				update := func() {
+					places := []string{addrD, "two"}
+					for _, a := range left {
+						places = append(places, a, "one")
+					}
+					m.Update(stateOf(on("shop", places...)))
+				}
+				fail := func(addrs []string) {
+					var dials sync.WaitGroup
+					for _, a := range addrs {
+						f.set(a, errSilent)
+						dials.Go(func() { _, _ = endpointAt(t, b, a).Dial(t.Context(), nil) })
+					}
+					dials.Wait()
+				}
+				update()
+				fail(silent)
+				for _, a := range leave {
+					left = slices.DeleteFunc(left, func(x string) bool { return x == a })
+					update()
+				}
+				fail(later)
+				// addrE never fails and never leaves: its turn says what the node gets.
+				if got := picks(b, time.Now(), 500); (got[addrE] == 0) != doubtful || got[addrD] == 0 {
+					t.Errorf("node one is in doubt: %v, want %v: %v", got[addrE] == 0, doubtful, got)
+				}
+			})
+		})
+	}
+	f("nobody leaves", []string{addrA, addrB}, nil, true)
+	f("one of three silent", []string{addrA, addrB, addrC}, []string{addrA}, true)
+	f("two of three silent", []string{addrA, addrB, addrC}, []string{addrA, addrB}, false)
+	f("one of two silent", []string{addrA, addrB}, []string{addrA}, false)
+	f("one that answers", []string{addrA, addrB}, []string{addrC}, true)
+	f("one of two ports of a silent Pod", []string{addrA, twin, addrB}, []string{addrA}, true)
+	f("all but two ports of one Pod", []string{addrA, twin, addrB}, []string{addrB}, false)
+	f("what has left, and another later", []string{addrA}, []string{addrA}, false, addrB)
 }
 
 // picks counts picks at one moment.
