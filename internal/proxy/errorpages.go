@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
-	"gatehouse.dev/gatehouse/internal/proxy/match"
 )
 
 // errorPages is an ir.ErrorPages, compiled. The page is asked for as if on a

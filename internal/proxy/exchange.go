@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
-	"gatehouse.dev/gatehouse/internal/proxy/match"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )

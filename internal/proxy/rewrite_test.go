@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
-	"gatehouse.dev/gatehouse/internal/proxy/match"
 )
 
 // rewriting is a request for the target on a Route with the Rewrite: what its

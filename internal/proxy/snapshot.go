@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/proxy/auth"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
-	"gatehouse.dev/gatehouse/internal/proxy/match"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 	"gatehouse.dev/gatehouse/internal/sorted"

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 
 	"gatehouse.dev/gatehouse/internal/ir"
-	"gatehouse.dev/gatehouse/internal/proxy/match"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
