@@ -100,7 +100,7 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 	s.race = x.newRace(r, t)
 	defer s.leave()
 	var p *pump
-	replay := x.opening.whole() && x.req.Idempotent() && !r.retry.Off
+	s.replay = x.opening.whole() && x.req.Idempotent() && !r.retry.Off
 	var same *upstream.Endpoint // try this one again, on a fresh connection
 	for x.attempts < r.tries+1 {
 		ep, reason := s.next(same)
@@ -142,7 +142,7 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 			s.reason = x.giveUp(p, err)
 		}
 		again := s.reason == ir.ReasonBadGateway || s.reason == ir.ReasonEndpointLost
-		if !again || !silent || (p != nil && !moving) || (sent && !replay) {
+		if !again || !silent || (p != nil && !moving) || (sent && !s.replay) {
 			return nil, s.reason
 		}
 		if (!fresh || refused) && !lost && !ep.Gone() {

@@ -83,6 +83,13 @@ func (h *hop1) readHead(wait time.Duration) error {
 				return errBadAnswer
 			}
 			h.body.ResponseBody(&x.res, maxTrailerFields)
+			if k := x.res.KeepAlive; k.Timeout >= 0 || k.Max >= 0 {
+				// The endpoint's clock begins with the end of its response, which may
+				// lie in the kernel's buffers for long before it is read: count from
+				// the head.
+				idle := time.Duration(k.Timeout) * time.Second
+				h.uc.Keeps(time.Now(), idle, k.Max)
+			}
 			return nil
 		}
 		h.scanned = len(in)

@@ -133,6 +133,7 @@ type search struct {
 	r      *route
 	t      *target
 	tried  []*upstream.Endpoint
+	replay bool      // the request may be sent again after it was sent
 	reason ir.Reason // why there is no hop, so far
 }
 
@@ -230,7 +231,7 @@ func (s *search) atHand(ep *upstream.Endpoint) bool {
 		return ok
 	}
 	for {
-		uc, ok := ep.Idle(x.upStart)
+		uc, ok := ep.Idle(x.upStart, s.replay)
 		if !ok {
 			return false
 		}

@@ -17,6 +17,8 @@ type Response struct {
 	// Close: the connection cannot be used again.
 	Close   bool
 	Upgrade []byte // value of Upgrade, on 101 only
+	// KeepAlive is how long the server keeps the connection otherwise.
+	KeepAlive KeepAlive
 }
 
 // Reset forgets the answer. Until the next Parse nothing refers to a buffer.
@@ -25,7 +27,7 @@ func (r *Response) Reset() { *r = Response{Head: Head{Fields: r.Fields[:0]}} }
 // Parse reads the head that fills buf exactly (see HeadEnd). head says that
 // the request was HEAD. Connection options are marked Drop.
 func (r *Response) Parse(buf []byte, maxFields int, head bool) error {
-	*r = Response{Head: Head{Fields: r.Fields[:0]}, Length: -1}
+	*r = Response{Head: Head{Fields: r.Fields[:0]}, Length: -1, KeepAlive: noKeepAlive}
 	nl := bytes.IndexByte(buf, '\n')
 	if nl < 1 || buf[nl-1] != '\r' {
 		return errBareLF
@@ -99,6 +101,9 @@ func (r *Response) interpret(head bool) error {
 			// Proxy-Authenticate is for the client of a forward proxy, which
 			// this is not.
 			f.Drop = true
+			if equalFold("keep-alive", r.Name(f)) {
+				r.KeepAlive.read(v)
+			}
 		case FieldAlias:
 			f.Drop = true
 		}

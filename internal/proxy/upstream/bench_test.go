@@ -26,7 +26,7 @@ func TestRequestPathAllocatesNothing(t *testing.T) {
 	none("Pick", func() { b.Pick(nil, time.Now()) })
 	none("Pick with tried", func() { b.Pick(tried, time.Now()) })
 	none("Idle and Put", func() {
-		c, ok := e.Idle(time.Now())
+		c, ok := e.Idle(time.Now(), true)
 		if !ok {
 			t.Fatal("nothing idle")
 		}
@@ -84,7 +84,7 @@ func BenchmarkIdlePut(b *testing.B) {
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
-		c, _ := e.Idle(now)
+		c, _ := e.Idle(now, true)
 		e.Put(c, now)
 	}
 }

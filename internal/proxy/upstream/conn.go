@@ -22,7 +22,10 @@ type Conn struct {
 	one       [1]byte      // for spent
 	full      bool         // the last Read has filled its buffer
 	endpoint  *Endpoint
-	idleSince time.Duration
+	idleUntil time.Duration // see Keeps; set by Put
+	keeps     time.Duration // how long the endpoint keeps it open; negative: it does not say
+	kept      time.Duration // until when that is; negative: not known
+	requests  int           // how many more it takes; negative: it does not say
 	reused    bool
 	bears     bool // the kernel does not watch the other host any more
 	inUse     atomic.Bool
@@ -46,7 +49,7 @@ func wrap(nc net.Conn) net.Conn {
 }
 
 func newConn(nc net.Conn, e *Endpoint) *Conn {
-	c := &Conn{Conn: nc, sock: socket.Of(nc), endpoint: e}
+	c := &Conn{Conn: nc, sock: socket.Of(nc), endpoint: e, keeps: -1, kept: -1, requests: -1}
 	if t, ok := nc.(*tls.Conn); ok {
 		c.records, _ = t.NetConn().(*records)
 	}
@@ -112,6 +115,30 @@ func (c *Conn) Endpoint() *Endpoint { return c.endpoint }
 
 // Reused reports whether the connection has served an exchange before.
 func (c *Conn) Reused() bool { return c.reused }
+
+// Keeps takes in what the endpoint says with a response that came at the moment
+// given: after how long without a request it closes the connection, and how many
+// more requests it takes; negative: it says nothing. What it has said holds on for
+// later responses that say nothing.
+func (c *Conn) Keeps(came time.Time, idle time.Duration, requests int) {
+	if idle >= 0 {
+		c.keeps, c.kept = idle, c.endpoint.settings.at(came)+idle
+	}
+	if requests >= 0 {
+		c.requests = requests
+	}
+}
+
+// closingSoon is how long before the endpoint closes a connection no request goes
+// there that could not be sent again: its clock began with the response, before
+// that was here, and the request takes its way as well.
+const closingSoon = time.Second
+
+// fit reports whether an idle connection may get a request. One that can be sent
+// again may meet the end of the connection on its way.
+func (c *Conn) fit(t time.Duration, replayable bool) bool {
+	return t < c.idleUntil && (replayable || c.kept < 0 || t < c.kept-closingSoon)
+}
 
 // Close closes the connection, which then does not go back to the pool.
 func (c *Conn) Close() error {

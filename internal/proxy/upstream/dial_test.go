@@ -274,12 +274,12 @@ func TestProbeConnects(t *testing.T) {
 				break
 			}
 		}
-		if _, ok := bad.Idle(time.Now()); ok {
+		if _, ok := bad.Idle(time.Now(), true); ok {
 			t.Error("the exchange that must find out got an old connection")
 		}
 		f.set(addrB, nil)
 		_ = dialOK(t, bad).Close()
-		if c, ok := bad.Idle(time.Now()); !ok || c != old {
+		if c, ok := bad.Idle(time.Now(), true); !ok || c != old {
 			t.Error("after recovery the old connection is not used")
 		}
 	})

@@ -62,22 +62,33 @@ func (e *Endpoint) String() string { return e.text }
 func (e *Endpoint) Active() int { return int(e.active.Load()) }
 
 // Idle takes the connection that was put back last (the least likely to have
-// been closed by the other side), if it has not lain there too long. It does
-// not ask the socket: see Conn.Alive.
-func (e *Endpoint) Idle(now time.Time) (*Conn, bool) {
+// been closed by the other side), if it has not lain there too long: neither for
+// IdleTimeout nor until the endpoint is about to close it (see Conn.Keeps).
+// replayable says that the request can be sent again when it meets that end. It
+// does not ask the socket: see Conn.Alive.
+func (e *Endpoint) Idle(now time.Time, replayable bool) (*Conn, bool) {
 	t := e.settings.at(now)
 	e.mu.Lock()
 	last := len(e.idle) - 1
-	// When the last one is too old all are; closing them is left to Run.
-	if e.probe || last < 0 || t-e.idle[last].idleSince >= e.settings.idleTimeout {
+	i := last
+	for i >= 0 && !e.probe && !e.idle[i].fit(t, replayable) {
+		i--
+	}
+	// Closing those that are too old is left to Run.
+	if e.probe || i < 0 {
 		e.probe = false
 		e.mu.Unlock()
 		return nil, false
 	}
-	c := e.idle[last]
+	c := e.idle[i]
+	copy(e.idle[i:], e.idle[i+1:])
 	e.idle[last] = nil
 	e.idle = e.idle[:last]
 	e.mu.Unlock()
+	c.kept = -1
+	if c.requests > 0 {
+		c.requests--
+	}
 	e.active.Add(1)
 	c.reused = true
 	c.inUse.Store(true)
@@ -85,9 +96,10 @@ func (e *Endpoint) Idle(now time.Time) (*Conn, bool) {
 }
 
 // Put gives a connection back for reuse, or closes it when the pool is full,
-// the endpoint has left its backend, the Manager has ended, or TLS has read more
-// than was asked of it. Only a connection on which the last response is complete
-// and unambiguous may be put back; all others are closed with Conn.Close.
+// the endpoint has left its backend or takes no more requests on it, the Manager
+// has ended, or TLS has read more than was asked of it. Only a connection on which
+// the last response is complete and unambiguous may be put back; all others are
+// closed with Conn.Close.
 // Deadlines stay as they are. The caller must not touch the connection afterwards.
 func (e *Endpoint) Put(c *Conn, now time.Time) {
 	if c.endpoint != e {
@@ -99,11 +111,18 @@ func (e *Endpoint) Put(c *Conn, now time.Time) {
 		return
 	}
 	e.active.Add(-1)
-	if c.bears || !c.spent() {
+	t := e.settings.at(now)
+	c.idleUntil = t + e.settings.idleTimeout
+	if c.keeps >= 0 {
+		if c.kept < 0 {
+			c.kept = t + c.keeps
+		}
+		c.idleUntil = min(c.idleUntil, c.kept)
+	}
+	if c.bears || c.requests == 0 || !c.fit(t, true) || !c.spent() {
 		_ = c.Conn.Close()
 		return
 	}
-	c.idleSince = e.settings.at(now)
 	e.mu.Lock()
 	if !e.gone && len(e.idle) < e.settings.maxIdle {
 		e.idle = append(e.idle, c)
@@ -216,19 +235,17 @@ func (e *Endpoint) lose() []*Conn {
 }
 
 // expired takes out the connections that have lain idle too long.
-func (e *Endpoint) expired(now time.Time) []*Conn {
+func (e *Endpoint) expired(now time.Time) (left []*Conn) {
 	t := e.settings.at(now)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := 0
-	for n < len(e.idle) && t-e.idle[n].idleSince >= e.settings.idleTimeout {
-		n++
-	}
-	if n == 0 {
-		return nil
-	}
-	left := slices.Clone(e.idle[:n])
-	e.idle = slices.Delete(e.idle, 0, n)
+	e.idle = slices.DeleteFunc(e.idle, func(c *Conn) bool {
+		if c.fit(t, true) {
+			return false
+		}
+		left = append(left, c)
+		return true
+	})
 	return left
 }
 

@@ -20,7 +20,7 @@ func TestIdleGivesTheLastPut(t *testing.T) {
 		e.Put(c, now.Add(time.Duration(i)*time.Second))
 	}
 	for i, want := range []*Conn{c3, c2, c1} {
-		got, ok := e.Idle(now.Add(3 * time.Second))
+		got, ok := e.Idle(now.Add(3*time.Second), true)
 		if !ok || got != want {
 			t.Fatalf("take %d: not the connection put back last", i)
 		}
@@ -28,7 +28,7 @@ func TestIdleGivesTheLastPut(t *testing.T) {
 			t.Error("a pooled connection does not say so")
 		}
 	}
-	if _, ok := e.Idle(now); ok {
+	if _, ok := e.Idle(now, true); ok {
 		t.Error("an empty pool gave a connection")
 	}
 }
@@ -44,10 +44,10 @@ func TestIdleTimeout(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		e.Put(young, time.Now())
 
-		if _, ok := e.Idle(time.Now().Add(time.Minute)); ok {
+		if _, ok := e.Idle(time.Now().Add(time.Minute), true); ok {
 			t.Error("a connection was reused at the end of its idle time")
 		}
-		got, ok := e.Idle(time.Now().Add(time.Minute - 1))
+		got, ok := e.Idle(time.Now().Add(time.Minute-1), true)
 		if !ok || got != young {
 			t.Fatal("a connection was not reused just before the end of its idle time")
 		}
@@ -62,6 +62,107 @@ func TestIdleTimeout(t *testing.T) {
 		synctest.Wait()
 		if closes(young) != 1 {
 			t.Error("an idle connection is open after 91 s")
+		}
+	})
+}
+
+// An endpoint says when it closes an idle connection. Until a second before, any
+// request may go there; then only those that can be sent again, since they may meet
+// the close on their way; at last none.
+func TestEndpointsKeepAlive(t *testing.T) {
+	const never = 0
+	f := func(name string, keeps time.Duration, replayable bool, until time.Duration) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, b, _ := newShop(t, Options{IdleTimeout: time.Minute}, addrA)
+				e := endpointAt(t, b, addrA)
+				c := dialOK(t, e)
+				defer c.Close()
+				for range 3 { // what was said holds on, and its time begins anew
+					if c.Reused() {
+						time.Sleep(10 * time.Second) // a long request
+					} else {
+						c.Keeps(time.Now(), keeps, -1)
+					}
+					e.Put(c, time.Now())
+					if until == never {
+						if got, ok := e.Idle(time.Now(), replayable); ok {
+							_ = got.Close()
+							t.Error("reused at once")
+						}
+						return
+					}
+					if got, ok := e.Idle(time.Now().Add(until), replayable); ok {
+						_ = got.Close()
+						t.Fatalf("reused after %v", until)
+					}
+					if got, ok := e.Idle(time.Now().Add(until-1), replayable); !ok || got != c {
+						t.Fatalf("not reused just before %v", until)
+					}
+				}
+			})
+		})
+	}
+	f("a POST, five seconds", 5*time.Second, false, 4*time.Second)
+	f("a GET, five seconds", 5*time.Second, true, 5*time.Second)
+	f("a POST, one second", time.Second, false, never)
+	f("a GET, one second", time.Second, true, time.Second)
+	// Node.js rounds down: less than a second is 0.
+	f("a POST, no second", 0, false, never)
+	f("a GET, no second", 0, true, never)
+	f("longer than the pool keeps any", time.Hour, false, time.Minute)
+	f("nothing said", -1, false, time.Minute)
+}
+
+// A response that says it is the last but max requests counts them down, as Apache
+// does (MaxKeepAliveRequests).
+func TestEndpointsKeepAliveMax(t *testing.T) {
+	f := func(said, want int) {
+		t.Helper()
+		_, b, _ := newShop(t, Options{}, addrA)
+		e := endpointAt(t, b, addrA)
+		c := dialOK(t, e)
+		c.Keeps(time.Now(), -1, said)
+		more := 0
+		for ; more < 10; more++ {
+			e.Put(c, time.Now())
+			if _, ok := e.Idle(time.Now(), true); !ok {
+				break
+			}
+		}
+		if more != want || (want < 10) != (closes(c) == 1) {
+			t.Errorf("after max=%d %d more requests, closed %d times; want %d", said, more, closes(c), want)
+		}
+		_ = c.Close()
+	}
+	f(0, 0)
+	f(1, 1)
+	f(3, 3)
+	f(-1, 10)
+}
+
+// Connections differ in how long they are kept: one that is of no use hides none that
+// is, and what the endpoint will have closed is not held until IdleTimeout.
+func TestKeepAliveDiffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, b, _ := newShop(t, Options{}, addrA)
+		stop := start(t, m)
+		defer stop()
+		e := endpointAt(t, b, addrA)
+		long, short := dialOK(t, e), dialOK(t, e)
+		e.Put(long, time.Now())
+		short.Keeps(time.Now(), 2*time.Second, -1)
+		e.Put(short, time.Now())
+		time.Sleep(3 * time.Second)
+		got, ok := e.Idle(time.Now(), false)
+		if !ok || got != long {
+			t.Fatalf("got %v, want the one that is kept", got)
+		}
+		e.Put(long, time.Now())
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if closes(short) != 1 || closes(long) != 0 {
+			t.Errorf("closed: short %d times, long %d times; want 1 and 0", closes(short), closes(long))
 		}
 	})
 }
@@ -91,14 +192,14 @@ func TestActiveCountsConnectionsInUse(t *testing.T) {
 	want(2, "after two dials")
 	e.Put(c1, time.Now())
 	want(1, "after put")
-	c1, _ = e.Idle(time.Now())
+	c1, _ = e.Idle(time.Now(), true)
 	want(2, "after reuse")
 	_ = c1.Close()
 	_ = c1.Close()
 	want(1, "after closing twice")
 	e.Put(c1, time.Now())
 	want(1, "after putting back a closed one")
-	if _, ok := e.Idle(time.Now()); ok {
+	if _, ok := e.Idle(time.Now(), true); ok {
 		t.Error("a closed connection was pooled")
 	}
 	_ = c2.Close()
@@ -113,10 +214,10 @@ func TestConnectionPutTwiceIsNeverShared(t *testing.T) {
 	c := dialOK(t, e)
 	e.Put(c, time.Now())
 	e.Put(c, time.Now())
-	if _, ok := e.Idle(time.Now()); !ok {
+	if _, ok := e.Idle(time.Now(), true); !ok {
 		t.Fatal("the connection is not pooled at all")
 	}
-	if _, ok := e.Idle(time.Now()); ok {
+	if _, ok := e.Idle(time.Now(), true); ok {
 		t.Fatal("two exchanges got the same connection")
 	}
 }
@@ -144,7 +245,7 @@ func TestPoolsSurviveUpdate(t *testing.T) {
 	if endpointAt(t, b, addrA) != a {
 		t.Fatal("an endpoint that stayed was made anew")
 	}
-	if got, ok := a.Idle(time.Now()); !ok || got != c {
+	if got, ok := a.Idle(time.Now(), true); !ok || got != c {
 		t.Error("the pool did not survive")
 	}
 	if !endpointAt(t, b, addrB).Ejected(time.Now()) {
@@ -243,7 +344,7 @@ func TestConnectionsUnderChurn(t *testing.T) {
 					t.Error("no endpoint although there always is one")
 					return
 				}
-				c, ok := e.Idle(time.Now())
+				c, ok := e.Idle(time.Now(), true)
 				if !ok {
 					c = dialOK(t, e)
 				}

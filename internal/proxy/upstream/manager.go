@@ -41,6 +41,10 @@ const (
 	DefaultConnectTimeout = 5 * time.Second
 )
 
+// reapEvery is how often idle connections are looked at, at least: many servers
+// close theirs after five seconds, and say so.
+const reapEvery = 5 * time.Second
+
 // maxEjections caps the doubling of Options.EjectFor: 1 s becomes 10 s at most.
 const maxEjections = 10
 
@@ -158,7 +162,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.close()
 	defer lookups.Wait()
 
-	reap := time.NewTicker(max(m.settings.idleTimeout/2, time.Millisecond))
+	reap := time.NewTicker(max(min(m.settings.idleTimeout/2, reapEvery), time.Millisecond))
 	defer reap.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
