@@ -40,7 +40,9 @@ type ClientCert struct {
 	Required bool
 	// ErrorPage is where 400 redirects to instead; empty: no redirect.
 	ErrorPage string
-	// MatchCN is an RE2 that the subject's common name must match, else 403.
+	// MatchCN is an RE2 that the subject's most specific common name must match,
+	// else 403. Where it spells out a comma it is about the rest of the subject too,
+	// in the form of RFC 2253.
 	MatchCN string
 	// PassToUpstream sends ssl-client-cert, URL-encoded PEM.
 	PassToUpstream bool

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -15,8 +17,10 @@ import (
 
 // guards are a Route's ir.Security, compiled.
 type guards struct {
-	cert       *ir.ClientCert
-	matchCN    *regexp.Regexp
+	cert    *ir.ClientCert
+	matchCN *regexp.Regexp
+	// matchRest: matchCN is about the subject from the common name on.
+	matchRest  bool
 	ips        *ir.IPAccess
 	basic      *auth.Basic
 	satisfyAny bool
@@ -75,7 +79,7 @@ func (x *exchange) certAllows(g *guards) bool {
 	case c.Cert == nil && g.cert.Required:
 		reason = ir.ReasonClientCertMissing
 	case g.matchCN == nil:
-	case c.Cert == nil || !g.matchCN.MatchString(c.Cert.Subject.CommonName):
+	case c.Cert == nil || !g.matchesName(c):
 		// Without a certificate there is no name that could match, as in nginx.
 		reason = ir.ReasonClientCertName
 	}
@@ -88,6 +92,16 @@ func (x *exchange) certAllows(g *guards) bool {
 		x.answer(reason)
 	}
 	return false
+}
+
+// matchesName reports whether the certificate has the name that is asked for. A
+// subject without a common name has none.
+func (g *guards) matchesName(c *certs.ClientCertificate) bool {
+	name, rest, ok := c.CommonName()
+	if g.matchRest {
+		name = rest
+	}
+	return ok && g.matchCN.MatchString(name)
 }
 
 // authenticate checks the credentials; false: the request was answered.
@@ -142,6 +156,7 @@ func (c *Compiler) compileGuards(s *ir.Security) *guards {
 			var err error
 			g.matchCN, err = regexp.Compile(s.ClientCert.MatchCN)
 			g.closed = g.closed || err != nil
+			g.matchRest = namesMore(s.ClientCert.MatchCN)
 		}
 	}
 	if s.Basic != nil {
@@ -153,6 +168,20 @@ func (c *Compiler) compileGuards(s *ir.Security) *guards {
 		}
 	}
 	return g
+}
+
+// namesMore reports whether an expression about the common name is about what
+// stands behind it too: whether it spells out a comma, which in a subject's text
+// ends a name (one inside a name is escaped). Anything less must not reach beyond
+// the name: "CN=.*admin" is not for those with OU=admin.
+func namesMore(expr string) bool {
+	e, err := syntax.Parse(expr, syntax.Perl)
+	return err == nil && spells(e, ',')
+}
+
+func spells(e *syntax.Regexp, r rune) bool {
+	return e.Op == syntax.OpLiteral && slices.Contains(e.Rune, r) ||
+		slices.ContainsFunc(e.Sub, func(sub *syntax.Regexp) bool { return spells(sub, r) })
 }
 
 // appendCertificate tells the backend of the client certificate, in ingress-
@@ -189,14 +218,13 @@ func (x *exchange) appendCertificate(b []byte) []byte {
 	return b
 }
 
-// appendName appends a field whose value comes out of a certificate: nothing in
-// it may end the line.
-func appendName(b []byte, field, value string) []byte {
-	b = append(b, field...)
-	for i := range len(value) {
-		if c := value[i]; c >= 0x20 && c != 0x7f {
-			b = append(b, c)
-		}
+// appendName appends a field with a name of the certificate, none for an empty
+// name, as nginx does.
+func appendName(b []byte, field, name string) []byte {
+	if name == "" {
+		return b
 	}
+	b = append(b, field...)
+	b = append(b, name...)
 	return append(b, "\r\n"...)
 }

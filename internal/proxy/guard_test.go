@@ -249,6 +249,70 @@ func TestUnusableGuardCloses(t *testing.T) {
 	f(ir.Security{Basic: &ir.BasicAuth{}})
 }
 
+// TestMatchCN: auth-tls-match-cn reads the text that ssl-client-subject-dn has, as
+// in nginx, where it is a search in $ssl_client_s_dn for "CN=" and the expression.
+// Here it begins at the most specific common name, and goes beyond it only when the
+// expression does.
+func TestMatchCN(t *testing.T) {
+	cn := func(value string) pkix.AttributeTypeAndValue {
+		return pkix.AttributeTypeAndValue{Type: []int{2, 5, 4, 3}, Value: value}
+	}
+	o := func(value string) pkix.AttributeTypeAndValue {
+		return pkix.AttributeTypeAndValue{Type: []int{2, 5, 4, 10}, Value: value}
+	}
+	ca := newIssuer(t)
+	e := newEdge(t, nil, echo(t))
+	f := func(expr string, want bool, subject ...pkix.AttributeTypeAndValue) {
+		t.Helper()
+		cert := ca.client(t, pkix.Name{ExtraNames: subject})
+		leaf, err := x509.ParseCertificate(cert.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.configure(func(c *ir.Config) {
+			c.Listeners[1].ServerNames.At(0).Terminate.ClientAuth = &ir.ClientAuth{ID: "a", CAs: encodePEM(ca.cert.Raw), Depth: 1}
+			c.Listeners[0].Hosts.At(0).Routes[1].Security.ClientCert = &ir.ClientCert{Required: true, MatchCN: "^(?:" + expr + ")"}
+		})
+		res, body := e.dialCert(cert).roundTrip(get)
+		if want && res.StatusCode != 200 || !want && (res.StatusCode != 403 || !strings.Contains(body, "ClientCertName")) {
+			t.Errorf("CN=%s on %v: %d, want %v", expr, leaf.Subject, res.StatusCode, want)
+		}
+	}
+	f("alice", true, cn("alice"))
+	f("alice", true, cn("alice"), o("x"))
+	f("alice", true, o("x"), cn("alice"))
+	f("alice$", true, o("x"), cn("alice"))
+	f("alice$", false, cn("alice2"))
+	f("al", true, cn("alice"))
+	f("lice", false, cn("alice"))
+	f("(alice|bob)", true, cn("bob"))
+	// The whole of it, as migrants from ingress-nginx write it.
+	f("alice,O=x$", true, o("x"), cn("alice"))
+	f("alice,O=x$", false, o("xy"), cn("alice"))
+	f("alice,O=x", false, o("y"), cn("alice"))
+	f("alice,O=x", false, cn("alice,O=x"))
+	f("alice,O=x", false, o("x"), cn("alice,O=x"), o("y"))
+	// What is no common name is none, whatever it says.
+	f("alice", false, o("CN=alice"))
+	f("alice", false, o("CN=alice"), cn("mallory"))
+	f("alice", false, cn("mallory,CN=alice"))
+	f("alice", false, cn("mallory"), o("a,CN=alice"))
+	f(".*admin", false, o("admin"), cn("mallory"))
+	f(".{1,50}admin", false, o("admin"), cn("mallory"))
+	f(".*", false, o("x"))
+	// Of two the most specific counts, which is the last in the certificate.
+	f("alice", true, cn("Users"), cn("alice"))
+	f("alice", false, cn("alice"), cn("mallory"))
+	f("alice,CN=Users", true, cn("Users"), cn("alice"))
+	// Letters are letters; what separates is escaped.
+	f("José$", true, cn("José"))
+	f("J.*é", true, cn("José"))
+	f(`Doe\\, John$`, false, o("x"), cn("Doe, John"))
+	f(`Doe\\, John$`, true, cn("Doe, John"))
+	f("Doe", true, cn("Doe, John"))
+	f(`a\\0D\\0Ab$`, true, cn("a\r\nb"))
+}
+
 // issuer signs client certificates.
 type issuer struct {
 	cert *x509.Certificate
@@ -357,8 +421,9 @@ func TestClientCertificates(t *testing.T) {
 			wantFields(t, body, map[string]string{"Ssl-Client-Subject-Dn": "", "Ssl-Client-Issuer-Dn": "", "Ssl-Client-Cert": ""})
 			return
 		}
-		leaf, _ := x509.ParseCertificate(cert.Certificate[0])
-		wantFields(t, body, map[string]string{"Ssl-Client-Subject-Dn": leaf.Subject.String(), "Ssl-Client-Issuer-Dn": "CN=Test CA"})
+		// As nginx 1.22 has them in $ssl_client_s_dn and $ssl_client_i_dn.
+		subject := map[*tls.Certificate]string{good: `CN=alice,O=\C3\96 \"x\"`, bob: "CN=bob", foreign: "CN=alice"}[cert]
+		wantFields(t, body, map[string]string{"Ssl-Client-Subject-Dn": subject, "Ssl-Client-Issuer-Dn": "CN=Test CA"})
 	}
 	checked := &ir.ClientAuth{ID: "a", CAs: cas, Depth: 1}
 

@@ -41,22 +41,37 @@ type ClientCertificate struct {
 // requests of a connection.
 type clientText struct {
 	once            sync.Once
-	subject, issuer string
+	subject, issuer distinguishedName
 	escaped         string
 }
 
-// Text gives subject and issuer as RFC 2253 writes them, and the certificate as
+// Text gives subject and issuer in the form of nginx's $ssl_client_s_dn (RFC 2253),
+// which is printable ASCII and empty for an empty name, and the certificate as
 // PEM in which all that is not unreserved (RFC 3986, section 2.3) is escaped:
 // there are readers that take "+" for a space. A certificate must have been
 // shown. It may be called from several goroutines.
 func (c *ClientCertificate) Text() (subject, issuer, escaped string) {
+	t := c.texts()
+	return t.subject.text, t.issuer.text, t.escaped
+}
+
+// CommonName gives the most specific common name of the subject, escaped as RFC
+// 2253 asks but for letters beyond ASCII, and the rest of the subject's Text from
+// this name on; ok: there is one. A certificate must have been shown. It may be
+// called from several goroutines.
+func (c *ClientCertificate) CommonName() (name, rest string, ok bool) {
+	s := &c.texts().subject
+	return s.commonName, s.rest, s.named
+}
+
+func (c *ClientCertificate) texts() *clientText {
 	t := c.text
 	t.once.Do(func() {
-		t.subject, t.issuer = c.Cert.Subject.String(), c.Cert.Issuer.String()
+		t.subject, t.issuer = readName(c.Cert.RawSubject), readName(c.Cert.RawIssuer)
 		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Cert.Raw}))
 		t.escaped = strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
 	})
-	return t.subject, t.issuer, t.escaped
+	return t
 }
 
 // clientAuth is a compiled ir.ClientAuth, parsed when first needed.

@@ -10,9 +10,9 @@ import (
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 )
 
-// commonName is "CN=" with a regular expression. nginx compares it with the
-// whole subject, unanchored, which a clever subject can pass; here it is what
-// the common name begins with.
+// commonName is "CN=" with a regular expression. nginx searches the whole subject
+// for it, so that "O=CN=alice" passes for alice; here the most specific common name
+// begins with it, and with a comma in it, the subject from there on.
 func commonName() reader {
 	const grammar = `"CN=" with a regular expression of RE2`
 	return reader{grammar, func(s *settings, value string) finding {

@@ -39,7 +39,7 @@ var table = []Annotation{
 	{Name: "auth-snippet", Group: "ExternalAuth", Scope: Location, Risk: Critical, Guard: true, Idle: ifBlank, Doc: "raw nginx configuration for the auth subrequest"},
 	{Name: "auth-tls-error-page", Group: "CertificateAuth", Scope: Location, Risk: High, Guard: true, Doc: "where clients without a valid certificate are redirected to",
 		value: text("an absolute http or https URL", func(s *settings) *string { return &s.clientCert.errorPage }, isURL)},
-	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Scope: Location, Risk: High, Guard: true, Doc: `regular expression after "CN=" that the common name of the client certificate must begin with: 403`,
+	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Scope: Location, Risk: High, Guard: true, Doc: `regular expression after "CN=" that the common name of the client certificate must begin with, and with a comma, the subject from there on ("CN=a,O=b"): 403`,
 		value: commonName()},
 	{Name: "auth-tls-pass-certificate-to-upstream", Group: "CertificateAuth", Scope: Location, Risk: Low, Guard: true, Idle: ifFalse, Doc: "send the client certificate to the endpoints in ssl-client-cert",
 		value: boolean(func(s *settings) *choice { return &s.clientCert.pass })},
