@@ -112,7 +112,11 @@ func (h *hop1) buffered() ([]byte, error) { return h.body.Buffered(&h.rd) }
 
 func (h *hop1) fill(wait time.Duration) error {
 	h.uc.ReadWithin(time.Now(), wait)
-	return h.body.Ended(h.rd.Fill())
+	err := h.rd.Fill()
+	if err == io.EOF && h.uc.Truncated() {
+		err = io.ErrUnexpectedEOF // RFC 9112, sections 8 and 9.8
+	}
+	return h.body.Ended(err)
 }
 
 func (h *hop1) done() bool           { return h.body.Done() }

@@ -144,6 +144,13 @@ var errNoHTTP2 = errors.New("the endpoint does not agree to HTTP/2 (ALPN)")
 
 func isUnprocessed(err error) bool { return http2.IsUnprocessed(err) }
 
+// isTakenBack reports that the client has reset its stream, or closed the
+// connection under it.
+func isTakenBack(err error) bool {
+	var se *http2.StreamError
+	return errors.Is(err, http2.ErrClosed) || errors.As(err, &se) && se.Remote
+}
+
 // isCancelled reports that the endpoint took its stream back, as a gRPC server
 // does when the deadline of a call has passed.
 func isCancelled(err error) bool {

@@ -95,7 +95,7 @@ func (x *exchange) gather(t *target) ir.Reason {
 	o.expect = req.Expect && len(data) == 0
 	for {
 		if err != nil {
-			return ir.ReasonMalformed
+			return bodyReason(err)
 		}
 		done, size := x.front.ended()
 		if limit := x.bodyLimit(); limit > 0 && size > limit {

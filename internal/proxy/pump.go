@@ -328,7 +328,7 @@ func bodyReason(err error) ir.Reason {
 		return ir.ReasonBodyTooLarge
 	case http1.IsTimeout(err):
 		return ir.ReasonRequestTimeout
-	case errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+	case errors.Is(err, io.ErrUnexpectedEOF), isReset(err), isTakenBack(err):
 		return ir.ReasonClientGone
 	}
 	return ir.ReasonMalformed

@@ -380,12 +380,13 @@ func (c *conn) admitData(h frameHeader, d dataFrame) (drop bool, err error) {
 func (c *conn) payload() bool {
 	d := &c.dataIn
 	n := min(d.payload, c.w-c.r)
-	last := n == d.payload
-	if !d.drop && (n > 0 || last && d.end) {
+	// The frame, and with END_STREAM the message, ends behind its padding.
+	whole := n == d.payload && d.pad <= c.w-c.r-n
+	if !d.drop && (n > 0 || whole && d.end) {
 		c.mu.Lock()
 		if s := c.streams[d.id]; s != nil {
 			s.take(c.in[c.r : c.r+n])
-			if last && d.end {
+			if whole && d.end {
 				s.endOfMessage()
 			}
 			s.recv.wake()

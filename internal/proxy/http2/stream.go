@@ -210,7 +210,7 @@ func (s *stream) nextBody() ([]byte, error) {
 	case s.woken:
 		s.woken = false
 		return nil, ErrTimeout
-	case s.recvEnd && s.err == nil, s.recvEnd && s.received == s.given:
+	case s.allGiven():
 		return nil, io.EOF
 	case s.err != nil:
 		return nil, s.err
@@ -236,12 +236,18 @@ func (s *stream) sleep(w *waiter, d time.Duration, deadline *time.Time) error {
 	return err
 }
 
-// BodyDone reports whether all payload was given and the message has ended.
+// BodyDone reports whether the message has ended (END_STREAM) and all payload
+// that was received of it was given. A message of which payload was thrown away,
+// by a reset or StopReading, is never done: it must not pass for a whole one
+// (RFC 9113, section 8.1).
 func (s *stream) BodyDone() bool {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	return s.recvEnd && len(s.body) == 0
+	return s.allGiven()
 }
+
+// allGiven is BodyDone. c.mu is held.
+func (s *stream) allGiven() bool { return s.recvEnd && s.given == s.received }
 
 // BodySize counts the payload given so far, in bytes.
 func (s *stream) BodySize() int64 {

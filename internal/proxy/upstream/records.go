@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
 
 	"gatehouse.dev/gatehouse/internal/proxy/socket"
@@ -18,6 +19,7 @@ type records struct {
 	// ended is how many records have ended in what was read last.
 	ended int
 	dry   bool
+	cut   bool // the connection ended below TLS
 }
 
 // NetConn lets socket.Of find the socket.
@@ -28,6 +30,7 @@ func (r *records) Read(p []byte) (int, error) {
 		return 0, socket.ErrAgain
 	}
 	n, err := r.Conn.Read(p)
+	r.cut = r.cut || err == io.EOF
 	if n > 0 {
 		r.ended = 0
 		r.follow(p[:n])
@@ -58,6 +61,12 @@ func (r *records) follow(b []byte) {
 
 // between reports whether a record has just ended.
 func (r *records) between() bool { return r.n == 0 && r.left == 0 }
+
+// Truncated reports whether an io.EOF that Read gave is an incomplete close (RFC
+// 9112, section 9.8): the connection ended without a close_notify, which anybody
+// on the way could have made of it. crypto/tls gives io.EOF for it at the end of a
+// record; behind a close_notify it reads no more.
+func (c *Conn) Truncated() bool { return c.records != nil && c.records.cut }
 
 // Read reads as net.Conn does.
 func (c *Conn) Read(p []byte) (int, error) {
