@@ -13,17 +13,41 @@ import (
 const (
 	// keptLines is how many lines of each kind Recent keeps.
 	keptLines = 256
+	// keptAlike is how many of the warnings and errors may have one message;
+	// further ones go to a ring of their own.
+	keptAlike = 32
 	// maxLine is how much of a line is kept, in bytes.
 	maxLine = 4 << 10
 )
 
-// Recent keeps the last lines of the log in memory, for diagnostics: 256
-// warnings and errors, and 256 of level Info, so that the many do not push out
-// the few. Its methods may be called from everywhere at once.
+// VerdictMessage is the message of a log line that tells of a verdict, and
+// ResolvedMessage of one that holds no more. Recent keeps both apart.
+const (
+	VerdictMessage  = "verdict"
+	ResolvedMessage = "resolved"
+)
+
+// Kinds of lines, each with room of its own.
+const (
+	kindInfo = iota
+	kindTrouble
+	kindAlike   // warnings and errors whose message fills its share of kindTrouble
+	kindVerdict // of every level
+	kinds
+)
+
+// Recent keeps the last lines of the log in memory, for diagnostics: 256 about
+// verdicts, 256 other warnings and errors, of which no message has more than 32,
+// 256 of those that are beyond that, and 256 of level Info. So the many do not
+// push out the few. Its methods may be called from everywhere at once.
 type Recent struct {
 	mu    sync.Mutex
 	count uint64
-	kinds [2]lineRing
+	rings [kinds]lineRing
+
+	messages [keptLines]string // of the lines of kindTrouble, in the same order
+	next     int
+	alike    map[string]int // how many of messages are the same
 }
 
 type lineRing struct {
@@ -38,9 +62,9 @@ type numbered struct {
 
 // Handler gives everything to next, and keeps what is Info or more.
 func (r *Recent) Handler(next slog.Handler) slog.Handler {
-	h := &recentHandler{next: next}
+	h := &recentHandler{r: r, next: next}
 	for i := range h.keep {
-		h.keep[i] = slog.NewJSONHandler(ringWriter{r, i}, nil)
+		h.keep[i] = slog.NewJSONHandler(ringWriter{r, i}, &slog.HandlerOptions{ReplaceAttr: DurationInWords})
 	}
 	return h
 }
@@ -50,8 +74,8 @@ func (r *Recent) Text() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []numbered
-	for i := range r.kinds {
-		for _, l := range r.kinds[i].lines {
+	for i := range r.rings {
+		for _, l := range r.rings[i].lines {
 			if l.number > 0 {
 				all = append(all, l)
 			}
@@ -63,6 +87,33 @@ func (r *Recent) Text() []byte {
 		b.Write(l.text)
 	}
 	return b.Bytes()
+}
+
+// kind says into which ring a record goes, and takes its room there.
+func (r *Recent) kind(rec slog.Record) int {
+	switch {
+	case rec.Message == VerdictMessage || rec.Message == ResolvedMessage:
+		return kindVerdict
+	case rec.Level < slog.LevelWarn:
+		return kindInfo
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.alike[rec.Message] >= keptAlike {
+		return kindAlike
+	}
+	if r.alike == nil {
+		r.alike = map[string]int{}
+	}
+	if old := r.messages[r.next]; r.alike[old] > 1 {
+		r.alike[old]--
+	} else {
+		delete(r.alike, old)
+	}
+	r.messages[r.next] = rec.Message
+	r.next = (r.next + 1) % keptLines
+	r.alike[rec.Message]++
+	return kindTrouble
 }
 
 // ringWriter takes the lines of one kind.
@@ -78,7 +129,7 @@ func (w ringWriter) Write(line []byte) (int, error) {
 	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	ring := &w.r.kinds[w.kind]
+	ring := &w.r.rings[w.kind]
 	w.r.count++
 	l := &ring.lines[ring.next]
 	l.number, l.text = w.r.count, append(l.text[:0], kept...)
@@ -87,8 +138,9 @@ func (w ringWriter) Write(line []byte) (int, error) {
 }
 
 type recentHandler struct {
+	r    *Recent
 	next slog.Handler
-	keep [2]slog.Handler // Info, and more than that
+	keep [kinds]slog.Handler
 }
 
 func (h *recentHandler) Enabled(ctx context.Context, l slog.Level) bool {
@@ -97,10 +149,8 @@ func (h *recentHandler) Enabled(ctx context.Context, l slog.Level) bool {
 
 func (h *recentHandler) Handle(ctx context.Context, rec slog.Record) error {
 	var errs [2]error
-	if rec.Level >= slog.LevelWarn {
-		errs[0] = h.keep[1].Handle(ctx, rec)
-	} else if rec.Level >= slog.LevelInfo {
-		errs[0] = h.keep[0].Handle(ctx, rec)
+	if rec.Level >= slog.LevelInfo {
+		errs[0] = h.keep[h.r.kind(rec)].Handle(ctx, rec)
 	}
 	if h.next.Enabled(ctx, rec.Level) {
 		errs[1] = h.next.Handle(ctx, rec)
@@ -109,7 +159,11 @@ func (h *recentHandler) Handle(ctx context.Context, rec slog.Record) error {
 }
 
 func (h *recentHandler) with(f func(slog.Handler) slog.Handler) slog.Handler {
-	return &recentHandler{next: f(h.next), keep: [2]slog.Handler{f(h.keep[0]), f(h.keep[1])}}
+	w := &recentHandler{r: h.r, next: f(h.next)}
+	for i, k := range h.keep {
+		w.keep[i] = f(k)
+	}
+	return w
 }
 
 func (h *recentHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

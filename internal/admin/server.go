@@ -20,8 +20,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
@@ -81,12 +79,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, started: time.Now(), metrics: promhttp.HandlerFor(newRegistry(o), promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
-		// One bad series must not hide all the others.
-		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: 4,
-	})}
+	return &Server{o: o, started: time.Now(), metrics: scrapes(newRegistry(o), o.Logger)}
 }
 
 // endpoint is a row of the index.

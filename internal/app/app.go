@@ -120,6 +120,7 @@ func (g *Gateway) build(access io.Writer) error {
 		Addresses: policy, MaxIdlePerEndpoint: s.UpstreamMaxIdle, IdleTimeout: s.UpstreamIdleTimeout, Log: g.log,
 	})
 	g.access = accesslog.New(access, s.format, 0) // off too: it keeps what failed
+	g.access.ReportLosses(func(loss accesslog.Loss) { logLoss(g.log, loss) })
 	g.tickets = certs.NewTickets()
 	o := proxy.Options{
 		Upstream: g.upstream, Stats: g.stats, Log: g.access, Logger: g.log, TrustedProxies: s.trusted,
@@ -137,7 +138,7 @@ func (g *Gateway) build(access io.Writer) error {
 	}
 	to := s.translation()
 	to.HTTPAddr, to.HTTPSAddr = s.http, s.https
-	to.HTTPPort, to.HTTPSPort = s.portSeen(s.http, 80), s.portSeen(s.https, 443)
+	to.HTTPPort, to.HTTPSPort = s.portSeen(s.http, s.PublicHTTPPort, 80), s.portSeen(s.https, s.PublicHTTPSPort, 443)
 	to.SelfSigned, to.Addresses = selfSigned, policy
 	to.Certificates, to.Memory = resolve.NewCertificates(), translate.NewMemory()
 	if s.SSLRejectHandshake {
@@ -152,6 +153,19 @@ func (g *Gateway) build(access io.Writer) error {
 	}
 	g.loop.source = g.source
 	return nil
+}
+
+// logLoss tells of lines that the access log could not write: whoever reads it
+// would not miss them.
+func logLoss(log *slog.Logger, loss accesslog.Loss) {
+	switch {
+	case loss.Lines == 0:
+		log.Info("access log is written again")
+	case loss.Err != nil:
+		log.Error("cannot write access log", "lost", loss.Lines, "error", loss.Err)
+	default:
+		log.Error("cannot write access log", "lost", loss.Lines, "error", "standard output is not read fast enough, or not at all")
+	}
 }
 
 // ownAddresses are all addresses at which a listener can be reached: for a

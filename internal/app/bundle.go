@@ -48,7 +48,7 @@ var parts = []part{
 	{name: "readyz.txt", path: "/readyz", about: "whether it is ready, and why not", anyway: true},
 	{name: "healthz.txt", path: "/healthz", about: "whether it runs at all", anyway: true},
 	{name: "process.json", path: "/debug/process", about: "version, flags, environment (only what is no secret), memory"},
-	{name: "log.jsonl", path: "/debug/log", about: "the last 256 warnings and errors, and 256 lines of level info"},
+	{name: "log.jsonl", path: "/debug/log", about: "the last verdicts, warnings and errors, and lines of level info: up to 256 of each"},
 	{name: "failures.jsonl", path: "/debug/failures", about: "the last 100 requests that failed, without queries, users and clients"},
 	{name: "verdicts.json", path: "/debug/verdicts", about: "what is wrong with which object, and the remedy"},
 	{name: "upstreams.json", path: "/debug/upstreams", about: "backends with their endpoints: connections, and who is ejected and why"},

@@ -146,6 +146,8 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	f.StringVar(&o.HTTPAddr, "http-addr", o.HTTPAddr, "where to serve HTTP; off to disable")
 	f.StringVar(&o.HTTPSAddr, "https-addr", o.HTTPSAddr, "where to serve HTTPS; off to disable")
+	f.IntVar(&o.PublicHTTPPort, "public-http-port", o.PublicHTTPPort, "port at which clients see HTTP, for redirects and X-Forwarded-Port, where a port mapping or balancer stands in front; 0: that of --http-addr with --manifests, else 80")
+	f.IntVar(&o.PublicHTTPSPort, "public-https-port", o.PublicHTTPSPort, "port at which clients see HTTPS, likewise; 0: that of --https-addr with --manifests, else 443")
 	f.StringVar(&o.AdminAddr, "admin-addr", o.AdminAddr, "where to serve /metrics, /healthz, /readyz and /debug; keep it private; off to disable")
 	f.StringVar(&o.HealthAddr, "health-addr", o.HealthAddr, "where to serve /metrics, /healthz and /readyz only; default off")
 	f.BoolVar(&o.PProf, "pprof", o.PProf, "serve /debug/pprof on --admin-addr")

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatehouse.dev/gatehouse/internal/admin"
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
@@ -235,7 +236,7 @@ func (l *loop) logVerdicts(old, next *applied) {
 			known = known[1:]
 		}
 		if len(known) == 0 || known[0].Compare(v) != 0 {
-			l.log.Warn("verdict", "object", v.Object.String(), "severity", string(v.Severity), "reason", string(v.Reason),
+			l.log.Warn(admin.VerdictMessage, "object", v.Object.String(), "severity", string(v.Severity), "reason", string(v.Reason),
 				"field", v.Field, "message", v.Message, "remedy", v.Remedy)
 		}
 	}

@@ -28,10 +28,13 @@ type Options struct {
 
 	HTTPAddr, HTTPSAddr   string // "" or "off" disables
 	AdminAddr, HealthAddr string
-	PProf                 bool
-	ProxyProtocol         string // "off" or "require"
-	SSLRejectHandshake    bool   // refuse names without a certificate of their own
-	SSLCiphers, SSLCurves string // ":"-separated; "": Go's choice
+	// PublicHTTPPort and PublicHTTPSPort are the ports that clients connect to
+	// where something in front maps them; 0: see portSeen.
+	PublicHTTPPort, PublicHTTPSPort int
+	PProf                           bool
+	ProxyProtocol                   string // "off" or "require"
+	SSLRejectHandshake              bool   // refuse names without a certificate of their own
+	SSLCiphers, SSLCurves           string // ":"-separated; "": Go's choice
 
 	IngressClass, ControllerName string
 	WatchNamespaces              []string
@@ -198,6 +201,14 @@ func (o Options) checkLimits() (errs []error) {
 			errs = append(errs, fmt.Errorf("--%s %d: give at least 1", l.flag, l.value))
 		}
 	}
+	for _, p := range []struct {
+		flag  string
+		value int
+	}{{"public-http-port", o.PublicHTTPPort}, {"public-https-port", o.PublicHTTPSPort}} {
+		if p.value < 0 || p.value > 65535 {
+			errs = append(errs, fmt.Errorf("--%s %d: give a port, 1 to 65535, or 0 for the usual one", p.flag, p.value))
+		}
+	}
 	for _, l := range []struct {
 		flag  string
 		value time.Duration
@@ -239,9 +250,13 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), err
 }
 
-// portSeen is the port that clients see for an address: without a cluster they
-// connect to it directly, in a cluster a Service or host port maps 80 and 443.
-func (s *settings) portSeen(a netip.AddrPort, usual uint16) uint16 {
+// portSeen is the port that clients see for an address: the public one that was
+// given; else, without a cluster, they connect to the address directly, and in a
+// cluster a Service or host port maps 80 and 443.
+func (s *settings) portSeen(a netip.AddrPort, public int, usual uint16) uint16 {
+	if public != 0 {
+		return uint16(public)
+	}
 	if s.Manifests != "" && a.Port() != 0 {
 		return a.Port()
 	}

@@ -43,7 +43,10 @@ func newFlusher(ctx context.Context, l *Logger) *flusher {
 func (f *flusher) writeChunks() {
 	defer close(f.results)
 	for c := range f.chunks {
-		n, _ := f.l.w.Write(c)
+		n, err := f.l.w.Write(c)
+		if n < len(c) {
+			f.l.losses.failed(err)
+		}
 		f.results <- min(max(n, 0), len(c))
 	}
 }
@@ -66,13 +69,13 @@ func (f *flusher) flush(buf []byte) {
 			whole++ // only its end is missing, and that comes first next time
 		}
 		f.l.written.Add(whole)
-		f.l.dropped.Add(countLines(chunk) - whole)
+		f.l.lose(countLines(chunk) - whole)
 		buf = buf[len(chunk):]
 		if n < len(chunk) {
 			break
 		}
 	}
-	f.l.dropped.Add(countLines(buf))
+	f.l.lose(countLines(buf))
 }
 
 // write returns how many bytes the writer took; fewer than len(p) is a failure.

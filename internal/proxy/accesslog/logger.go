@@ -9,7 +9,8 @@
 //
 // Whatever bytes clients send, a line stays one line, JSON stays valid UTF-8
 // JSON, and a field stays inside its quotes. The package never reads what it
-// wrote, never rotates files and never logs errors: they show in Counts.
+// wrote, never rotates files and never logs errors: they show in Counts, and are
+// told to ReportLosses.
 package accesslog
 
 import (
@@ -51,6 +52,8 @@ type Logger struct {
 	urgent  chan struct{} // the active buffer is half full
 
 	written, dropped atomic.Uint64
+
+	losses losses
 }
 
 // New returns a Logger that writes to w. maxBuffer bounds, in bytes, the lines
@@ -64,7 +67,7 @@ func New(w io.Writer, f Format, maxBuffer int) *Logger {
 	}
 	l := &Logger{
 		w: w, format: f, limit: maxBuffer / 2, grace: defaultGrace,
-		pending: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		pending: make(chan struct{}, 1), urgent: make(chan struct{}, 1), losses: losses{dirty: make(chan struct{}, 1)},
 	}
 	l.scratch.New = func() any { return &scratch{line: make([]byte, 0, 1024)} }
 	if f != Off {
@@ -97,7 +100,7 @@ func (l *Logger) add(line []byte) {
 	after := before + len(line)
 	if l.closed || after > l.limit {
 		l.mu.Unlock()
-		l.dropped.Add(1)
+		l.lose(1)
 		return
 	}
 	l.active = append(l.active, line...)
@@ -107,6 +110,14 @@ func (l *Logger) add(line []byte) {
 	}
 	if half := l.limit / 2; before < half && after >= half {
 		signal(l.urgent)
+	}
+}
+
+// lose counts lines that are dropped.
+func (l *Logger) lose(lines uint64) {
+	if lines > 0 {
+		l.dropped.Add(lines)
+		signal(l.losses.dirty)
 	}
 }
 
@@ -146,6 +157,13 @@ func (l *Logger) Run(ctx context.Context) error {
 	if l.format == Off {
 		<-ctx.Done()
 		return nil
+	}
+	if l.losses.report != nil {
+		watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var watch sync.WaitGroup
+		watch.Go(func() { l.losses.watch(watching, l.dropped.Load) })
+		defer watch.Wait()
+		defer stop()
 	}
 	f := newFlusher(ctx, l)
 	spare := make([]byte, 0, l.limit)
