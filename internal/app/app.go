@@ -191,7 +191,9 @@ func ownAddresses(a netip.AddrPort) []netip.AddrPort {
 // makeSource makes the files source, or the API server's with a status writer.
 func (g *Gateway) makeSource() error {
 	if g.s.Manifests != "" {
-		src := files.New(g.store, files.Options{Root: g.s.Manifests, Log: g.log})
+		src := files.New(g.store, files.Options{Root: g.s.Manifests, Log: g.log, Progress: everySecond(func(p files.Progress) {
+			g.log.Info("reading manifests", "file", p.File, "objects", p.Objects, "percent", percent(p))
+		})})
 		if err := src.Load(); err != nil {
 			return fmt.Errorf("--manifests: %w", err)
 		}

@@ -41,7 +41,7 @@ manifests cannot be read.`,
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			r, err := check(args[0], std.In, o)
+			r, err := check(args[0], std, o)
 			if err != nil {
 				return err
 			}
@@ -88,8 +88,11 @@ type checkedObject struct {
 	TLS []tlsMode `json:"tls,omitempty"`
 }
 
-// check gives the verdicts on a directory, a file, or in for "-".
-func check(path string, in io.Reader, o Options) (*checkResult, error) {
+// check gives the verdicts on a directory, a file, or standard input for "-".
+func check(path string, std Streams, o Options) (*checkResult, error) {
+	progress := everySecond(func(p files.Progress) {
+		fmt.Fprintf(std.Err, "reading %s: %d objects, %d %%\n", p.File, p.Objects, percent(p))
+	})
 	s, err := o.check()
 	if err != nil {
 		return nil, err
@@ -98,14 +101,14 @@ func check(path string, in io.Reader, o Options) (*checkResult, error) {
 	var objects []files.Object
 	var verdicts []verdict.Verdict
 	if path == "-" {
-		objects, verdicts = files.Read(in, "-")
+		objects, verdicts = files.Read(std.In, "-", progress)
 		for _, ob := range objects {
 			if ob.Obj != nil {
 				store.Apply([]metav1.Object{ob.Obj}, nil)
 			}
 		}
 	} else {
-		src := files.New(store, files.Options{Root: path})
+		src := files.New(store, files.Options{Root: path, Progress: progress})
 		if err := src.Load(); err != nil {
 			return nil, err
 		}
@@ -138,6 +141,10 @@ func collect(objects []files.Object, all []verdict.Verdict, report *translate.Re
 	for ing := range report.Ingresses.All() {
 		foreign[keyOf(ing.Object)] = !ing.Attached
 	}
+	tls := map[ingressName][]tlsMode{}
+	for _, m := range modes {
+		tls[m.ingress] = append(tls[m.ingress], m)
+	}
 	for _, ob := range objects {
 		k := keyOf(ob.Ref)
 		c := checkedObject{Object: ob.Ref, File: ob.File, Line: ob.Line, Result: "accepted", Verdicts: byObject[k]}
@@ -154,11 +161,7 @@ func collect(objects []files.Object, all []verdict.Verdict, report *translate.Re
 		case ob.Obj == nil, foreign[k]:
 			c.Result = "ignored"
 		case ob.Ref.Kind == "Ingress":
-			for _, m := range modes {
-				if m.ingress == (ingressName{ob.Ref.Namespace, ob.Ref.Name}) {
-					c.TLS = append(c.TLS, m)
-				}
-			}
+			c.TLS = tls[ingressName{ob.Ref.Namespace, ob.Ref.Name}]
 		}
 		r.Objects = append(r.Objects, c)
 	}

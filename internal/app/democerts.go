@@ -109,7 +109,7 @@ func demoCertificate(dir string) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("cannot read the demo's Secrets: %w", err)
 	}
 	defer f.Close()
-	objects, _ := files.Read(f, file)
+	objects, _ := files.Read(f, file, nil)
 	for _, o := range objects {
 		if s, ok := o.Obj.(*corev1.Secret); ok && s.Name == vaultSecret {
 			return tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])

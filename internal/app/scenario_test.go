@@ -241,7 +241,7 @@ func (s *scenario) fill(text string) string {
 func (s *scenario) synthesise() bool {
 	var services []*corev1.Service
 	for name, text := range s.text {
-		objects, _ := files.Read(strings.NewReader(text), name)
+		objects, _ := files.Read(strings.NewReader(text), name, nil)
 		for _, o := range objects {
 			switch obj := o.Obj.(type) {
 			case *corev1.Service:

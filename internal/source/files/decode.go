@@ -49,6 +49,7 @@ type content struct {
 	objects  []Object // no object twice
 	verdicts []verdict.Verdict
 	broken   []brokenPart
+	unsaid   int // verdicts beyond maxVerdicts
 }
 
 // brokenPart is an object or a document, or the whole file, that cannot be
@@ -59,10 +60,14 @@ type brokenPart struct {
 	verdict int       // its index in content.verdicts, or -1
 }
 
-// Read reads one file or stream of manifests, at most 8 MiB; name stands in
-// the verdicts. Of an object that occurs twice the first is given.
-func Read(r io.Reader, name string) ([]Object, []verdict.Verdict) {
-	limit := defaultLimits().fileBytes
+// Read reads one file or stream of manifests, at most 256 MiB; name stands in
+// the verdicts. Of an object that occurs twice the first is given. progress is
+// told how it goes; it may be nil.
+func Read(r io.Reader, name string, progress func(Progress)) ([]Object, []verdict.Verdict) {
+	return read(r, name, defaultLimits().fileBytes, progress)
+}
+
+func read(r io.Reader, name string, limit int64, progress func(Progress)) ([]Object, []verdict.Verdict) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = tooLarge(limit)
@@ -71,7 +76,7 @@ func Read(r io.Reader, name string) ([]Object, []verdict.Verdict) {
 	if err != nil {
 		c = unreadable(name, err)
 	} else {
-		c = parse(data, name)
+		c = parse(data, name, progress)
 	}
 	objects, verdicts := c.settle(nil)
 	sortVerdicts(&verdicts)
@@ -84,21 +89,42 @@ func unreadable(name string, err error) *content {
 	return c
 }
 
-// parse reads all objects of a file.
-func parse(data []byte, name string) *content {
-	p := &parser{content: &content{}, name: name, at: map[objectKey]Object{}}
-	docs, bad := split(data, name)
-	for _, b := range bad {
-		p.reject(b.key, true, fileVerdict(name, b.line, verdict.Rejected, b.message))
-	}
-	for _, d := range docs {
-		p.value(part{doc: d, json: d.json, line: d.line}, 0)
-	}
+// parse reads all objects of a file. progress is told how it goes; it may be nil.
+func parse(data []byte, name string, progress func(Progress)) *content {
+	m := &meter{Progress{File: name, Total: int64(len(data))}, progress}
+	p := &parser{content: &content{}, name: name, at: map[objectKey]Object{}, meter: m}
+	s := &splitter{data: data, name: name, meter: m}
+	s.documents(func(d *document, bad *damage, number int) bool {
+		where := ""
+		if number > 1 {
+			where = fmt.Sprintf("document %d", number)
+		}
+		if bad != nil {
+			p.damaged(bad, where)
+		} else {
+			p.value(part{document: d, where: where}, 0)
+		}
+		return len(p.broken) < maxBroken
+	})
 	if len(p.broken) >= maxBroken {
 		p.reject(objectKey{}, false, fileVerdict(name, 0, verdict.Rejected,
 			fmt.Sprintf("more than %d mistakes; the rest of the file is not read", maxBroken)))
 	}
+	if p.unsaid > 0 {
+		v := fileVerdict(name, 0, verdict.Warning, fmt.Sprintf("there is more to say about this file than the %d findings that are given: %d are left out", maxVerdicts, p.unsaid))
+		p.verdicts = append(p.verdicts, v)
+	}
 	return p.content
+}
+
+// damaged notes a document that cannot be parsed.
+func (p *parser) damaged(bad *damage, where string) {
+	v := fileVerdict(p.name, bad.line, verdict.Rejected, bad.message)
+	if where != "" {
+		v.Message += " (" + where + ")"
+	}
+	v.Remedy = bad.remedy
+	p.reject(bad.key, true, v)
 }
 
 // parser gathers the content of one file.
@@ -106,27 +132,15 @@ type parser struct {
 	*content
 	name string
 	at   map[objectKey]Object // where an object was defined first
+	*meter
 }
 
-// part is a value inside a document: the document itself or an item of a List.
+// part is a value inside a file: a document, or an item of a List in one.
 type part struct {
-	doc  *document
-	path string // within the document
-	json []byte
-	line int
+	*document
+	where string // in words, for what names no object; empty for the first document
 	// What an item of a typed list may leave out.
 	apiVersion, kind string
-}
-
-// lineOf is the line of a field of the part.
-func (p part) lineOf(field string) int {
-	if field == "" {
-		return p.line
-	}
-	if p.path != "" && field[0] == '[' {
-		return p.doc.lineOf(p.path + field)
-	}
-	return p.doc.lineOf(child(p.path, field))
 }
 
 func (p *parser) where(line int) string { return fmt.Sprintf("%s:%d", p.name, line) }
@@ -154,22 +168,32 @@ func (p *parser) value(v part, depth int) {
 }
 
 func (p *parser) list(v part, h header, depth int) {
-	lines := map[string]int{}
-	if v.path == "" {
-		lines = v.doc.itemLines()
+	if p.merged(v) {
+		return
 	}
-	for i, raw := range h.items {
-		next := part{doc: v.doc, json: raw, path: item(child(v.path, "items"), i)}
-		if line, ok := lines[next.path]; ok {
-			next.line = line
-		} else {
-			next.line = v.doc.lineOf(next.path)
-		}
+	for i, d := range v.elements(h.items) {
+		next := part{document: d, where: itemOf(v.where, i)}
 		if h.kind != "List" {
 			next.apiVersion, next.kind = h.apiVersion, strings.TrimSuffix(h.kind, "List")
 		}
 		p.value(next, depth+1)
+		if v.items == nil && depth == 0 {
+			p.count(len(d.text))
+		}
 	}
+}
+
+// merged tells of two objects in one document, of which one would be lost.
+func (p *parser) merged(v part) bool {
+	twice := v.repeatedHeader()
+	if twice.path == "" {
+		return false
+	}
+	p.reject(objectKey{}, false, verdict.Verdict{Object: verdict.Ref{Kind: "File", Name: p.name},
+		Severity: verdict.Rejected, Reason: verdict.ObjectInvalid, Field: twice.path,
+		Message: "occurs twice in one document", Remedy: `put a line "---" between two objects`,
+		File: p.where(twice.line)})
+	return true
 }
 
 // object reads one object of any kind.
@@ -192,11 +216,7 @@ func (p *parser) object(v part, h header) {
 		p.invalid(v, key, verdict.Rejected, field, message, remedy)
 		return
 	}
-	if merged := v.repeatedHeader(); merged.path != "" {
-		p.reject(objectKey{}, false, verdict.Verdict{Object: verdict.Ref{Kind: "File", Name: p.name},
-			Severity: verdict.Rejected, Reason: verdict.ObjectInvalid, Field: merged.path,
-			Message: "occurs twice in one document", Remedy: `put a line "---" between two objects`,
-			File: p.where(merged.line)})
+	if p.merged(v) {
 		return
 	}
 	obj := k.make()
@@ -222,26 +242,23 @@ func (p *parser) object(v part, h header) {
 
 // warn tells what is odd about an object that is taken.
 func (p *parser) warn(v part, key objectKey, obj metav1.Object, odd []error) {
+	twice := v.doubtful
 	for _, err := range odd {
 		field := ""
 		if fe, ok := err.(kjson.FieldError); ok {
 			field = fe.FieldPath()
 		}
 		if strings.HasPrefix(err.Error(), "duplicate") {
-			if v.doc.repeated == nil {
-				v.doc.repeated = v.doc.findRepeated()
-			}
+			twice = true
 			continue
 		}
 		p.invalid(v, key, verdict.Warning, field, "unknown field; it has no effect", "remove it or correct its name or place")
 	}
-	for _, r := range v.doc.repeated {
-		if v.path != "" && !inside(r.path, v.path) {
-			continue
+	if twice {
+		for _, r := range v.findRepeated() {
+			p.say(verdict.Verdict{Object: key.ref(), Severity: verdict.Warning, Reason: verdict.ObjectInvalid, Field: r.path,
+				Message: "occurs twice; the last one holds", Remedy: "remove one", File: p.where(r.line)})
 		}
-		field := strings.TrimPrefix(strings.TrimPrefix(r.path, v.path), ".")
-		p.say(verdict.Verdict{Object: key.ref(), Severity: verdict.Warning, Reason: verdict.ObjectInvalid, Field: field,
-			Message: "occurs twice; the last one holds", Remedy: "remove one", File: p.where(r.line)})
 	}
 	for _, f := range oddities(obj) {
 		p.invalid(v, key, verdict.Warning, f.field, f.message, "")
@@ -279,6 +296,9 @@ func (p *parser) invalid(v part, key objectKey, s verdict.Severity, field, messa
 		Message: message, Remedy: remedy, File: p.where(v.lineOf(field))}
 	if key == (objectKey{}) {
 		said.Object = verdict.Ref{Kind: "File", Name: p.name}
+		if v.where != "" {
+			said.Message += " (" + v.where + ")"
+		}
 	}
 	if s == verdict.Rejected {
 		p.reject(key, false, said)
@@ -290,6 +310,7 @@ func (p *parser) invalid(v part, key objectKey, s verdict.Severity, field, messa
 // say gives the verdict's index, or -1 if there are too many.
 func (c *content) say(v verdict.Verdict) int {
 	if len(c.verdicts) >= maxVerdicts {
+		c.unsaid++
 		return -1
 	}
 	c.verdicts = append(c.verdicts, v)

@@ -21,18 +21,24 @@ const (
 	maxBroken     = 100     // broken documents and objects
 )
 
-// document is one YAML or JSON document of a file, as JSON.
+// document is one YAML or JSON document of a file, or an item of a List in
+// one, as JSON.
 type document struct {
 	line int    // of its first content, in the file
 	json []byte // the value, well-formed
-	// Exactly one of these is set: where to look for the line of a field.
-	yaml []byte
-	text []byte // the JSON as it stands in the file
-	base int    // lines of the file before yaml or text
-	node *yamlnode.Node
-	// repeated are the mapping keys that occur twice; those of JSON are only
-	// looked for when the decoder has found some.
-	repeated []place
+	// Where to look for the line of a field: in the JSON as it stands in the file,
+	// or, if that is nil, in the YAML, which is parsed for it when first needed.
+	text   []byte
+	yaml   []byte
+	base   int            // lines of the file before text or yaml
+	root   *yamlnode.Node // of the YAML once it is parsed; nil if it cannot be
+	parsed bool
+	// doubtful: some mapping of the YAML has a key twice.
+	doubtful bool
+	// entry: the YAML is that of a sequence, of which this is the one entry.
+	entry bool
+	// items of a List that was read item by item.
+	items []*document
 }
 
 // place is a field and the line where it stands in the file.
@@ -45,41 +51,58 @@ type place struct {
 type damage struct {
 	line    int
 	message string
+	remedy  string
 	key     objectKey // of the object that it seems to be; zero if it does not show
 }
 
-// split reads all documents of a file. Whatever is wrong stays inside its own
-// YAML document.
-func split(data []byte, name string) (docs []*document, bad []damage) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	for _, c := range chunks(data) {
-		if len(bad) >= maxBroken {
-			break
+// splitter reads the documents of a file.
+type splitter struct {
+	data []byte
+	name string
+	*meter
+
+	expanded expanded // by aliases, in all documents so far
+}
+
+// documents gives all documents, or what is wrong with them: it stays inside its
+// own YAML document. number counts them from 1.
+func (s *splitter) documents(yield func(d *document, bad *damage, number int) bool) {
+	number, offset := 0, 0
+	give := func(d *document, bad *damage) bool {
+		if number++; !yield(d, bad, number) {
+			return false
 		}
+		s.reach(offset)
+		s.count(0)
+		return true
+	}
+	isJSON := strings.HasSuffix(s.name, ".json")
+	for _, c := range chunks(bytes.TrimPrefix(s.data, []byte("\xef\xbb\xbf"))) {
+		offset += len(c.text)
 		content, skipped := firstContent(c.text)
 		if content == nil {
 			continue
 		}
 		line := c.base + skipped + 1
-		if content[0] == '{' || content[0] == '[' || strings.HasSuffix(name, ".json") {
+		if content[0] == '{' || content[0] == '[' || isJSON {
 			values, d := splitJSON(content, line)
-			if d == nil || len(values) > 0 || strings.HasSuffix(name, ".json") {
-				docs = append(docs, values...)
-				if d != nil {
-					bad = append(bad, *d)
+			if d == nil || len(values) > 0 || isJSON {
+				for _, v := range values {
+					if !give(v, nil) {
+						return
+					}
+				}
+				if d != nil && !give(nil, d) {
+					return
 				}
 				continue
 			}
 			// Not JSON: YAML's flow style looks much the same.
 		}
-		doc, d := readYAML(c, line)
-		if d != nil {
-			bad = append(bad, *d)
-		} else if doc != nil {
-			docs = append(docs, doc)
+		if doc, d := s.readYAML(c, line); (doc != nil || d != nil) && !give(doc, d) {
+			return
 		}
 	}
-	return docs, bad
 }
 
 // chunk is the text between two document markers; base counts the lines before it.
@@ -189,7 +212,15 @@ func lineAt(text []byte, offset int) int {
 }
 
 // readYAML gives nil for a document that is null.
-func readYAML(c chunk, line int) (*document, *damage) {
+func (s *splitter) readYAML(c chunk, line int) (*document, *damage) {
+	if list := s.cutList(c, line); list != nil {
+		return list, nil
+	}
+	return s.convert(c, line)
+}
+
+// convert reads a YAML document as a whole.
+func (s *splitter) convert(c chunk, line int) (*document, *damage) {
 	fail := func(at int, message string) (*document, *damage) {
 		return nil, &damage{line: at, message: message, key: guessKey(c.text)}
 	}
@@ -198,7 +229,7 @@ func readYAML(c chunk, line int) (*document, *damage) {
 	}
 	doc := &document{line: line, yaml: c.text, base: c.base}
 	if bytes.IndexByte(c.text, '&') >= 0 && bytes.IndexByte(c.text, '*') >= 0 {
-		if err := doc.boundAliases(); err != nil {
+		if err := doc.boundAliases(&s.expanded); err != nil {
 			return fail(line, err.Error())
 		}
 	}
@@ -209,7 +240,7 @@ func readYAML(c chunk, line int) (*document, *damage) {
 			at, message := yamlFault(c.text, lenient)
 			return fail(c.base+at, "not YAML: "+message)
 		}
-		doc.repeated = doc.findRepeated()
+		doc.doubtful = true
 	}
 	if bytes.Equal(converted, []byte("null")) {
 		return nil, nil

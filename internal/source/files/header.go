@@ -12,7 +12,7 @@ type header struct {
 	apiVersion, kind, namespace, name string
 
 	isList bool
-	items  []json.RawMessage
+	items  []rawItem
 }
 
 // readHeader reads as much as it can; message says what it lacks.
@@ -54,38 +54,29 @@ func readHeader(v part) (h header, field, message string) {
 	if h.isList = h.kind == "List" || ok && strings.HasSuffix(h.kind, "List"); !h.isList || !ok || string(raw) == "null" {
 		return h, "", ""
 	}
-	if json.Unmarshal(raw, &h.items) != nil {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
 		return h, "items", "is " + jsonKind(raw) + " where a list is expected"
+	}
+	for _, i := range items {
+		h.items = append(h.items, i)
 	}
 	return h, "", ""
 }
 
 // repeatedHeader gives the field, if there is one, that shows that two objects
 // stand in one document without a marker between them.
-func (v part) repeatedHeader() (found place) {
-	note := func(p place) bool {
-		field := p.path
-		if v.path != "" {
-			field = strings.TrimPrefix(p.path, v.path+".")
-		}
-		if found.path == "" && (field == "apiVersion" || field == "kind" || field == "metadata") {
-			found = place{field, p.line}
-		}
-		return found.path == ""
-	}
-	if v.doc.yaml != nil {
-		for _, r := range v.doc.repeated {
-			note(r)
-		}
+func (d *document) repeatedHeader() (found place) {
+	if d.text == nil && !d.doubtful {
 		return found
 	}
 	seen := map[string]bool{}
-	v.doc.walk(func(p place) bool {
-		if seen[p.path] {
-			note(p)
+	d.walk(func(p place) bool {
+		if seen[p.path] && found.path == "" && (p.path == "apiVersion" || p.path == "kind" || p.path == "metadata") {
+			found = p
 		}
 		seen[p.path] = true
-		return found.path == "" && inside(v.path, p.path) || p.path == v.path
+		return false
 	})
 	return found
 }

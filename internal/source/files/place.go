@@ -14,7 +14,8 @@ import (
 // Field paths are written as the API server does: "spec.rules[0].host". Keys
 // that hold dots are not quoted, so paths are compared, never parsed.
 
-// Bounds on what the aliases of one YAML document may grow to.
+// Bounds on what the aliases of one YAML document may grow to, those of a file
+// to four times as much.
 const (
 	maxExpandedBytes = 16 << 20
 	maxExpandedNodes = 1 << 20
@@ -36,19 +37,6 @@ func (d *document) lineOf(path string) int {
 	return best.line
 }
 
-// itemLines are the lines of items[0], items[1] and so on.
-func (d *document) itemLines() map[string]int {
-	lines := map[string]int{}
-	d.walk(func(p place) bool {
-		if strings.HasPrefix(p.path, "items[") {
-			lines[p.path] = p.line
-			return false
-		}
-		return p.path == "items"
-	})
-	return lines
-}
-
 // inside reports whether path names something within outer.
 func inside(path, outer string) bool {
 	rest, ok := strings.CutPrefix(path, outer)
@@ -67,7 +55,7 @@ func item(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]"
 // walk visits all fields and items in the order of the text, below those for
 // which visit gives true.
 func (d *document) walk(visit func(place) bool) {
-	if d.yaml == nil {
+	if d.text != nil {
 		line, counted := d.base+1, 0
 		walkJSON(d.text, func(path string, start int) bool {
 			line += bytes.Count(d.text[counted:start], []byte("\n"))
@@ -76,25 +64,26 @@ func (d *document) walk(visit func(place) bool) {
 		})
 		return
 	}
-	if n := d.parsed(); n != nil {
+	if n := d.tree(); n != nil {
 		d.walkYAML(n, "", visit)
 	}
 }
 
-// parsed gives the node tree, or nil if the second parser disagrees with the
+// tree gives the root of the YAML, or nil if the second parser disagrees with the
 // first about what is YAML.
-func (d *document) parsed() *yamlnode.Node {
-	if d.node == nil {
-		d.node = &yamlnode.Node{}
-		_, err := toJSON(func(text []byte) ([]byte, error) { return nil, yamlnode.Unmarshal(text, d.node) }, d.yaml)
-		if err != nil || len(d.node.Content) == 0 {
-			d.node = &yamlnode.Node{}
+func (d *document) tree() *yamlnode.Node {
+	if !d.parsed {
+		d.parsed = true
+		top := &yamlnode.Node{}
+		_, err := toJSON(func(text []byte) ([]byte, error) { return nil, yamlnode.Unmarshal(text, top) }, d.yaml)
+		if err == nil && len(top.Content) > 0 {
+			d.root = top.Content[0]
+		}
+		if d.entry && d.root != nil && len(d.root.Content) == 1 {
+			d.root = d.root.Content[0]
 		}
 	}
-	if len(d.node.Content) == 0 {
-		return nil
-	}
-	return d.node.Content[0]
+	return d.root
 }
 
 // walkYAML does not follow aliases: what an alias stands for has its own place.
@@ -134,16 +123,34 @@ func (d *document) findRepeated() []place {
 }
 
 // boundAliases refuses a document whose aliases stand for more than is
-// sensible, before anything expands them.
-func (d *document) boundAliases() error {
-	if d.parsed() == nil {
+// sensible, together with what those of the documents before it stood for, before
+// anything expands them.
+func (d *document) boundAliases(before *expanded) error {
+	top := d.tree()
+	if top == nil {
 		return errors.New("not YAML: anchors or aliases are broken")
 	}
-	sizes := map[*yamlnode.Node]expanded{}
-	if total := measure(d.parsed(), sizes); total.nodes > maxExpandedNodes || total.bytes > maxExpandedBytes {
+	size := measure(top, map[*yamlnode.Node]expanded{})
+	if size == measurePlain(top) {
+		return nil
+	}
+	before.nodes += size.nodes
+	before.bytes += size.bytes
+	if size.nodes > maxExpandedNodes || size.bytes > maxExpandedBytes || before.nodes > 4*maxExpandedNodes || before.bytes > 4*maxExpandedBytes {
 		return fmt.Errorf("aliases expand to more than %d bytes or %d values", maxExpandedBytes, maxExpandedNodes)
 	}
 	return nil
+}
+
+// measurePlain is the size with aliases left as they are.
+func measurePlain(n *yamlnode.Node) expanded {
+	size := expanded{1, len(n.Value)}
+	for _, c := range n.Content {
+		s := measurePlain(c)
+		size.nodes += s.nodes
+		size.bytes += s.bytes
+	}
+	return size
 }
 
 // expanded is the size of a node with its aliases replaced.

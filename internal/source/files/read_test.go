@@ -21,7 +21,7 @@ import (
 // one reads a manifest of one object that has nothing wrong with it.
 func one(t *testing.T, manifest string) metav1.Object {
 	t.Helper()
-	objects, verdicts := Read(strings.NewReader(manifest), "-")
+	objects, verdicts := Read(strings.NewReader(manifest), "-", nil)
 	if len(objects) != 1 || len(verdicts) != 0 {
 		t.Fatalf("got %v and %v, want one object", objects, verdicts)
 	}
@@ -112,7 +112,7 @@ spec: {controller: example.com/c}
 }
 
 func TestReadFirstOfTwoHolds(t *testing.T) {
-	objects, verdicts := Read(strings.NewReader(service("a", 1)+"---\n"+service("a", 2)), "-")
+	objects, verdicts := Read(strings.NewReader(service("a", 1)+"---\n"+service("a", 2)), "-", nil)
 	if len(objects) != 1 || objects[0].Obj.(*corev1.Service).Spec.Ports[0].Port != 1 {
 		t.Errorf("got %v, want the first one only", objects)
 	}
@@ -125,7 +125,7 @@ func TestReadFirstOfTwoHolds(t *testing.T) {
 func TestReadBounds(t *testing.T) {
 	f := func(name, in, want string) {
 		t.Helper()
-		objects, verdicts := Read(strings.NewReader(in), "x.yaml")
+		objects, verdicts := Read(strings.NewReader(in), "x.yaml", nil)
 		if len(objects) != 0 || len(verdicts) == 0 {
 			t.Errorf("%s: %d objects and %d verdicts, want verdicts only", name, len(objects), len(verdicts))
 			return
@@ -135,7 +135,9 @@ func TestReadBounds(t *testing.T) {
 		}
 	}
 	const file = "File x.yaml: Rejected FileUnreadable: x.yaml"
-	f("too large", strings.Repeat("#", 8<<20+1), file+": larger than 8388608 bytes")
+	if _, verdicts := read(strings.NewReader("#####"), "x.yaml", 4, nil); len(verdicts) != 1 || verdicts[0].String() != file+": larger than 4 bytes" {
+		t.Errorf("too large: %v", verdicts)
+	}
 
 	bomb := "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
 	for i := 1; i <= 10; i++ {
@@ -170,7 +172,7 @@ spec: {ports: [{port: 80, name: *name}]}
 }
 
 func TestReadErrors(t *testing.T) {
-	_, verdicts := Read(iotest.ErrReader(errors.New("the pipe broke")), "-")
+	_, verdicts := Read(iotest.ErrReader(errors.New("the pipe broke")), "-", nil)
 	if len(verdicts) != 1 || !strings.Contains(verdicts[0].String(), "FileUnreadable: -: the pipe broke") {
 		t.Errorf("got %v", verdicts)
 	}
@@ -178,9 +180,13 @@ func TestReadErrors(t *testing.T) {
 
 func TestVerdictsAreBounded(t *testing.T) {
 	one := "---\napiVersion: example.com/v1\nkind: Thing\nmetadata: {name: x}\n"
-	objects, verdicts := Read(strings.NewReader(strings.Repeat(one, 2*maxVerdicts)), "x.yaml")
-	if len(objects) != 2*maxVerdicts || len(verdicts) > maxVerdicts {
+	objects, verdicts := Read(strings.NewReader(strings.Repeat(one, 2*maxVerdicts)), "x.yaml", nil)
+	// One more says how many are left out.
+	if len(objects) != 2*maxVerdicts || len(verdicts) != maxVerdicts+1 {
 		t.Errorf("%d objects, %d verdicts", len(objects), len(verdicts))
+	}
+	if last := fmt.Sprintf("%d are left out", maxVerdicts); !slices.ContainsFunc(verdicts, func(v verdict.Verdict) bool { return strings.Contains(v.Message, last) }) {
+		t.Errorf("no verdict says that %s", last)
 	}
 }
 
@@ -188,7 +194,7 @@ func TestVerdictsAreBounded(t *testing.T) {
 func TestSecretsStaySecret(t *testing.T) {
 	f := func(name, manifest string) {
 		t.Helper()
-		_, verdicts := Read(strings.NewReader(manifest), "x.yaml")
+		_, verdicts := Read(strings.NewReader(manifest), "x.yaml", nil)
 		if len(verdicts) == 0 {
 			t.Errorf("%s: no verdict", name)
 		}
@@ -224,8 +230,8 @@ func FuzzRead(f *testing.F) {
 		if isJSON {
 			name = "x.json"
 		}
-		objects, verdicts := Read(strings.NewReader(string(data)), name)
-		again, verdictsAgain := Read(strings.NewReader(string(data)), name)
+		objects, verdicts := Read(strings.NewReader(string(data)), name, nil)
+		again, verdictsAgain := Read(strings.NewReader(string(data)), name, nil)
 		if !reflect.DeepEqual(objects, again) || !reflect.DeepEqual(verdicts, verdictsAgain) {
 			t.Errorf("the same file read twice:\n%v\n%v\n%v\n%v", objects, again, verdicts, verdictsAgain)
 		}

@@ -57,6 +57,9 @@ type Options struct {
 	// Rescan is the time between two full looks at the directory, for changes
 	// that the kernel does not tell (network file systems); 0 means DefaultRescan.
 	Rescan time.Duration
+	// Progress is told how the reading of a file goes, after every object; nil for
+	// nobody.
+	Progress func(Progress)
 }
 
 // Object is one object of a manifest.
@@ -78,7 +81,7 @@ type limits struct {
 	depth     int   // levels of directories under the root
 }
 
-func defaultLimits() limits { return limits{fileBytes: 8 << 20, files: 50_000, depth: 64} }
+func defaultLimits() limits { return limits{fileBytes: 256 << 20, files: 50_000, depth: 64} }
 
 // Source reads manifests into a Store. Load and Run must not run at the same
 // time; the other methods may be called from any goroutine.
@@ -295,7 +298,7 @@ func (s *Source) read(f found) (*file, waiting) {
 		return &same, waitNot
 	}
 	n := &file{info: info, readAt: now, hash: sum}
-	n.objects, n.verdicts = parse(data, f.path).settle(old.last())
+	n.objects, n.verdicts = parse(data, f.path, s.o.Progress).settle(old.last())
 	return n, waitNot
 }
 
