@@ -14,6 +14,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/service"
 	"gatehouse.dev/gatehouse/internal/status"
 	"gatehouse.dev/gatehouse/internal/translate"
@@ -42,6 +43,9 @@ type Options struct {
 	PublishAddresses             []string
 	PublishService               string
 	TrustedProxies               []string
+	FullForwardedFor             bool
+	Underscores                  bool // in names of request fields
+	IgnoreInvalidHeaders         bool // false: any other token too
 	AllowLocalEndpoints          bool
 	SSLRedirect                  bool
 	HSTS                         string // Strict-Transport-Security; "" or "off": none
@@ -66,7 +70,7 @@ func Defaults() Options {
 	return Options{
 		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
 		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller",
-		SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
+		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
 		AccessLog: "json", LogLevel: "info", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
 		MaxHeaderBytes: 64 << 10, MaxHeaderFields: 100, MaxURIBytes: 8 << 10, MaxConnections: 65536,
@@ -85,6 +89,17 @@ type settings struct {
 	format                     accesslog.Format
 	ciphers                    []uint16
 	curves                     []tls.CurveID
+}
+
+// names is which request fields are passed on.
+func (o *Options) names() http1.Names {
+	switch {
+	case !o.IgnoreInvalidHeaders:
+		return http1.NamesAny
+	case o.Underscores:
+		return http1.NamesUnderscore
+	}
+	return http1.NamesHyphen
 }
 
 // check reads the Options. The error names the flag and the remedy, all of

@@ -231,6 +231,8 @@ func TestEndpointConnectionNotReused(t *testing.T) {
 	f("close", get, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 	f("HTTP/1.0", get, "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
 	f("NTLM", "GET / HTTP/1.1\r\nHost: example.com\r\nAuthorization: NTLM TlRM\r\n\r\n", ok)
+	f("NTLM and a tab", "GET / HTTP/1.1\r\nHost: example.com\r\nAuthorization: NTLM\tTlRM\r\n\r\n", ok)
+	f("NTLM is asked for", get, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\tTlRM\r\nContent-Length: 0\r\n\r\n")
 	f("Negotiate", "GET / HTTP/1.1\r\nHost: example.com\r\nAuthorization: negotiate YII\r\n\r\n", ok)
 	b := newBackend(t, script("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", ok))
 	e := newEdge(t, nil, b.addr())

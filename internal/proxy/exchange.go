@@ -238,12 +238,21 @@ func (x *exchange) redirect(to *ir.Redirect) {
 	scheme, host, target := x.ln.scheme, string(x.host), string(x.req.Target)
 	if to.Scheme != "" {
 		scheme = to.Scheme
+		if name, ok := match.NormalizeHost(nil, x.publicHost()); ok {
+			host = string(name)
+		}
 	}
 	if to.Host != "" {
-		host = to.Host
+		scheme, host = x.scheme(), to.Host
 	}
 	if to.Path != "" {
 		target = to.Path
+	}
+	if host == "" {
+		// HTTP/1.0 without Host: there is no name to lead to, and our address may be
+		// one that only balancers know.
+		x.answer(ir.ReasonMalformed)
+		return
 	}
 	var b strings.Builder
 	b.WriteString("Location: " + scheme + "://" + host)
@@ -257,8 +266,9 @@ func (x *exchange) redirect(to *ir.Redirect) {
 // identify finds out who the client is and names the request.
 func (x *exchange) identify() {
 	x.real = x.client.peer
+	x.req.JoinForwardedFor()
 	if x.client.trusted {
-		x.req.JoinForwardedFor()
+		x.req.Believe()
 		x.real = x.srv.realClient(x.client.peer, x.req.ForwardedFor)
 	}
 	if validRequestID(x.req.RequestID) {

@@ -172,6 +172,9 @@ func (x *exchange) begin(r *route, p *pump) (sent bool, err error) {
 	if p != nil && !p.adopt(x.hop) {
 		return false, errClientGone
 	}
+	if x.hostless() {
+		x.opening.form = formNone // it names the endpoint, which may be another than before
+	}
 	if !x.shape(x.hop.form()) {
 		panic("BUG: a target that was good is not any more")
 	}

@@ -128,7 +128,7 @@ func (h *hop1) abort()               { h.uc.Close() }
 func (h *hop1) end(reuse bool) {
 	x := h.x
 	if reuse && h.body.Done() && !x.res.Close && len(h.rd.Unread()) == 0 && x.req.Upgrade == nil &&
-		!x.req.ConnectionAuth && !x.route.filters.HTTP10 && x.target.proxyProtocol == 0 {
+		!x.req.ConnectionAuth && !x.res.ConnectionAuth && !x.route.filters.HTTP10 && x.target.proxyProtocol == 0 {
 		h.uc.Endpoint().Put(h.uc, time.Now())
 	} else {
 		h.uc.Close()

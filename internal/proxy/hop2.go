@@ -166,14 +166,11 @@ func (h *hop2) send(timeout time.Duration) (sent bool, err error) {
 	x := h.x
 	f := &x.opening
 	head := http2.RequestHead{
-		Method: x.req.Method, Scheme: []byte("http"), Authority: x.req.Authority, Target: x.out[:f.target],
-		Fields: &x.req.Head, Extra: x.out[f.target:],
+		Method: x.req.Method, Scheme: []byte("http"), Target: x.out[:f.target], Authority: x.out[f.target:f.host],
+		Fields: &x.req.Head, Extra: x.out[f.host:],
 	}
 	if x.target.secure {
 		head.Scheme = []byte("https")
-	}
-	if host := x.route.filters.Host; host != "" {
-		head.Authority = []byte(host)
 	}
 	h.s.SetWriteTimeout(timeout)
 	trailer := f.end != nil && f.end.Any()

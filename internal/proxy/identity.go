@@ -57,9 +57,57 @@ func parseAddr(b []byte) (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
+// scheme is what the client has spoken, as far as is known: a trusted proxy may
+// have ended TLS.
+func (x *exchange) scheme() string {
+	if x.client.trusted {
+		switch string(x.req.ForwardedProto) {
+		case "http":
+			return "http"
+		case "https":
+			return "https"
+		}
+	}
+	return x.ln.scheme
+}
+
+// publicHost is the authority that the client has asked for: the request's own,
+// or what a trusted proxy says that it was. It may be empty.
+func (x *exchange) publicHost() []byte {
+	if x.client.trusted && validAuthority(x.req.ForwardedHost) {
+		return x.req.ForwardedHost
+	}
+	return x.req.Authority
+}
+
+// hostKept reports whether the client's Host field goes to the endpoint as it is.
+func (x *exchange) hostKept() bool {
+	return x.req.HasHost && x.route.filters.Host == "" && len(x.req.Authority) > 0 &&
+		!(x.client.trusted && validAuthority(x.req.ForwardedHost))
+}
+
+// hostless reports that nobody has named a host: a request of HTTP/1.0 need not,
+// nor need one with an empty Host (RFC 9112, section 3.2). The endpoint, to which
+// another version may be spoken, is then asked by its own address.
+func (x *exchange) hostless() bool {
+	return x.route.filters.Host == "" && len(x.publicHost()) == 0
+}
+
+// appendHost appends the host that the endpoint is asked for.
+func (x *exchange) appendHost(b []byte) []byte {
+	if host := x.route.filters.Host; host != "" {
+		return append(b, host...)
+	}
+	if host := x.publicHost(); len(host) > 0 {
+		return append(b, host...)
+	}
+	return x.endpoint.AppendTo(b)
+}
+
 // appendIdentity appends the fields by which a backend knows the client and
 // the request. They are Gatehouse's own: what the client sent was dropped
-// when the head was parsed. A trusted proxy's words are taken over.
+// when the head was parsed. A trusted proxy's words are taken over. None of them
+// is ever empty.
 func (x *exchange) appendIdentity(b []byte) []byte {
 	req := x.req
 	b = append(b, "X-Request-ID: "...)
@@ -67,35 +115,44 @@ func (x *exchange) appendIdentity(b []byte) []byte {
 	b = append(b, "\r\nX-Real-IP: "...)
 	b = x.appendClient(b)
 	b = append(b, "\r\nX-Forwarded-For: "...)
-	proto, host, port := x.ln.scheme, req.Authority, x.ln.port
-	if x.client.trusted {
+	if x.srv.o.FullForwardedFor && x.client.trusted {
 		if len(req.ForwardedFor) > 0 {
 			b = append(b, req.ForwardedFor...)
 			b = append(b, ", "...)
 		}
-		if p := string(req.ForwardedProto); p == "http" || p == "https" {
-			proto = p
-		}
-		if validAuthority(req.ForwardedHost) {
-			host = req.ForwardedHost
-		}
-		if p, err := strconv.ParseUint(string(req.ForwardedPort), 10, 16); err == nil && p > 0 {
-			port = string(req.ForwardedPort)
-		}
+		b = append(b, x.client.peerIP...)
+	} else {
+		b = x.appendClient(b)
 	}
-	b = append(b, x.client.peerIP...)
+	scheme, port := x.scheme(), x.ln.port
+	if p, err := strconv.ParseUint(string(req.ForwardedPort), 10, 16); x.client.trusted && err == nil && p > 0 {
+		port = string(req.ForwardedPort)
+	}
 	b = append(b, "\r\nX-Forwarded-Proto: "...)
-	b = append(b, proto...)
-	b = append(b, "\r\nX-Forwarded-Host: "...)
-	b = append(b, host...)
+	b = append(b, scheme...)
+	b = append(b, "\r\nX-Forwarded-Scheme: "...)
+	b = append(b, scheme...)
+	b = append(b, "\r\nX-Scheme: "...)
+	b = append(b, scheme...)
+	if host := x.publicHost(); len(host) > 0 {
+		b = append(b, "\r\nX-Forwarded-Host: "...)
+		b = append(b, host...)
+	}
 	b = append(b, "\r\nX-Forwarded-Port: "...)
 	b = append(b, port...)
-	b = append(b, "\r\n"...)
-	if prefix := x.route.filters.Prefix; prefix != "" {
-		b = append(b, "X-Forwarded-Prefix: "...)
-		b = append(b, prefix...)
-		b = append(b, "\r\n"...)
+	if len(req.ForwardedFor) > 0 {
+		b = append(b, "\r\nX-Original-Forwarded-For: "...)
+		b = append(b, req.ForwardedFor...)
 	}
+	if len(req.ForwardedHost) > 0 {
+		b = append(b, "\r\nX-Original-Forwarded-Host: "...)
+		b = append(b, req.ForwardedHost...)
+	}
+	if prefix := x.route.filters.Prefix; prefix != "" {
+		b = append(b, "\r\nX-Forwarded-Prefix: "...)
+		b = append(b, prefix...)
+	}
+	b = append(b, "\r\n"...)
 	return x.appendCertificate(b)
 }
 

@@ -56,8 +56,10 @@ func TestIdentityFromTrustedProxy(t *testing.T) {
 		wantFields(t, body, want)
 	}
 	f(spoofed, map[string]string{
-		"X-Forwarded-For": "6.6.6.6, 127.0.0.1", "X-Real-Ip": "6.6.6.6", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example",
-		"X-Forwarded-Port": "666", "Forwarded": "", "X-Forwarded-Prefix": "", "Ssl-Client-Verify": "",
+		// The client alone, as ingress-nginx without compute-full-forwarded-for; what
+		// only a proxy may say is passed on.
+		"X-Forwarded-For": "6.6.6.6", "X-Real-Ip": "6.6.6.6", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example",
+		"X-Forwarded-Port": "666", "Forwarded": "for=6.6.6.6", "X-Forwarded-Prefix": "/evil", "Ssl-Client-Verify": "",
 	})
 	list := func(values, client string) {
 		t.Helper()
@@ -75,7 +77,7 @@ func TestIdentityFromTrustedProxy(t *testing.T) {
 	list("X-Forwarded-For: fe80::1%eth0\r\n", "127.0.0.1")
 	list("X-Forwarded-For: 6.6.6.6\r\nX-Other: y\r\nX-Forwarded-For: 10.1.1.1\r\n", "6.6.6.6")
 	list("X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 6.6.6.6, 10.1.1.1\r\n", "6.6.6.6")
-	f("X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 10.1.1.1\r\n", map[string]string{"X-Forwarded-For": "9.9.9.9, 10.1.1.1, 127.0.0.1"})
+	f("X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 10.1.1.1\r\n", map[string]string{"X-Forwarded-For": "9.9.9.9", "X-Original-Forwarded-For": "9.9.9.9, 10.1.1.1"})
 	f("X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: a b\r\nX-Forwarded-Port: 99999\r\n",
 		map[string]string{"X-Forwarded-Proto": "http", "X-Forwarded-Host": "example.com", "X-Forwarded-Port": "80"})
 }

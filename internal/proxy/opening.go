@@ -12,7 +12,8 @@ import (
 // made anew, when an endpoint speaks another protocol than the one before.
 type opening struct {
 	form   form
-	target int         // HTTP/2: the length of the target in out
+	target int         // HTTP/2: where the target ends in out, and
+	host   int         // behind it the host
 	body   []byte      // what is at hand
 	end    *http1.Head // not nil: body is all of it
 	lent   bool        // body lies in a buffer of its own, to be given back
@@ -164,6 +165,16 @@ func (x *exchange) shape(f form) bool {
 	return ok
 }
 
+// prepareFields drops those fields of the request that are written anew.
+func (x *exchange) prepareFields() {
+	if x.req.HasHost && !x.hostKept() {
+		x.req.DropHost()
+	}
+	if x.client.trusted && x.route.filters.Prefix != "" {
+		x.req.DropNamed("x-forwarded-prefix")
+	}
+}
+
 // appendHead1 appends the head for an HTTP/1 endpoint and, so that both leave in
 // one write, the body at hand.
 func (x *exchange) appendHead1(b []byte) ([]byte, bool) {
@@ -179,14 +190,10 @@ func (x *exchange) appendHead1(b []byte) ([]byte, bool) {
 	} else {
 		b = append(b, " HTTP/1.1\r\n"...)
 	}
-	if host := x.route.filters.Host; host != "" {
-		req.DropHost()
+	x.prepareFields()
+	if !req.HasHost {
 		b = append(b, "Host: "...)
-		b = append(b, host...)
-		b = append(b, "\r\n"...)
-	} else if !req.HasHost {
-		b = append(b, "Host: "...)
-		b = append(b, req.Authority...)
+		b = x.appendHost(b)
 		b = append(b, "\r\n"...)
 	}
 	b = req.AppendFields(b)
@@ -221,7 +228,10 @@ func (x *exchange) appendHead2(b []byte) ([]byte, bool) {
 	if !ok {
 		return b, false
 	}
+	x.prepareFields()
 	x.opening.target = len(b)
+	b = x.appendHost(b)
+	x.opening.host = len(b)
 	b = x.appendIdentity(b)
 	b = append(b, "te: trailers\r\n"...)
 	if x.opening.expect {

@@ -31,8 +31,13 @@ type Options struct {
 	Log      *accesslog.Logger // nil: no access log
 	Logger   *slog.Logger
 
-	// TrustedProxies may tell the client's address in X-Forwarded-For.
+	// TrustedProxies may tell who the client is and what it has asked for: see
+	// http1.FieldProxied.
 	TrustedProxies []netip.Prefix
+
+	// FullForwardedFor sends X-Forwarded-For as trusted proxies have sent it, with
+	// their own address behind it; otherwise it is the client's address alone.
+	FullForwardedFor bool
 
 	// CipherSuites (TLS 1.2) and Curves allowed with clients where a server name
 	// says nothing else; empty: Go's choice.

@@ -29,6 +29,7 @@ const (
 // RequestBody frames the body of a parsed request.
 func (b *Body) RequestBody(r *Request, maxFields int) {
 	b.reset(maxFields)
+	b.chunks.Names = r.names
 	switch {
 	case r.Chunked:
 		b.kind = bodyChunked
@@ -42,6 +43,7 @@ func (b *Body) RequestBody(r *Request, maxFields int) {
 // ResponseBody frames the body of a parsed response.
 func (b *Body) ResponseBody(r *Response, maxFields int) {
 	b.reset(maxFields)
+	b.chunks.Names = NamesAny
 	switch {
 	case r.NoBody || r.Length == 0:
 		b.done = true

@@ -53,7 +53,8 @@ func (h *Head) AddField(name, value string) error {
 	valueEnd := len(b)
 	b = append(b, '\r', '\n')
 	n, v := b[start:nameEnd], b[nameEnd+2:valueEnd]
-	if !validToken(n) {
+	length, class := scanName(n)
+	if length == 0 || length != len(n) {
 		return errFieldName
 	}
 	if !validValue(v) || len(v) > 0 && (isSpace(v[0]) || isSpace(v[len(v)-1])) {
@@ -63,7 +64,7 @@ func (h *Head) AddField(name, value string) error {
 	h.Fields = append(h.Fields, Field{
 		start: uint32(start), nameEnd: uint32(nameEnd),
 		valueStart: uint32(nameEnd + 2), valueEnd: uint32(valueEnd), end: uint32(len(b)),
-		ID: identify(n),
+		ID: identify(n, class),
 	})
 	return nil
 }
@@ -82,10 +83,10 @@ func (h *Head) has(id FieldID) bool {
 
 // FinishTrailer ends the building of a trailer: it marks Drop what must not be
 // in one, as for the trailer of a chunked body.
-func (h *Head) FinishTrailer() {
+func (h *Head) FinishTrailer(names Names) {
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		f.Drop = f.ID != FieldOther || forbiddenTrailer(h.Name(f))
+		f.Drop = !names.pass(f.ID) || forbiddenTrailer(h.Name(f))
 	}
 }
 
@@ -94,6 +95,7 @@ type Control struct {
 	Method    string
 	Target    string // "/path?query", or "*"; empty with a plain CONNECT
 	Authority string // empty if only Host tells
+	Scheme    string // "http", "https", or empty with a plain CONNECT
 	// Upgrade is the protocol of an extended CONNECT (RFC 8441), which becomes
 	// the GET with Upgrade that it stands for.
 	Upgrade string
@@ -132,6 +134,13 @@ func (r *Request) FinishBuild(c Control, lim Limits) error {
 	if !validToken(r.Method) {
 		return errStartLine
 	}
+	r.names = lim.Names
+	switch c.Scheme {
+	case "http":
+		r.port = "80"
+	case "https":
+		r.port = "443"
+	}
 	t := r.keep(target)
 	authority := r.keep(c.Authority)
 	upgrade := r.keep(c.Upgrade)
@@ -145,7 +154,15 @@ func (r *Request) FinishBuild(c Control, lim Limits) error {
 	if err := r.interpret(); err != nil {
 		return err
 	}
-	if c.Authority != "" && !bytes.EqualFold(r.Authority, authority) || bytes.IndexByte(r.Authority, '@') >= 0 {
+	if c.Authority != "" && method != "CONNECT" {
+		// RFC 9113, section 8.3.1: they must not differ, and :authority wins.
+		host := r.Authority
+		r.Authority = authority
+		if err := r.settleHost(host); err != nil {
+			return err
+		}
+	}
+	if bytes.IndexByte(r.Authority, '@') >= 0 {
 		return errHost
 	}
 	if !c.Body && r.Length > 0 || c.Upgrade != "" && r.has(FieldContentLength) {

@@ -13,7 +13,8 @@ type Chunks struct {
 	state chunkState
 	// Trailer holds the trailer fields after Next reported the end.
 	Trailer Head
-	Fields  int // how many trailer fields are allowed
+	Fields  int   // how many trailer fields are allowed
+	Names   Names // and which
 }
 
 type chunkState uint8
@@ -105,10 +106,7 @@ func (c *Chunks) parseTrailer(rest []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for i := range c.Trailer.Fields {
-		f := &c.Trailer.Fields[i]
-		f.Drop = f.ID != FieldOther || forbiddenTrailer(c.Trailer.Name(f))
-	}
+	c.Trailer.FinishTrailer(c.Names)
 	return n, nil
 }
 

@@ -58,10 +58,12 @@ func sameRequest(t *testing.T, in []byte) bool {
 	if theirs.Host != string(req.Authority) && string(req.Method) != "CONNECT" {
 		t.Errorf("%q: host %q, net/http reads %q", in, req.Authority, theirs.Host)
 	}
-	if !strings.HasSuffix(theirs.RequestURI, string(req.Target)) && theirs.URL.Path != "" {
+	// net/http leaves bytes above 0x7f as they are.
+	uri, query := string(escapeHigh([]byte(theirs.RequestURI))), string(escapeHigh([]byte(theirs.URL.RawQuery)))
+	if !strings.HasSuffix(uri, string(req.Target)) && theirs.URL.Path != "" {
 		t.Errorf("%q: target %q, net/http reads %q", in, req.Target, theirs.RequestURI)
 	}
-	if !req.Absolute && string(req.Method) != "CONNECT" && theirs.URL.RawQuery != string(req.Query) {
+	if !req.Absolute && string(req.Method) != "CONNECT" && query != string(req.Query) {
 		t.Errorf("%q: query %q, net/http reads %q", in, req.Query, theirs.URL.RawQuery)
 	}
 	if theirs.ProtoAtLeast(1, 1) == req.HTTP10 {

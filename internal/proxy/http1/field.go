@@ -6,7 +6,7 @@ import "bytes"
 type FieldID uint8
 
 // The known fields. Identity and hop-by-hop fields are recognised in their
-// aliases (underscore, dot) too.
+// aliases (underscore, dot and so on) too.
 const (
 	FieldOther FieldID = iota
 	FieldHost
@@ -21,12 +21,16 @@ const (
 	FieldProto         // X-Forwarded-Proto
 	FieldFwdHost       // X-Forwarded-Host
 	FieldFwdPort       // X-Forwarded-Port
-	FieldIdentity      // every other field by which a proxy tells who the client is
+	FieldIdentity      // passed on from nobody: a field of Gatehouse's own (X-Real-IP, ssl-client-*), or one that overrules the path (X-Original-URL)
+	FieldProxied       // every other field by which a proxy tells who the client is or what was asked for
 	FieldRequestID     // X-Request-ID
 	FieldReferer       // Referer
 	FieldUserAgent     // User-Agent
 	FieldAuthorization // Authorization
+	FieldChallenge     // WWW-Authenticate
 	FieldAlias         // a framing or routing field in a spelling that only some backends read as such
+	FieldUnderscore    // any other field with an underscore in its name
+	FieldOddName       // any other field whose name has characters besides letters, digits, hyphens and underscores
 )
 
 // Field is one field line as offsets into its Head's buffer.
@@ -34,6 +38,9 @@ type Field struct {
 	start, nameEnd, valueStart, valueEnd, end uint32
 	ID                                        FieldID
 	Drop                                      bool // not copied to the other side
+	// Repair: the line is not "Name: value" with exactly that white space, and is
+	// written so, lest the other side trims it differently.
+	Repair bool
 }
 
 // known lists field names by their length; all folded.
@@ -43,39 +50,74 @@ var known = [...][]struct {
 }{
 	2:  {{"te", FieldHopByHop}},
 	4:  {{"host", FieldHost}},
-	6:  {{"expect", FieldExpect}},
+	5:  {{"proxy", FieldHopByHop}}, // CGI makes HTTP_PROXY of it (httpoxy, CVE-2016-5385)
+	6:  {{"expect", FieldExpect}, {"x-host", FieldProxied}},
 	7:  {{"upgrade", FieldUpgrade}, {"trailer", FieldTrailer}, {"referer", FieldReferer}},
 	8:  {{"x-scheme", FieldIdentity}},
-	9:  {{"forwarded", FieldIdentity}, {"x-real-ip", FieldIdentity}},
+	9:  {{"forwarded", FieldProxied}, {"x-real-ip", FieldIdentity}, {"client-ip", FieldProxied}},
 	10: {{"connection", FieldConnection}, {"user-agent", FieldUserAgent}, {"keep-alive", FieldHopByHop}},
-	11: {{"x-client-ip", FieldIdentity}},
-	12: {{"x-request-id", FieldRequestID}},
-	13: {{"authorization", FieldAuthorization}},
-	14: {{"content-length", FieldContentLength}, {"x-original-url", FieldIdentity}, {"true-client-ip", FieldIdentity}, {"http2-settings", FieldHopByHop}},
-	15: {{"x-forwarded-for", FieldForwarded}, {"front-end-https", FieldIdentity}, {"ssl-client-cert", FieldIdentity}},
-	16: {{"proxy-connection", FieldHopByHop}, {"x-forwarded-host", FieldFwdHost}, {"x-forwarded-port", FieldFwdPort}},
-	17: {{"transfer-encoding", FieldTransferEncoding}, {"x-forwarded-proto", FieldProto}},
-	18: {{"proxy-authenticate", FieldHopByHop}},
-	19: {{"proxy-authorization", FieldHopByHop}},
+	11: {{"x-client-ip", FieldProxied}, {"client-cert", FieldProxied}, {"x-remote-ip", FieldProxied},
+		{"x-forwarded", FieldProxied}, {"remote-addr", FieldProxied}, {"remote-user", FieldProxied}},
+	12: {{"x-request-id", FieldRequestID}, {"x-url-scheme", FieldProxied}},
+	13: {{"authorization", FieldAuthorization}, {"x-rewrite-url", FieldIdentity}, {"forwarded-for", FieldProxied},
+		{"x-remote-addr", FieldProxied}, {"x-remote-user", FieldProxied}, {"x-client-cert", FieldProxied}, {"fly-client-ip", FieldProxied}},
+	14: {{"content-length", FieldContentLength}, {"x-original-url", FieldIdentity}, {"true-client-ip", FieldProxied}, {"http2-settings", FieldHopByHop},
+		{"x-remote-group", FieldProxied}, {"x-proxyuser-ip", FieldProxied}},
+	15: {{"x-forwarded-for", FieldForwarded}, {"front-end-https", FieldProxied}, {"proxy-client-ip", FieldProxied}},
+	16: {{"proxy-connection", FieldHopByHop}, {"www-authenticate", FieldChallenge}, {"x-forwarded-host", FieldFwdHost}, {"x-forwarded-port", FieldFwdPort},
+		{"cf-connecting-ip", FieldProxied}, {"fastly-client-ip", FieldProxied}, {"x-azure-clientip", FieldProxied},
+		{"x-azure-socketip", FieldProxied}, {"x-originating-ip", FieldProxied}},
+	17: {{"transfer-encoding", FieldTransferEncoding}, {"x-forwarded-proto", FieldProto}, {"client-cert-chain", FieldProxied}},
+	18: {{"proxy-authenticate", FieldHopByHop}, {"x-forwarded-scheme", FieldIdentity}, {"cf-connecting-ipv6", FieldProxied},
+		{"wl-proxy-client-ip", FieldProxied}},
+	19: {{"proxy-authorization", FieldHopByHop}, {"x-cluster-client-ip", FieldProxied}, {"x-appengine-user-ip", FieldProxied}},
+	20: {{"x-http-host-override", FieldProxied}},
+	24: {{"x-original-forwarded-for", FieldIdentity}, {"x-envoy-external-address", FieldProxied}},
+	25: {{"x-original-forwarded-host", FieldIdentity}},
 }
 
-// identify finds the ID of a field name and whether it is spelled with hyphens.
-func identify(name []byte) FieldID {
+// families are fields by their first bytes: whatever a proxy in front of us might
+// say of the client or of the request. They are asked after known.
+var families = [...]struct {
+	prefix string
+	id     FieldID
+}{
+	{"x-forwarded-", FieldProxied},
+	{"x-original-", FieldProxied},
+	{"ssl-client-", FieldIdentity},
+	{"x-ssl-client-", FieldProxied},
+	{"x-tls-client-", FieldProxied},
+}
+
+// identify finds the ID of a field name. class joins the classes of its characters.
+func identify(name []byte, class uint8) FieldID {
 	n := len(name)
 	if n < len(known) {
 		for i := range known[n] {
 			k := &known[n][i]
 			if fold[name[0]] == k.name[0] && equalFolded(k.name, name) {
-				return aliasOf(k.id, name)
+				return aliasOf(k.id, class)
 			}
 		}
 	}
-	// Whole families: whatever a proxy in front of us might say of the client.
+	if c := fold[name[0]]; c == 'x' || c == 's' {
+		for i := range families {
+			f := &families[i]
+			if n > len(f.prefix) && equalFolded(f.prefix, name[:len(f.prefix)]) {
+				return aliasOf(f.id, class)
+			}
+		}
+	}
+	return otherName(class)
+}
+
+// otherName is the ID of a field that is not known.
+func otherName(class uint8) FieldID {
 	switch {
-	case n > 12 && equalFolded("x-forwarded-", name[:12]),
-		n > 11 && equalFolded("ssl-client-", name[:11]),
-		n > 11 && equalFolded("x-original-", name[:11]):
-		return FieldIdentity
+	case class&nameOdd != 0:
+		return FieldOddName
+	case class&nameUnderscore != 0:
+		return FieldUnderscore
 	}
 	return FieldOther
 }
@@ -83,15 +125,15 @@ func identify(name []byte) FieldID {
 // aliasOf turns a framing, routing or client-supplied field into FieldAlias
 // when it is not spelled with hyphens: it is not that field for us, but could
 // be for a backend.
-func aliasOf(id FieldID, name []byte) FieldID {
-	if bytes.IndexByte(name, '_') < 0 && bytes.IndexByte(name, '.') < 0 {
+func aliasOf(id FieldID, class uint8) FieldID {
+	if class == nameHyphen {
 		return id
 	}
 	switch id {
-	case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort, FieldIdentity:
-		return FieldIdentity
-	case FieldReferer, FieldUserAgent, FieldAuthorization:
-		return FieldOther
+	case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort, FieldIdentity, FieldProxied:
+		return FieldIdentity // no proxy spells it so: not even a trusted one is believed
+	case FieldReferer, FieldUserAgent, FieldAuthorization, FieldChallenge:
+		return otherName(class)
 	}
 	return FieldAlias
 }
@@ -180,10 +222,7 @@ func parseField(line []byte) (f Field, err error) {
 	if line[0] == ' ' || line[0] == '\t' {
 		return f, errObsFold
 	}
-	colon := 0
-	for colon < len(line) && isToken[line[colon]] {
-		colon++
-	}
+	colon, class := scanName(line)
 	if colon == len(line) || line[colon] != ':' || colon == 0 {
 		return f, errFieldName
 	}
@@ -192,24 +231,32 @@ func parseField(line []byte) (f Field, err error) {
 		return f, errFieldValue
 	}
 	start, end := colon+1, len(line)
-	for start < end && (line[start] == ' ' || line[start] == '\t') {
+	for start < end && isSpace(line[start]) {
 		start++
 	}
-	for end > start && (line[end-1] == ' ' || line[end-1] == '\t') {
+	for end > start && isSpace(line[end-1]) {
 		end--
 	}
 	f.nameEnd, f.valueStart, f.valueEnd = uint32(colon), uint32(start), uint32(end)
-	f.ID = identify(line[:colon])
+	f.Repair = len(value) > 0 && (value[0] != ' ' || start > colon+2 || end != len(line))
+	f.ID = identify(line[:colon], class)
 	return f, nil
 }
 
 // AppendFields appends all fields that are not dropped, as they were received,
-// in maximal runs.
+// in maximal runs; only lines with other white space than most are written anew.
 func (h *Head) AppendFields(dst []byte) []byte {
 	runStart, runEnd := uint32(0), uint32(0)
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		if f.Drop {
+			continue
+		}
+		if f.Repair {
+			dst = append(dst, h.buf[runStart:runEnd]...)
+			runStart, runEnd = f.end, f.end
+			dst = append(append(dst, h.Name(f)...), ": "...)
+			dst = append(append(dst, h.Value(f)...), "\r\n"...)
 			continue
 		}
 		if f.start != runEnd {
@@ -231,10 +278,11 @@ func (h *Head) dropNominated(value []byte) error {
 		if len(name) == 0 || equalFold("close", name) || equalFold("keep-alive", name) || equalFold("upgrade", name) {
 			continue
 		}
-		if !validToken(name) {
+		n, class := scanName(name)
+		if n != len(name) {
 			return errConnection
 		}
-		switch identify(name) {
+		switch identify(name, class) {
 		case FieldHost, FieldContentLength, FieldTransferEncoding:
 			return errConnection
 		}
@@ -242,6 +290,9 @@ func (h *Head) dropNominated(value []byte) error {
 			f := &h.Fields[i]
 			if n := h.Name(f); len(n) == len(name) && bytes.EqualFold(n, name) {
 				f.Drop = true
+				if f.ID == FieldProxied {
+					f.ID = FieldHopByHop // and nobody is believed: see Believe
+				}
 			}
 		}
 	}

@@ -9,6 +9,35 @@ type Limits struct {
 	HeadBytes int // request or status line and fields together
 	Fields    int // field lines
 	Target    int // request target, bytes
+	// Names says which fields of requests are passed on.
+	Names Names
+}
+
+// Names is a rule for the names of fields, besides those that Gatehouse knows.
+// What it leaves out is dropped, not refused.
+type Names uint8
+
+const (
+	// NamesHyphen: letters, digits and hyphens, which every server reads alike;
+	// ingress-nginx's default.
+	NamesHyphen Names = iota
+	// NamesUnderscore: underscores too (enable-underscores-in-headers).
+	NamesUnderscore
+	// NamesAny: every token (ignore-invalid-headers: false).
+	NamesAny
+)
+
+// pass reports whether a field that nobody interprets may go on.
+func (n Names) pass(id FieldID) bool {
+	switch id {
+	case FieldOther:
+		return true
+	case FieldUnderscore:
+		return n >= NamesUnderscore
+	case FieldOddName:
+		return n >= NamesAny
+	}
+	return false
 }
 
 // Request is a parsed request head. Reuse it from request to request.
@@ -16,13 +45,14 @@ type Request struct {
 	Head
 	Method []byte
 	// Target as the client wrote it, the absolute form's authority cut off:
-	// "/path?query", or "*".
+	// "/path?query", or "*". Bytes above 0x7f, which are none of a URI's (RFC 3986,
+	// section 2), are percent-encoded.
 	Target []byte
 	// Path and Query are the two parts of Target; Query is without "?".
 	Path, Query []byte
 	// Authority is from the absolute form or from Host; empty if neither.
 	Authority []byte
-	HasHost   bool // there is a Host field, equal to Authority
+	HasHost   bool // there is a Host field, and it is Authority to the byte
 	Absolute  bool // the target was in absolute form
 	HTTP10    bool // the client speaks HTTP/1.0
 	HTTP2     bool // the client speaks HTTP/2
@@ -45,6 +75,9 @@ type Request struct {
 	RequestID, Referer, UserAgent                              []byte
 	// forwardedLines counts the X-Forwarded-For lines; ForwardedFor is the last.
 	forwardedLines int
+	proxied        bool   // there are fields of FieldProxied
+	port           string // the default one of the target's scheme; empty: none is known
+	names          Names
 }
 
 // Reset forgets the request. Until the next Parse nothing refers to a buffer.
@@ -87,6 +120,7 @@ func HeadEnd(buf []byte, scanned int) int {
 // connection options, aliases and identity fields; the caller adds its own.
 func (r *Request) Parse(buf []byte, lim Limits) error {
 	r.Reset()
+	r.names = lim.Names
 	at, err := r.parseStartLine(buf, lim)
 	if err != nil {
 		return err
@@ -147,6 +181,9 @@ func (r *Request) parseTarget(t []byte) error {
 	if len(t) == 0 || !validTarget(t) {
 		return errTarget
 	}
+	if hasHigh(t) {
+		t = escapeHigh(t)
+	}
 	switch {
 	case t[0] == '/':
 	case len(t) == 1 && t[0] == '*':
@@ -159,11 +196,11 @@ func (r *Request) parseTarget(t []byte) error {
 		r.Target, r.Authority = t, t
 		return nil
 	default:
-		rest, ok := cutScheme(t)
-		if !ok {
+		rest, port := cutScheme(t)
+		if port == "" {
 			return errTarget
 		}
-		r.Absolute = true
+		r.Absolute, r.port = true, port
 		end := bytes.IndexAny(rest, "/?")
 		if end < 0 {
 			end = len(rest)
@@ -197,14 +234,16 @@ func (r *Request) emptyPath(t []byte) {
 	}
 }
 
-func cutScheme(t []byte) ([]byte, bool) {
+// cutScheme gives what is behind the scheme, and the scheme's default port
+// (RFC 9110, section 4.2); none for other schemes.
+func cutScheme(t []byte) (rest []byte, port string) {
 	if len(t) > 7 && equalFold("http://", t[:7]) {
-		return t[7:], true
+		return t[7:], "80"
 	}
 	if len(t) > 8 && equalFold("https://", t[:8]) {
-		return t[8:], true
+		return t[8:], "443"
 	}
-	return nil, false
+	return nil, ""
 }
 
 // validTarget refuses controls and "#", which no client may send; spaces
@@ -243,8 +282,11 @@ func (r *Request) interpret() error {
 				return errLength
 			}
 			r.Length = n
+			r.trimZeros(f)
 		case FieldTransferEncoding:
-			transfer++
+			if transfer++; transfer > 1 {
+				return errTransfer
+			}
 			if err := codingError(v); err != nil {
 				return err
 			}
@@ -265,14 +307,16 @@ func (r *Request) interpret() error {
 			r.Expect = true
 		case FieldHopByHop, FieldIdentity, FieldAlias:
 			f.Drop = true
+		case FieldProxied:
+			f.Drop = true
+			r.proxied = true
+		case FieldUnderscore, FieldOddName:
+			f.Drop = f.Drop || !r.names.pass(f.ID)
 		case FieldForwarded, FieldProto, FieldFwdHost, FieldFwdPort:
 			f.Drop = true
 			r.keepForwarded(f.ID, v)
 		case FieldAuthorization:
-			scheme, _, _ := bytes.Cut(v, []byte(" "))
-			if equalFold("ntlm", scheme) || equalFold("negotiate", scheme) {
-				r.ConnectionAuth = true
-			}
+			r.ConnectionAuth = r.ConnectionAuth || connectionScheme(v)
 		case FieldRequestID:
 			f.Drop = true
 			if r.RequestID = v; ids > 0 {
@@ -285,7 +329,7 @@ func (r *Request) interpret() error {
 			r.UserAgent = v
 		}
 	}
-	if transfer > 1 || (transfer > 0 && (length > 0 || r.HTTP10)) {
+	if transfer > 0 && (length > 0 || r.HTTP10) {
 		return errTransfer
 	}
 	if err := r.setAuthority(host, hostValue); err != nil {
@@ -317,8 +361,7 @@ func (r *Request) keepForwarded(id FieldID, v []byte) {
 }
 
 // JoinForwardedFor makes ForwardedFor the whole list when it is spread over
-// several lines (RFC 9110, section 5.3). It allocates then, so call it only for
-// a client whose word counts.
+// several lines (RFC 9110, section 5.3). It allocates only then.
 func (r *Request) JoinForwardedFor() {
 	if r.forwardedLines < 2 {
 		return
@@ -337,21 +380,59 @@ func (r *Request) JoinForwardedFor() {
 	r.ForwardedFor, r.forwardedLines = all, 1
 }
 
+// Believe passes on what only a trusted proxy may say, for a client that is one.
+func (r *Request) Believe() {
+	if !r.proxied {
+		return
+	}
+	for i := range r.Fields {
+		if f := &r.Fields[i]; f.ID == FieldProxied {
+			f.Drop = false
+		}
+	}
+}
+
 func (r *Request) setAuthority(count int, host []byte) error {
 	if count > 1 || (count == 0 && !r.HTTP10) {
 		return errHost
 	}
 	r.HasHost = count == 1
 	if r.Absolute || string(r.Method) == "CONNECT" {
-		// RFC 9112, 3.2.2 lets the target win; two names for one request are
-		// how filters are bypassed, so they must agree.
-		if count == 1 && !bytes.EqualFold(host, r.Authority) {
-			return errHost
+		if count == 1 {
+			return r.settleHost(host)
 		}
 		return nil
 	}
 	r.Authority = host
 	return nil
+}
+
+// settleHost compares the Host field with the Authority that the target has
+// named. RFC 9112, section 3.2.2, lets the target win; two names for one request
+// are how filters are bypassed, so they must agree. The default port of the
+// scheme may be left out in either (RFC 9110, section 4.2.3). What goes on is then
+// Authority alone.
+func (r *Request) settleHost(host []byte) error {
+	if bytes.Equal(host, r.Authority) {
+		return nil
+	}
+	if !bytes.EqualFold(withoutPort(host, r.port), withoutPort(r.Authority, r.port)) {
+		return errHost
+	}
+	r.DropHost()
+	return nil
+}
+
+// withoutPort cuts the port off an authority if it is this one, or empty.
+func withoutPort(authority []byte, port string) []byte {
+	i := bytes.LastIndexByte(authority, ':')
+	if i < 0 || port == "" {
+		return authority
+	}
+	if p := authority[i+1:]; len(p) == 0 || string(p) == port {
+		return authority[:i]
+	}
+	return authority
 }
 
 // parseLength reads 1*DIGIT, at most 18 of them.
@@ -368,16 +449,28 @@ func parseLength(v []byte) (n int64, ok bool) {
 	return n, true
 }
 
-// codingError accepts exactly "chunked"; other known codings by themselves are
-// ErrCoding, all else is an obfuscation.
+// codingError accepts exactly "chunked". Other codings are ErrCoding (RFC 9112,
+// section 6.1), by themselves or with chunked behind them. All else is an
+// obfuscation: chunked not last or twice (section 6.3), or no list of codings.
 func codingError(v []byte) error {
-	switch {
-	case equalFold("chunked", v):
+	if equalFold("chunked", v) {
 		return nil
-	case equalFold("gzip", v), equalFold("deflate", v), equalFold("compress", v), equalFold("identity", v), equalFold("br", v):
-		return ErrCoding
 	}
-	return errTransfer
+	for rest := v; ; {
+		var e []byte
+		last := bytes.IndexByte(rest, ',') < 0
+		e, rest = nextElement(rest)
+		name, ok := skipToken(e)
+		if !ok || !validExtensions(name) {
+			return errTransfer
+		}
+		if coding := e[:len(e)-len(name)]; equalFold("chunked", coding) && (!last || len(name) > 0) {
+			return errTransfer
+		}
+		if last {
+			return ErrCoding
+		}
+	}
 }
 
 // mayUpgrade refuses protocols that would change what we and the backend
@@ -399,9 +492,18 @@ func mayUpgrade(v []byte) bool {
 
 // DropHost drops the Host field, for a request that gets another one.
 func (r *Request) DropHost() {
+	r.HasHost = false
 	for i := range r.Fields {
 		if r.Fields[i].ID == FieldHost {
 			r.Fields[i].Drop = true
 		}
+	}
+}
+
+// trimZeros takes the leading zeros off a number, which some read as octal.
+func (h *Head) trimZeros(f *Field) {
+	for f.valueEnd-f.valueStart > 1 && h.buf[f.valueStart] == '0' {
+		f.valueStart++
+		f.Repair = true
 	}
 }

@@ -19,6 +19,9 @@ type Response struct {
 	Upgrade []byte // value of Upgrade, on 101 only
 	// KeepAlive is how long the server keeps the connection otherwise.
 	KeepAlive KeepAlive
+	// ConnectionAuth: the endpoint asks for a login of the connection (NTLM,
+	// Negotiate), which must then not be shared.
+	ConnectionAuth bool
 }
 
 // Reset forgets the answer. Until the next Parse nothing refers to a buffer.
@@ -103,6 +106,12 @@ func (r *Response) interpret(head bool) error {
 			f.Drop = true
 			if equalFold("keep-alive", r.Name(f)) {
 				r.KeepAlive.read(v)
+			}
+		case FieldChallenge:
+			for len(v) > 0 {
+				var challenge []byte
+				challenge, v = nextElement(v)
+				r.ConnectionAuth = r.ConnectionAuth || connectionScheme(challenge)
 			}
 		case FieldAlias:
 			f.Drop = true

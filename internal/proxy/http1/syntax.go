@@ -16,15 +16,55 @@ var isToken = func() (t [256]bool) {
 	return t
 }()
 
-// fold lowers the case and reads underscore and dot as hyphen, since many
-// backends make one variable of "X-Real-IP", "X_Real_IP" and "X.Real.IP".
+// Classes of the characters in field names. Those of a whole name are joined by
+// OR, so that zero cannot stand for a character: see nameClass.
+const (
+	nameHyphen     = 1 << iota // letters, digits, hyphen: what every server reads alike
+	nameUnderscore             // underscore
+	nameOdd                    // every other tchar
+)
+
+// nameClass gives the class of a tchar, and 0 for what is none.
+var nameClass = func() (t [256]uint8) {
+	for i := range t {
+		switch c := byte(i); {
+		case !isToken[c]:
+		case c == '_':
+			t[i] = nameUnderscore
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-':
+			t[i] = nameHyphen
+		default:
+			t[i] = nameOdd
+		}
+	}
+	return t
+}()
+
+// scanName gives the length of the token that b begins with, and the classes of
+// its characters.
+func scanName(b []byte) (n int, class uint8) {
+	for n < len(b) {
+		k := nameClass[b[n]]
+		if k == 0 {
+			break
+		}
+		class |= k
+		n++
+	}
+	return n, class
+}
+
+// fold lowers the case and reads every tchar that is no letter or digit as a
+// hyphen, since CGI and what descends from it make one variable of "X-Real-IP",
+// "X_Real_IP", "X.Real.IP" and "X!Real!IP" (RFC 3875, section 4.1.18, leaves the
+// other characters open; Apache httpd makes an underscore of each).
 var fold = func() (t [256]byte) {
 	for i := range t {
 		c := byte(i)
 		switch {
 		case c >= 'A' && c <= 'Z':
 			c += 'a' - 'A'
-		case c == '_' || c == '.':
+		case nameClass[c]&^nameHyphen != 0:
 			c = '-'
 		}
 		t[i] = c
@@ -66,6 +106,37 @@ func hasControl(w uint64) bool {
 	return below|((del-ones)&^del&high) != 0
 }
 
+// hasHigh reports whether any byte is above 0x7f.
+func hasHigh(b []byte) bool {
+	const high = 0x8080808080808080
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b)&high != 0 {
+			return true
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
+}
+
+// escapeHigh gives b with its bytes above 0x7f percent-encoded.
+func escapeHigh(b []byte) []byte {
+	const digits = "0123456789ABCDEF"
+	out := make([]byte, 0, len(b)+32)
+	for _, c := range b {
+		if c < 0x80 {
+			out = append(out, c)
+		} else {
+			out = append(out, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return out
+}
+
 func validBytes(b []byte) bool {
 	for _, c := range b {
 		if (c < 0x20 && c != '\t') || c == 0x7f {
@@ -90,6 +161,18 @@ func equalFold(lower string, b []byte) bool {
 		}
 	}
 	return true
+}
+
+// connectionScheme reports whether the credentials or the challenge are of a
+// scheme that logs a connection in, not a request: NTLM, and Negotiate (RFC 4559,
+// section 6). Whatever stands before and behind the scheme's name, be it a space,
+// a tab or a byte that only some servers take for white space.
+func connectionScheme(v []byte) bool {
+	for len(v) > 0 && !isToken[v[0]] {
+		v = v[1:]
+	}
+	n, _ := scanName(v)
+	return equalFold("ntlm", v[:n]) || equalFold("negotiate", v[:n])
 }
 
 func trimSpace(b []byte) []byte {

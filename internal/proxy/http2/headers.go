@@ -301,7 +301,7 @@ func (k *fieldSink) control(body bool) (http1.Control, error) {
 		protocol  = 1 << pseudoProtocol
 	)
 	v := http1.Control{Method: k.pseudo[pseudoMethod], Target: k.pseudo[pseudoPath],
-		Authority: k.pseudo[pseudoAuthority], Upgrade: k.pseudo[pseudoProtocol], Body: body}
+		Authority: k.pseudo[pseudoAuthority], Scheme: k.pseudo[pseudoScheme], Upgrade: k.pseudo[pseudoProtocol], Body: body}
 	need, allowed := uint8(method|scheme|path), uint8(method|scheme|path|authority)
 	if v.Method == "CONNECT" {
 		need, allowed = method|authority, method|authority

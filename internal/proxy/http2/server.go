@@ -334,7 +334,11 @@ func (c *conn) trailerBlock(id uint32, closed, end bool, frag []byte) error {
 	if err := c.decode(frag, &h, kind); err != nil {
 		return err
 	}
-	h.FinishTrailer()
+	if c.server != nil {
+		h.FinishTrailer(c.o.limits.Names)
+	} else {
+		h.FinishTrailer(http1.NamesAny)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
