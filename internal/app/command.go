@@ -194,6 +194,7 @@ func (o *Options) addAnnotationFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.SSLRejectHandshake, "ssl-reject-handshake", o.SSLRejectHandshake, "refuse TLS handshakes for names without a certificate of their own, and without a name (alert unrecognized_name), unless --default-tls-secret is set")
 	f.StringVar(&o.HSTS, "hsts", o.HSTS, "Strict-Transport-Security of answers over HTTPS on hosts with a TLS entry; off to disable")
 	f.BoolVar(&o.VerifyUpstreams, "verify-upstreams", o.VerifyUpstreams, "verify the certificates of HTTPS and GRPCS backends, unless the annotation proxy-ssl-verify says otherwise")
+	f.StringVar(&o.HostClaims, "host-claims", o.HostClaims, "paths that a namespace adds to a host which another one owns, without the owner's annotation gatehouse.dev/host-grant: off serves them, warn too, with a Warning, enforce does not")
 	f.BoolVar(&o.AllowCrossNamespace, "allow-cross-namespace", o.AllowCrossNamespace, "let annotations name Secrets of other namespaces than their Ingress's")
 }
 

@@ -31,7 +31,7 @@ var contractFlags = map[string]string{
 	"drain-timeout": "30s", "ingress-class": "gatehouse", "controller-name": "gatehouse.dev/ingress-controller",
 	"watch-namespace": "[]", "default-tls-secret": "", "publish-address": "[]", "publish-service": "",
 	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info",
-	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false",
+	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn",
 	// Limits.
 	"max-header-bytes": "65536", "max-header-fields": "100", "max-uri-bytes": "8192", "max-body-bytes": "0",
 	"max-connections": "65536", "client-header-timeout": "1m0s", "idle-timeout": "1m15s",

@@ -51,6 +51,7 @@ type Options struct {
 	HSTS                         string // Strict-Transport-Security; "" or "off": none
 	VerifyUpstreams              bool
 	AllowCrossNamespace          bool
+	HostClaims                   string
 	AccessLog, LogLevel          string
 	LeaseNamespace               string
 
@@ -69,7 +70,7 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
-		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller",
+		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller", HostClaims: string(translate.HostClaimsWarn),
 		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
 		AccessLog: "json", LogLevel: "info", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
@@ -147,6 +148,11 @@ func (o Options) check() (*settings, error) {
 		}
 	default:
 		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
+	}
+	switch translate.HostClaims(o.HostClaims) {
+	case translate.HostClaimsOff, translate.HostClaimsWarn, translate.HostClaimsEnforce:
+	default:
+		errs = append(errs, fmt.Errorf("--host-claims %q: give off, warn or enforce", o.HostClaims))
 	}
 	for _, a := range o.PublishAddresses {
 		// Left out, it would empty the status that others make DNS records of.
@@ -290,6 +296,7 @@ func (s *settings) translation() translate.Options {
 		IngressClass: s.IngressClass, ControllerName: s.ControllerName, AnyClass: s.Manifests != "",
 		DefaultTLSSecret: s.defaultTLS, Addresses: s.addressPolicy(),
 		SSLRedirect: s.SSLRedirect, HSTS: s.HSTS, VerifyUpstreams: s.VerifyUpstreams, AllowCrossNamespace: s.AllowCrossNamespace,
+		HostClaims: translate.HostClaims(s.HostClaims),
 	}
 }
 

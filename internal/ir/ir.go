@@ -188,8 +188,7 @@ type PathKind string
 // The kinds of path match, compared with the canonical path.
 const (
 	PathExact   PathKind = "Exact"   // byte for byte
-	PathElement PathKind = "Element" // Ingress Prefix: element by element, a trailing slash in Value is ignored
-	PathString  PathKind = "String"  // Ingress ImplementationSpecific: plain string prefix
+	PathElement PathKind = "Element" // Ingress Prefix and ImplementationSpecific: element by element, a trailing slash in Value is ignored
 	PathRegex   PathKind = "Regex"   // RE2, case-insensitive, from the beginning of the path (ingress-nginx use-regex)
 )
 

@@ -1,6 +1,10 @@
 package ir
 
-import "net/netip"
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+)
 
 // Security is what guards a Route, effective values only. The zero value guards
 // nothing. The order in which guards are asked is fixed in the data plane.
@@ -15,6 +19,18 @@ type Security struct {
 	// SatisfyAny lets a request in that passes either IPs or Basic; otherwise
 	// it must pass both (nginx satisfy).
 	SatisfyAny bool
+}
+
+// Equal reports whether the same is asked of a request.
+func (s Security) Equal(o Security) bool {
+	return s == o || s.SatisfyAny == o.SatisfyAny && bothOr(s.ClientCert, o.ClientCert, func(a, b *ClientCert) bool { return *a == *b }) &&
+		bothOr(s.IPs, o.IPs, func(a, b *IPAccess) bool { return slices.Equal(a.Allow, b.Allow) && slices.Equal(a.Deny, b.Deny) }) &&
+		bothOr(s.Basic, o.Basic, func(a, b *BasicAuth) bool { return a.Realm == b.Realm && bytes.Equal(a.Users, b.Users) })
+}
+
+// bothOr compares what two pointers lead to, if they lead to anything.
+func bothOr[T any](a, b *T, equal func(a, b *T) bool) bool {
+	return a == b || a != nil && b != nil && equal(a, b)
 }
 
 // IPAccess answers 403 to clients that are denied, or not allowed.

@@ -34,10 +34,10 @@ const noRoute = math.MaxInt32
 // pathNode is reached when prefix was read. The indexes are those of the first
 // match of each kind whose value ends here.
 type pathNode struct {
-	prefix                 string
-	exact, element, string int32
-	labels                 []byte // first byte of each child's prefix
-	children               int32  // index of the first child; all are adjacent
+	prefix         string
+	exact, element int32
+	labels         []byte // first byte of each child's prefix
+	children       int32  // index of the first child; all are adjacent
 }
 
 // NewPaths compiles the matches, given in order of precedence. Expressions come
@@ -74,15 +74,13 @@ func NewPaths(matches []ir.Match, cache *Expressions) *Paths {
 
 // terminal is the node of a value, with the value as its prefix.
 func terminal(m ir.PathMatch, index int32) pathNode {
-	n := pathNode{prefix: foldKept(m.Value), exact: noRoute, element: noRoute, string: noRoute}
+	n := pathNode{prefix: foldKept(m.Value), exact: noRoute, element: noRoute}
 	switch m.Kind {
 	case ir.PathExact:
 		n.exact = index
 	case ir.PathElement:
 		n.element = index
 		n.prefix = strings.TrimSuffix(n.prefix, "/")
-	case ir.PathString:
-		n.string = index
 	default:
 		panic(fmt.Sprintf("BUG: match.NewPaths: unknown path kind %q", m.Kind))
 	}
@@ -92,7 +90,6 @@ func terminal(m ir.PathMatch, index int32) pathNode {
 func (n *pathNode) take(t pathNode) {
 	n.exact = min(n.exact, t.exact)
 	n.element = min(n.element, t.element)
-	n.string = min(n.string, t.string)
 }
 
 // build fills nodes[at] with the tree of the terminals, which are sorted,
@@ -103,7 +100,7 @@ func (p *Paths) build(at int32, terminals []pathNode, depth int) {
 	for end < len(first) && end < len(last) && first[end] == last[end] {
 		end++
 	}
-	n := pathNode{prefix: first[depth:end], exact: noRoute, element: noRoute, string: noRoute}
+	n := pathNode{prefix: first[depth:end], exact: noRoute, element: noRoute}
 	if len(first) == end {
 		n.take(terminals[0])
 		terminals = terminals[1:]
@@ -172,7 +169,6 @@ func (p *Paths) walk(rest []byte) int32 {
 			return best
 		}
 		rest = rest[len(n.prefix):]
-		best = min(best, n.string)
 		if len(rest) == 0 {
 			return min(best, n.exact, n.element)
 		}

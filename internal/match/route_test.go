@@ -9,10 +9,7 @@ import (
 	"gatehouse.dev/gatehouse/internal/ir"
 )
 
-var kinds = map[byte]ir.PathKind{'=': ir.PathExact, '/': ir.PathElement, '~': ir.PathString}
-
-// matches reads words: "=/foo" is Exact, "~/foo" String, "^/foo" Regex, "/foo"
-// Element.
+// matches reads words: "=/foo" is Exact, "^/foo" Regex, "/foo" Element.
 func matches(s string) []ir.Match {
 	var out []ir.Match
 	for f := range strings.FieldsSeq(s) {
@@ -20,8 +17,6 @@ func matches(s string) []ir.Match {
 		switch f[0] {
 		case '=':
 			kind, value = ir.PathExact, f[1:]
-		case '~':
-			kind, value = ir.PathString, f[1:]
 		case '^':
 			kind, value = ir.PathRegex, f[1:]
 		}
@@ -44,8 +39,6 @@ func matchesPath(m ir.PathMatch, path string) bool {
 	case ir.PathElement:
 		rest, ok := strings.CutPrefix(path, strings.TrimSuffix(value, "/"))
 		return ok && (rest == "" || rest[0] == '/')
-	case ir.PathString:
-		return strings.HasPrefix(path, value)
 	case ir.PathRegex:
 		_, alone := regexp.Compile(m.Value)
 		re, err := regexp.Compile("(?i)^(?:" + m.Value + ")")
@@ -95,12 +88,8 @@ func TestMatchesIngressTable(t *testing.T) {
 	f(ir.PathElement, "/aaa/bbb", "/aaa/bbb/ccc", true)
 	f(ir.PathElement, "/aaa/bbb", "/aaa/bbbxyz", false)
 	f(ir.PathElement, "/aaa", "/ccc", false)
-	// ImplementationSpecific.
-	f(ir.PathString, "/foo", "/foo /foo/ /foobar /foo/bar", true)
-	f(ir.PathString, "/foo/", "/foo/ /foo/bar", true)
-	f(ir.PathString, "/foo/", "/foo / /fo /foobar", false)
 	// Escapes that a canonical path keeps are compared without case.
-	f(ir.PathString, "/a%2fb", "/a%2Fb", true)
+	f(ir.PathElement, "/a%2fb", "/a%2Fb", true)
 	f(ir.PathExact, "/a%5cb", "/a%5Cb", true)
 }
 
@@ -124,8 +113,8 @@ func TestPathsLookup(t *testing.T) {
 	f("=/foo /foo", "/foo/", 1)
 	// The order given decides, whatever the lengths and kinds.
 	f("/ /aaa =/aaa", "/aaa", 0)
-	f("~/a /aaa =/aaa", "/aaa", 0)
-	f("/aaa ~/aaa =/aaa", "/aaab", 1)
+	f("/aaa /aaa/b =/aaa", "/aaa/b", 0)
+	f("/aaa =/aaab =/aaa", "/aaab", 1)
 	f("=/aaa/ /aaa/ /aaa", "/aaa", 1)
 	f("/x /y /x", "/x", 0)
 	f("=/x =/x", "/x", 0)
@@ -134,7 +123,7 @@ func TestPathsLookup(t *testing.T) {
 	f("=/ /a", "/b", -1)
 	f("=/ /a", "/", 0)
 	f("", "/", -1)
-	f("/a/b /a/c ~/a/d", "/a/", -1)
+	f("/a/b /a/c =/a/d", "/a/", -1)
 	f("/", "", 0) // an element match of no elements takes the empty path too
 }
 
@@ -148,15 +137,15 @@ func TestNewPathsRefusesUnknownKind(t *testing.T) {
 }
 
 func FuzzPathsLookup(f *testing.F) {
-	f.Add("/aaa/bbb /aaa / =/aaa ~/aa", "/aaa/bbb")
-	f.Add("=/ ~/ /", "/")
-	f.Add("/a/ /a =/a =/a/ ~/a/ ~/a", "/a/")
-	f.Add("~/a%2fb /a%2F", "/a%2Fb")
-	f.Add("~a ~/ = ~", "a")
+	f.Add("/aaa/bbb /aaa / =/aaa /aa", "/aaa/bbb")
+	f.Add("=/ / /", "/")
+	f.Add("/a/ /a =/a =/a/", "/a/")
+	f.Add("/a%2fb /a%2F", "/a%2Fb")
+	f.Add("a / = /", "a")
 	f.Add("/a// /a/ //", "/a//")
 	f.Add("^/foo(/|$)(.*) /foo ^/f.*", "/FOO/x")
 	f.Add("^/ask/k ^(?-i)/S ^a)|(b /", "/A\u017F\u212A/\u212A")
-	f.Add("=/b ^/[a-c]+$ ~/ ^(", "/b")
+	f.Add("=/b ^/[a-c]+$ / ^(", "/b")
 	f.Add("^|/a ^\\Q/x ^/\u00e4b", "/\u00c4B")
 	f.Fuzz(func(t *testing.T, table, path string) {
 		if len(table)+len(path) > 500 {
@@ -182,7 +171,7 @@ func manyPaths(n int) []ir.Match {
 	list := make([]ir.Match, 0, n+1)
 	for i := range n {
 		list = append(list, ir.Match{Path: ir.PathMatch{
-			Kind:  kinds["=/~"[i%3]],
+			Kind:  []ir.PathKind{ir.PathExact, ir.PathElement}[i%2],
 			Value: fmt.Sprintf("/team-%d/service-%d/v%d", i%97, i, i%7),
 		}})
 	}

@@ -112,8 +112,8 @@ func TestRoutesKeepTheirIDs(t *testing.T) {
 		}
 		return out
 	}
-	before := ids("Prefix /a a", "Exact /a a", "ImplementationSpecific /a a", "Prefix /b b")
-	after := ids("Prefix /b b", "ImplementationSpecific /a a", "Exact /a b", "Prefix /a a")
+	before := ids("Prefix /a a", "Exact /a a", "ImplementationSpecific /c a", "Prefix /b b")
+	after := ids("Prefix /b b", "ImplementationSpecific /c a", "Exact /a b", "Prefix /a a")
 	if len(before) != 4 || !reflect.DeepEqual(before, after) {
 		t.Errorf("IDs changed from %v to %v", before, after)
 	}

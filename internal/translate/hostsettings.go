@@ -172,7 +172,7 @@ func sameClientAuth(a, b *candidate.ClientAuth) bool {
 func (m *merger) closeOwned(h *mergedHost, owner *candidate.Owner) {
 	for i := range h.claims {
 		if c := &h.claims[i]; c.owner == owner && c.closed == "" && c.Route.Route.Action.Respond == nil &&
-			!candidate.IsChallenge(c.Route.Route.Match.Path) {
+			!h.isChallenge(c) {
 			c.closed = ir.ReasonGuardInvalid
 		}
 	}

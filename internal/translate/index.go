@@ -18,6 +18,8 @@ type index struct {
 	touched   []*node // whose claims have changed
 	// homeless are the nodes that are claimed as names and have no host.
 	homeless *sorted.Editor[*node]
+	// visited are the nodes with guests, the more general first.
+	visited *sorted.Editor[*node]
 
 	// asking are the nodes whose objects ask for other names, wanted what they
 	// ask for, and renamed the nodes that are such names now.
@@ -42,8 +44,9 @@ type node struct {
 	tls   []nameClaim // TLS entries for the name, by age and position
 
 	// What rules and tls come to, by themselves.
-	rule *mergedHost // nil without rules
-	name *mergedName // nil: nobody claims it, or it is passed through
+	rule   *mergedHost // nil without rules that claim more than challenges
+	guests *mergedHost // claims of nothing but challenges, where rule is nil
+	name   *mergedName // nil: nobody claims it, or it is passed through
 
 	// host is rule, or alias where this is another name of a host.
 	host  *mergedHost
@@ -64,6 +67,8 @@ type node struct {
 	made   *madeName             // nil: there is no such server name
 
 	derived *derivedHost
+	// What guests were added to, without TLS and with it.
+	plainVisit, visit visit
 }
 
 // derivedHost is the host of a name without one: closed where the name is refused,
@@ -117,6 +122,7 @@ func newIndex() *index {
 	x := &index{byPattern: map[ir.HostPattern]*node{}, wanted: map[ir.HostPattern]struct{}{}}
 	x.asking = sorted.NewEditor(sorted.List[*asker]{}, byAge)
 	x.homeless = sorted.NewEditor(sorted.List[*node]{}, compareNodes)
+	x.visited = sorted.NewEditor(sorted.List[*node]{}, func(a, b *node) int { return compareNodes(b, a) })
 	x.any = x.node(ir.AnyHost)
 	return x
 }

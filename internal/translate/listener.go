@@ -59,6 +59,12 @@ func (a *assembler) config() *ir.Config {
 			a.homeless.Delete(n)
 			n.derived = nil
 		}
+		if n.guests != nil {
+			a.visited.Set(n)
+		} else {
+			a.visited.Delete(n)
+			n.visit, n.plainVisit = visit{}, visit{}
+		}
 	}
 	cfg := &ir.Config{}
 	o := &a.options
@@ -76,6 +82,7 @@ func (a *assembler) config() *ir.Config {
 			Port: cmp.Or(o.HTTPSPort, 443), ServerNames: a.serverNames(),
 		})
 	}
+	a.tellOf(aboutGuests)
 	for _, n := range a.concerned {
 		n.concerned = false
 		a.forget(n)
@@ -89,6 +96,7 @@ func (a *assembler) config() *ir.Config {
 func (a *assembler) serverNames() sorted.List[*ir.ServerName] {
 	for _, n := range a.concerned {
 		switch {
+		case n.guests != nil:
 		case n.host != nil:
 			a.place(n, a.nameFor(n), n.host.out)
 		case n.name == nil || n.name.owner == nil:
@@ -97,9 +105,12 @@ func (a *assembler) serverNames() sorted.List[*ir.ServerName] {
 		a.change(n)
 	}
 	for n := range a.homeless.List().All() {
-		if n.name.owner != nil {
+		if n.name.owner != nil && n.guests == nil {
 			a.place(n, n, a.borrowedHost(n))
 		}
+	}
+	for n := range a.visited.List().All() {
+		a.visitSecure(n)
 	}
 	a.change(a.any)
 	if a.served.fallback != a.fallback {
@@ -160,7 +171,7 @@ func (a *assembler) serverName(n *node) {
 	switch {
 	case n.host == nil && n.name != nil && n.name.owner != nil:
 		of.settings = a.settingsAt(n)
-	case n.at == n:
+	case n.at == n && n.host != nil:
 		if of.settings = n.host; n.host.settings.passthrough == nil {
 			of.certificates = n.certificates()
 		}

@@ -148,6 +148,7 @@ const (
 	aboutClasses part = iota
 	aboutFallback
 	aboutNames
+	aboutGuests
 )
 
 func newSaid() *said { return &said{lists: map[any][]verdict.Verdict{}} }

@@ -40,13 +40,14 @@ var (
 		"rewrite-target: /$1", "use-regex: true", "server-alias: e.com,f.com,b.com", "server-alias: e.com,x.bar.com", "from-to-www-redirect: true",
 		"auth-tls-secret: ca", "auth-tls-secret: pair", "ssl-passthrough: true", "ssl-passthrough: true", "backend-protocol: HTTPS", "proxy-ssl-secret: pair",
 		"ssl-ciphers: ECDHE-RSA-AES128-GCM-SHA256", "app-root: /app", "permanent-redirect: https://x.com", "default-backend: a", "default-backend: b",
+		"gatehouse.dev/host-grant: x", "gatehouse.dev/host-grant: *", "gatehouse.dev/host-grant: default, y",
 		"allowlist-source-range: 10.0.0.0/8", "force-ssl-redirect: true", "ssl-redirect: false", "limit-rps: 1", "no-such: x", "canary: true",
 		"custom-http-errors: 404", "auth-type: basic", "auth-secret: users", "service-upstream: true",
 	}
 )
 
 // words that must occur in what the edits come to.
-var words = []string{"refused", "through", "auth(", "Regex", "www.", "e.com", "503 TLSUnavailable"}
+var words = []string{"refused", "through", "auth(", "Regex", "www.", "e.com", "503 TLSUnavailable", "challenge/"}
 
 func pick[T any](w *world, all []T) T { return all[w.r.IntN(len(all))] }
 
@@ -103,18 +104,22 @@ func (w *world) ingress(ns, name string) *networkingv1.Ingress {
 			Name: pick(w, []string{"a", "a", "b", "missing"}), Port: networkingv1.ServiceBackendPort{Number: 80},
 		}}
 	}
+	solver := w.r.IntN(4) == 0 // nothing but challenges
 	for range w.r.IntN(4) {
 		rule := networkingv1.IngressRule{Host: pick(w, worldHosts)}
 		if w.r.IntN(8) > 0 {
 			rule.HTTP = &networkingv1.HTTPIngressRuleValue{}
 			for range 1 + w.r.IntN(3) {
 				typ, path, _ := strings.Cut(pick(w, worldPaths), " ")
+				if solver {
+					typ, path = "Exact", fmt.Sprint("/.well-known/acme-challenge/", w.r.IntN(3))
+				}
 				rule.HTTP.Paths = append(rule.HTTP.Paths, networkingv1.HTTPIngressPath{Path: path, PathType: (*networkingv1.PathType)(&typ), Backend: backend()})
 			}
 		}
 		ing.Spec.Rules = append(ing.Spec.Rules, rule)
 	}
-	if w.r.IntN(4) == 0 {
+	if !solver && w.r.IntN(4) == 0 {
 		b := backend()
 		ing.Spec.DefaultBackend = &b
 	}
@@ -127,7 +132,10 @@ func (w *world) ingress(ns, name string) *networkingv1.Ingress {
 	}
 	for range w.r.IntN(4) {
 		key, value, _ := strings.Cut(pick(w, worldNotes), ": ")
-		ing.Annotations["nginx.ingress.kubernetes.io/"+key] = value
+		if !strings.Contains(key, "/") {
+			key = "nginx.ingress.kubernetes.io/" + key
+		}
+		ing.Annotations[key] = value
 	}
 	if w.r.IntN(3) > 0 {
 		class := pick(w, []string{"ours", "ours", "theirs", "gatehouse"})
@@ -173,6 +181,7 @@ func (w *world) sequence(o Options, seed uint64, seen map[string]int) {
 	t := w.t
 	o.DefaultTLSSecret = types.NamespacedName{Namespace: "default", Name: pick(w, []string{"", "one"})}
 	o.AnyClass = seed%3 > 0
+	o.HostClaims = []HostClaims{"", HostClaimsWarn, HostClaimsEnforce, HostClaimsEnforce}[seed%4]
 	if seed%7 == 0 {
 		o.SelfSigned = ir.Certificate{}
 	}
@@ -271,7 +280,7 @@ func (w *world) end(o Options) {
 			w.t.Errorf("a list of verdicts is left, said by a %T", who)
 		}
 	}
-	if m.lowered.Len() > 0 || len(x.byPattern) != 1 || x.asking.List().Len() > 0 || len(x.renamed) > 0 || x.homeless.List().Len() > 0 || m.reports.List().Len() > 0 ||
+	if m.lowered.Len() > 0 || len(x.byPattern) != 1 || x.asking.List().Len() > 0 || len(x.renamed) > 0 || x.homeless.List().Len() > 0 || x.visited.List().Len() > 0 || m.reports.List().Len() > 0 ||
 		len(m.uses.backends.byKey) > 0 || len(m.uses.certificates.byKey) > 1 || m.served.plain.List().Len() > 0 || m.served.names.List().Len() != names {
 		w.t.Errorf("something is left: %d patterns, %d asking, %d other names", len(x.byPattern), x.asking.List().Len(), len(x.renamed))
 	}

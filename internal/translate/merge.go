@@ -30,13 +30,18 @@ type merger struct {
 // mergedHost is a host with the routes that won.
 type mergedHost struct {
 	pattern ir.HostPattern
-	// owner is the oldest object with a rule for the host.
+	// owner is the oldest object with a rule for the host that claims more than
+	// ACME challenges.
 	owner *candidate.Owner
-	// sets are all objects with a rule for the host, by age.
+	// sets are all objects with a rule for the host, by age; those that claim
+	// nothing but challenges come last.
 	sets []*candidate.Set
 	// claims become routes, in order of precedence.
 	claims   []routeClaim
 	defaults []routeClaim
+	// regex is the oldest object that makes all paths regular expressions; nil:
+	// they are none.
+	regex *candidate.Owner
 	// settings hold for the host as a whole.
 	settings hostSettings
 	// original is the host that this one is another name of, because by asks for
@@ -67,6 +72,8 @@ type routeClaim struct {
 	owner *candidate.Owner
 	rank  int
 	https candidate.HTTPS
+	// typed is the candidate as it was, of one that became an expression.
+	typed *candidate.Route
 	// closed is why the route answers 503; empty: it serves.
 	closed ir.Reason
 }
@@ -165,31 +172,16 @@ func (m *merger) spread() {
 // settleNode makes of the claims on a pattern its host and name. The result
 // depends on nothing else.
 func (m *merger) settleNode(n *node) {
-	n.rule, n.name, n.aliasing = nil, nil, false
+	n.rule, n.guests, n.name, n.aliasing = nil, nil, nil, false
 	if len(n.tls) > 0 {
 		n.name = &mergedName{pattern: n.pattern, claims: n.tls}
 	}
-	if len(n.rules) > 0 {
-		h := &mergedHost{pattern: n.pattern, owner: n.rules[0].set.Owner}
-		rank := 0
-		for _, s := range n.rules {
-			h.sets = append(h.sets, s.set)
-			n.aliasing = n.aliasing || len(s.set.Server.Aliases) > 0 || s.set.Server.WWW
-			for _, i := range s.routes {
-				rank++
-				claim := routeClaim{Route: &s.set.Routes[i], owner: s.set.Owner, rank: rank, https: s.set.HTTPS}
-				if claim.Default {
-					h.defaults = append(h.defaults, claim)
-				} else {
-					h.claims = append(h.claims, claim)
-				}
-			}
-		}
-		n.rule = h
+	m.claimHost(n)
+	if h := n.rule; h != nil {
 		m.settle(h)
 		m.passThrough(n, h)
-		m.expressions(h)
 		m.clientAuth(h)
+		m.expressions(h)
 		m.cipherSuites(h)
 	}
 	if n.name != nil {
@@ -232,25 +224,28 @@ func closedRoute(r *ir.Route, reason ir.Reason) *ir.Route {
 	return &ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Respond: &ir.Respond{Status: 503, Reason: reason}}}
 }
 
-// settle orders the routes of a host and drops the losers.
+// settle orders the routes of a host and drops the losers. Where paths are
+// regular expressions their texts compete, and expressions decides.
 func (m *merger) settle(h *mergedHost) {
-	slices.SortFunc(h.claims, func(a, b routeClaim) int {
-		return cmp.Or(-compareBool(a.First, b.First), comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path),
-			cmp.Compare(a.Route.Route.Match.Path.Value, b.Route.Route.Match.Path.Value), cmp.Compare(a.rank, b.rank))
-	})
-	kept := h.claims[:0]
-	for _, c := range h.claims {
-		if n := len(kept); n > 0 && kept[n-1].First == c.First && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
-			m.pathConflict(c, kept[n-1])
-			continue
+	h.findRegex()
+	if h.regex == nil {
+		m.foreignExpressions(h)
+		slices.SortFunc(h.claims, func(a, b routeClaim) int {
+			return cmp.Or(compareClaims(a, b), cmp.Compare(a.Route.Route.Match.Path.Value, b.Route.Route.Match.Path.Value), cmp.Compare(a.rank, b.rank))
+		})
+		kept := h.claims[:0]
+		for _, c := range h.claims {
+			if n := len(kept); n > 0 && kept[n-1].First == c.First && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
+				m.pathConflict(c, kept[n-1])
+				continue
+			}
+			kept = append(kept, c)
 		}
-		kept = append(kept, c)
+		h.claims = kept
 	}
-	slices.SortFunc(kept, func(a, b routeClaim) int {
-		return cmp.Or(-compareBool(a.First, b.First), comparePaths(a.Route.Route.Match.Path, b.Route.Route.Match.Path), cmp.Compare(a.rank, b.rank))
-	})
-	h.claims = kept
+	slices.SortFunc(h.claims, func(a, b routeClaim) int { return cmp.Or(compareClaims(a, b), cmp.Compare(a.rank, b.rank)) })
 	m.settleDefault(h)
+	h.findRegex()
 }
 
 // settleDefault gives what is left of the host to the oldest default backend,
@@ -280,9 +275,22 @@ func (m *merger) settleDefault(h *mergedHost) {
 	h.defaults = nil
 }
 
-// comparePaths puts the longer first, then Exact, Element, String.
-func comparePaths(a, b ir.PathMatch) int {
-	return cmp.Or(cmp.Compare(len(b.Value), len(a.Value)), cmp.Compare(pathRank(a.Kind), pathRank(b.Kind)))
+// compareClaims puts the longer path first, then Exact, Element, Regex. An
+// expression is as long as the text that all it takes begins with.
+func compareClaims(a, b routeClaim) int {
+	ranks := cmp.Or(-compareBool(a.First, b.First), cmp.Compare(b.length(), a.length()),
+		cmp.Compare(pathRank(a.Route.Route.Match.Path.Kind), pathRank(b.Route.Route.Match.Path.Kind)))
+	if ranks == 0 && a.Route.Route.Match.Path.Kind == ir.PathRegex {
+		return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(b.Path, a.Path))
+	}
+	return ranks
+}
+
+func (c *routeClaim) length() int {
+	if p := c.Route.Route.Match.Path; p.Kind != ir.PathRegex {
+		return len(p.Value)
+	}
+	return len(candidate.LiteralPrefix(c.Path))
 }
 
 func pathRank(k ir.PathKind) int {

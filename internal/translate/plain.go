@@ -16,15 +16,23 @@ func (a *assembler) plainHosts() sorted.List[*ir.Host] {
 	for _, n := range a.concerned {
 		if n.host != nil {
 			a.plainHost(n)
+		}
+		if n.guests != nil {
+			continue
+		}
+		if n.host != nil {
 			a.putPlain(n, n.host.plain)
 		} else if n.name == nil || n.name.owner != nil {
 			a.putPlain(n, nil)
 		}
 	}
 	for n := range a.homeless.List().All() {
-		if n.name.owner == nil {
+		if n.name.owner == nil && n.guests == nil {
 			a.putPlain(n, a.closedHost(n))
 		}
+	}
+	for n := range a.visited.List().All() {
+		a.visitPlain(n)
 	}
 	return a.plain.List()
 }

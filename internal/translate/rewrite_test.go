@@ -27,6 +27,7 @@ func TestExpressions(t *testing.T) {
 		  Regex /prefix/ -> default/b:80 (plain)
 		  Regex /api/v1/ -> default/b:80 (plain)
 		  Regex /slash/ -> default/b:80 (plain)
+		  Regex /slash$ -> default/b:80 (plain)
 		  Regex /prefix -> default/b:80 (plain)
 		  Regex /api/v1 -> default/b:80 (plain)
 		  Regex /API/v1 -> default/a:80 (shop)
@@ -35,7 +36,14 @@ func TestExpressions(t *testing.T) {
 		  Regex / -> default/b:80 (plain)
 		http two.com
 		  Element /prefix -> default/b:80 (other)
-		`, "")
+		`,
+		`
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[0].path
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[1].path
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[2].path
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[4].path
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[5].path
+		`)
 
 	f("a Prefix with an Exact of the same path is only what is below it",
 		svc("a", "b")+annotated("shop", one("Exact /x a", "Prefix /x b", "ImplementationSpecific /y a"), regex)+
@@ -48,6 +56,9 @@ func TestExpressions(t *testing.T) {
 		  Regex /x -> default/a:80 (shop)
 		`,
 		`
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[0].path
+		Ingress default/plain: Warning RegexHost: spec.rules[0].http.paths[1].path
+		Ingress default/shop: Warning RegexHost: spec.rules[0].http.paths[0].path
 		Ingress default/shop: Rejected PathConflict: spec.rules[0].http.paths[1]
 		`)
 
@@ -98,7 +109,10 @@ func TestExpressions(t *testing.T) {
 		  Regex /$ -> 302 SCHEME://HOST/app (shop)
 		  Regex /a.* -> default/a:80 (shop)
 		  Regex / -> default/a:80 (shop)
-		`, "")
+		`,
+		`
+		Ingress default/shop: Warning RegexHost: spec.rules[0].http.paths[1].path
+		`)
 
 	f("challenges stay open, where the expression takes nothing else",
 		svc("a", "b")+annotated("shop", one("ImplementationSpecific /x a")+tlsSpec(tls("gone", "one.com")), regex)+
@@ -113,6 +127,7 @@ func TestExpressions(t *testing.T) {
 		`
 		Ingress default/shop: Rejected TLSUnavailable: spec.tls[0].hosts[0]
 		Ingress default/shop: Rejected SecretNotFound: spec.tls[0].secretName
+		Ingress default/sly: Warning RegexHost: spec.rules[0].http.paths[0].path
 		Ingress default/sly: Rejected TLSUnavailable: spec.tls[0].hosts[0]
 		Ingress default/sly: Rejected SecretNotFound: spec.tls[0].secretName
 		Ingress default/solver: Rejected TLSUnavailable: spec.tls[0].hosts[0]

@@ -66,6 +66,9 @@ type Options struct {
 	// than their Ingress's.
 	AllowCrossNamespace bool
 
+	// HostClaims says what becomes of paths on another namespace's host.
+	HostClaims HostClaims
+
 	// Addresses says which endpoint addresses are accepted.
 	Addresses service.AddressPolicy
 

@@ -8,6 +8,7 @@ package candidate
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,14 @@ type Set struct {
 	HTTPS HTTPS
 	// Server is what it asks of its hosts as a whole.
 	Server Server
+	// Grants names the namespaces that may add paths to its hosts, as far as
+	// these belong to its namespace; "*" is every one.
+	Grants []string
+}
+
+// GrantedTo reports whether the namespace is among the Grants.
+func (s *Set) GrantedTo(namespace string) bool {
+	return slices.ContainsFunc(s.Grants, func(g string) bool { return g == "*" || g == namespace })
 }
 
 // HTTPS says when a plain HTTP request is redirected to HTTPS.
@@ -78,6 +87,8 @@ type Server struct {
 	// WWW redirects "www.NAME" to the host NAME, or NAME to the host "www.NAME".
 	WWW      bool
 	WWWField string
+	// RegexField is what makes its paths regular expressions; see Route.Regex.
+	RegexField string
 }
 
 // ClientAuth asks the clients of a host for a certificate.
@@ -103,7 +114,8 @@ type Route struct {
 	// Path as the user wrote it: the expression, where paths are regular
 	// expressions.
 	Path string
-	// Regex makes all paths of the host regular expressions.
+	// Regex: the path is a regular expression, and in the namespace that owns
+	// the host it makes all paths there such.
 	Regex bool
 	// Type is the path type as the user wrote it, for verdicts.
 	Type string
@@ -135,8 +147,8 @@ const challenges = "/.well-known/acme-challenge"
 
 // IsChallenge reports whether the match takes nothing but ACME challenges,
 // which are fetched without TLS (RFC 8555 section 8.3): were they closed or
-// redirected, no certificate could ever be issued. Other kinds of path than
-// Exact and Element take more than what is below them, unless a slash ends it.
+// redirected, no certificate could ever be issued. An expression takes more than
+// what is below it, unless a slash ends it.
 func IsChallenge(p ir.PathMatch) bool {
 	rest, ok := strings.CutPrefix(p.Value, challenges)
 	switch {
@@ -148,4 +160,17 @@ func IsChallenge(p ir.PathMatch) bool {
 		return false
 	}
 	return rest[0] == '/'
+}
+
+// IsChallenge reports whether the claim takes nothing but ACME challenges.
+func (r *Route) IsChallenge() bool {
+	if r.Default || r.First || !IsChallenge(r.Route.Match.Path) {
+		return false
+	}
+	return !r.Regex || r.IsChallengeText()
+}
+
+// IsChallengeText is IsChallenge for the path as an expression.
+func (r *Route) IsChallengeText() bool {
+	return IsChallenge(ir.PathMatch{Kind: ir.PathRegex, Value: r.Path})
 }

@@ -1,12 +1,18 @@
 package ingress
 
-import "strings"
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
 
 // own is what ingress-nginx has no annotation for: read under PrefixOwn only, so
 // that a name which ingress-nginx may give a meaning one day is never taken from
 // its prefix. Sorted by name, with the columns of table; docs/annotations.md is
 // written from it.
 var own = []Annotation{
+	{Name: "host-grant", Group: "Gatehouse's own", Scope: Whole, Risk: Medium, Doc: "namespaces that may add paths to hosts of this Ingress's rules which its namespace owns; see --host-claims",
+		value: hostGrant()},
 	// The term is HAProxy's (send-proxy): "proxy-protocol" alone means to accept it
 	// in ingress-nginx and Traefik, and to send it in haproxy-ingress.
 	{Name: "send-proxy-protocol", Group: "Gatehouse's own", Scope: Location, Risk: Medium, Closes: true, Doc: "begin each connection to an endpoint with a PROXY header that tells the client's address; also with passthrough and before TLS",
@@ -35,6 +41,23 @@ func findRow(key string) (a *Annotation, name string, ok bool) {
 		return lookup(name), name, true
 	}
 	return nil, "", false
+}
+
+// hostGrant reads a list of namespaces.
+func hostGrant() reader {
+	const grammar = `a list of namespaces, such as "shop, billing", or "*" for every one`
+	return reader{grammar, func(s *settings, value string) finding {
+		var list []string
+		for name := range strings.SplitSeq(value, ",") {
+			name = strings.TrimSpace(name)
+			if name != "*" && len(validation.IsDNS1123Label(name)) > 0 {
+				return finding{wrong: "contains " + quote(name) + ", which is no namespace", remedy: "use " + grammar}
+			}
+			list = append(list, name)
+		}
+		s.hostGrants = list
+		return finding{}
+	}}
 }
 
 // sendProxy reads a version as haproxy-ingress spells it.

@@ -27,7 +27,9 @@ func parsePath(typ *networkingv1.PathType, path string) (m ir.PathMatch, field, 
 	case networkingv1.PathTypePrefix:
 		m.Kind = ir.PathElement
 	case networkingv1.PathTypeImplementationSpecific:
-		m.Kind, strict = ir.PathString, false
+		// Like Prefix, as in ingress-nginx; but it may be an expression, which is
+		// nobody's business here.
+		m.Kind, strict = ir.PathElement, false
 		if path == "" {
 			path = "/"
 		}

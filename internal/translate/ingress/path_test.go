@@ -34,10 +34,10 @@ func TestParsePath(t *testing.T) {
 	f("Prefix", "/", "Element /")
 	f("Prefix", "/foo", "Element /foo")
 	f("Prefix", "/foo/", "Element /foo")
-	f("ImplementationSpecific", "", "String /")
-	f("ImplementationSpecific", "/foo/", "String /foo/")
-	f("ImplementationSpecific", "/foo(/|$)(.*)", "String /foo(/|$)(.*)")
-	f("ImplementationSpecific", "/a//b/../c", "String /a//b/../c")
+	f("ImplementationSpecific", "", "Element /")
+	f("ImplementationSpecific", "/foo/", "Element /foo")
+	f("ImplementationSpecific", "/foo(/|$)(.*)", "Element /foo(/|$)(.*)")
+	f("ImplementationSpecific", "/a//b/../c", "Element /a//b/../c")
 	f("ImplementationSpecific", "foo", "wrong path")
 	f("exact", "/", "wrong pathType")
 	for _, typ := range []string{"Exact", "Prefix"} {
@@ -51,7 +51,7 @@ func TestParsePath(t *testing.T) {
 		f(typ, "/a%252Fb", kind+" /a%2Fb")
 		f(typ, "/a%5cb", kind+" /a%5Cb")
 	}
-	f("ImplementationSpecific", "/a%2fb", "String /a%2Fb")
+	f("ImplementationSpecific", "/a%2fb", "Element /a%2Fb")
 	f("ImplementationSpecific", "/%zz", "wrong path")
 
 	if _, field, _, _ := parsePath(nil, "/"); field != "pathType" {

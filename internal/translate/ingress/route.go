@@ -41,6 +41,10 @@ func (l *lowering) server() {
 		server.Aliases = append(server.Aliases, ir.HostPattern{Kind: ir.HostExact, Name: a})
 	}
 	server.ClientAuth = l.clientAuth()
+	if server.RegexField = field("rewrite-target"); s.useRegex == yes {
+		server.RegexField = field("use-regex")
+	}
+	l.set.Grants = s.hostGrants
 	switch {
 	case s.forceSSLRedirect == yes:
 		l.set.HTTPS = candidate.HTTPSAlways

@@ -42,6 +42,7 @@ type settings struct {
 	redirect         [2]redirectSettings // by permanent and temporal
 	fromToWWW        choice
 	aliases          []string
+	hostGrants       []string // namespaces
 	upstreamHost     string
 	forwardedPrefix  string
 	maxBody          int64 // as ir.Filters.MaxBody
