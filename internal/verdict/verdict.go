@@ -52,6 +52,7 @@ const (
 	FileUnreadable         Reason = "FileUnreadable"         // a manifest cannot be read or parsed
 	ObjectInvalid          Reason = "ObjectInvalid"          // a field breaks the API's own rules
 	ObjectDuplicate        Reason = "ObjectDuplicate"        // the same object stands in two files
+	FileSkipped            Reason = "FileSkipped"            // a file that is no manifest
 	KindIgnored            Reason = "KindIgnored"            // Gatehouse does not read this kind
 	ServiceNotFound        Reason = "ServiceNotFound"        // the backend's Service does not exist
 	ServicePortNotFound    Reason = "ServicePortNotFound"    // the Service has no such port

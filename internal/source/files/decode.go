@@ -106,6 +106,7 @@ func parse(data []byte, name string, progress func(Progress)) *content {
 		}
 		return len(p.broken) < maxBroken
 	})
+	p.skip()
 	if len(p.broken) >= maxBroken {
 		p.reject(objectKey{}, false, fileVerdict(name, 0, verdict.Rejected,
 			fmt.Sprintf("more than %d mistakes; the rest of the file is not read", maxBroken)))
@@ -133,6 +134,7 @@ type parser struct {
 	name string
 	at   map[objectKey]Object // where an object was defined first
 	*meter
+	strays []stray
 }
 
 // part is a value inside a file: a document, or an item of a List in one.
@@ -157,7 +159,11 @@ func (p *parser) value(v part, depth int) {
 		if k, ok, _ := kindOf(h.apiVersion, h.kind); ok && h.name != "" {
 			key = k.key(h.namespace, h.name)
 		}
-		p.invalid(v, key, verdict.Rejected, field, message, "")
+		if depth == 0 && isStray(p.name, v.json) {
+			p.strays = append(p.strays, stray{v, field, message})
+			return
+		}
+		p.invalid(v, key, verdict.Rejected, field, message, headerRemedy(field, v.json))
 	case h.isList && depth >= maxListDepth:
 		p.invalid(v, objectKey{}, verdict.Rejected, "items", fmt.Sprintf("Lists lie more than %d deep in each other", maxListDepth), "")
 	case h.isList:
@@ -200,6 +206,10 @@ func (p *parser) merged(v part) bool {
 func (p *parser) object(v part, h header) {
 	k, known, exact := kindOf(h.apiVersion, h.kind)
 	if !known {
+		if k, field, ok := meant(h.apiVersion, h.kind); ok {
+			p.misspelt(v, h, k, field)
+			return
+		}
 		p.ignored(v, h)
 		return
 	}
@@ -288,6 +298,16 @@ func (p *parser) ignored(v part, h header) {
 	p.say(verdict.Verdict{Object: ref, Severity: verdict.Ignored, Reason: verdict.KindIgnored, Field: "kind",
 		Message: fmt.Sprintf("Gatehouse does not read %s %s", h.apiVersion, h.kind),
 		Remedy:  ignoredRemedy(h.apiVersion, h.kind), File: p.where(v.line)})
+}
+
+// misspelt refuses an object of a kind that does not exist, as the API server would.
+func (p *parser) misspelt(v part, h header, k kind, field string) {
+	key := objectKey{}
+	if h.name != "" {
+		key = k.key(h.namespace, h.name)
+	}
+	p.invalid(v, key, verdict.Rejected, field, fmt.Sprintf("there is no kind %s in %s", h.kind, h.apiVersion),
+		fmt.Sprintf("did you mean apiVersion: %s and kind: %s?", k.apiVersion, k.name))
 }
 
 // invalid says what is wrong with a part. Rejected means that the part is lost.

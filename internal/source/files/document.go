@@ -195,7 +195,7 @@ func splitJSON(text []byte, line int) (docs []*document, bad *damage) {
 			if se, ok := errors.AsType[*json.SyntaxError](err); ok {
 				at = min(int(se.Offset), len(text))
 			}
-			return docs, &damage{line: base + lineAt(text, at-1), message: "not JSON: " + err.Error()}
+			return docs, &damage{line: base + lineAt(text, at-1), message: "not JSON: " + err.Error(), remedy: "correct the JSON at this line"}
 		}
 		start := int(dec.InputOffset()) - len(value)
 		if string(value) == "null" {
@@ -238,7 +238,14 @@ func (s *splitter) convert(c chunk, line int) (*document, *damage) {
 		var lenient error
 		if converted, lenient = toJSON(yaml.YAMLToJSON, c.text); lenient != nil {
 			at, message := yamlFault(c.text, lenient)
-			return fail(c.base+at, "not YAML: "+message)
+			if line, ok := templateLine(c); ok {
+				_, d := fail(line, "is a template ({{ ... }}), not a manifest")
+				d.remedy = renderFirst
+				return nil, d
+			}
+			_, d := fail(c.base+at, "not YAML: "+message)
+			d.remedy = "correct the YAML at this line"
+			return nil, d
 		}
 		doc.doubtful = true
 	}

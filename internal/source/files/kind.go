@@ -7,6 +7,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
 // kind is one that Gatehouse reads.
@@ -47,6 +49,33 @@ func groupOf(apiVersion string) string {
 		return ""
 	}
 	return group
+}
+
+// meant gives the kind that was probably meant by one that is not read, and what is
+// wrong: its name is misspelt, or its group. Only groups of Kubernetes itself are
+// looked at: elsewhere an Ingress or a Service may be another thing.
+func meant(apiVersion, name string) (k kind, field string, ok bool) {
+	group := groupOf(apiVersion)
+	var groups []string
+	for _, k := range kinds() {
+		groups = append(groups, groupOf(k.apiVersion))
+		if k.name == name && (group == "" || strings.HasSuffix(group, ".k8s.io") && !strings.HasSuffix(group, "networking.k8s.io") || group == "apps" || group == "extensions") {
+			return k, "apiVersion", true
+		}
+	}
+	if near := verdict.Nearest(group, groups...); near != "" && near != group {
+		group = near // networking.k8s.oi
+	}
+	for _, k := range kinds() {
+		switch {
+		case group != groupOf(k.apiVersion) && (group != k.oldGroup || group == ""):
+		case k.name == name:
+			return k, "apiVersion", true
+		case !harmless(apiVersion, name) && name != "Endpoints" && name != "NetworkPolicy" && verdict.Nearest(name, k.name) != "":
+			return k, "kind", true
+		}
+	}
+	return kind{}, "", false
 }
 
 // harmless reports whether a kind belongs to what usually stands beside an

@@ -216,10 +216,10 @@ func TestListItemsAreNamed(t *testing.T) {
 	}
 	f("x.yaml", "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: s}\n  spec:\n    ports: 1\n- kind: Service\n- 5\nkind: List\n",
 		"x.yaml:9 | File x.yaml: Rejected ObjectInvalid: not a Kubernetes object: a number where an object is expected (items[2])",
-		"x.yaml:8 | File x.yaml: Rejected ObjectInvalid: apiVersion: not a Kubernetes object: apiVersion is missing (items[1])",
+		"x.yaml:8 | File x.yaml: Rejected ObjectInvalid: apiVersion: not a Kubernetes object: apiVersion is missing (items[1]) (every object begins with both, such as apiVersion: networking.k8s.io/v1 and kind: Ingress)",
 		"x.yaml:7 | Service default/s: Rejected ObjectInvalid: spec.ports: is a number where a list is expected")
 	f("x.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\",\n\"items\": [\n{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"s\"},\n\"spec\": {\n\"ports\": 1}},\n{\"kind\": \"Service\"}]}",
-		"x.json:6 | File x.json: Rejected ObjectInvalid: apiVersion: not a Kubernetes object: apiVersion is missing (items[1])",
+		"x.json:6 | File x.json: Rejected ObjectInvalid: apiVersion: not a Kubernetes object: apiVersion is missing (items[1]) (every object begins with both, such as apiVersion: networking.k8s.io/v1 and kind: Ingress)",
 		"x.json:5 | Service default/s: Rejected ObjectInvalid: spec.ports: is a number where a list is expected")
 	f("x.yaml", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: networking.k8s.io/v1\n  kind: IngressList\n  items:\n  - metadata: {}\n",
 		"x.yaml:7 | File x.yaml: Rejected ObjectInvalid: metadata.name: is required (items[0].items[0])")

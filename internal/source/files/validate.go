@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -164,6 +165,13 @@ func oddities(obj metav1.Object) []fault {
 	var f faults
 	if o, ok := obj.(*discoveryv1.EndpointSlice); ok && o.Labels[discoveryv1.LabelServiceName] == "" {
 		f.add("metadata.labels", "the label %s is missing: the slice belongs to no Service", discoveryv1.LabelServiceName)
+	}
+	if o, ok := obj.(*networkingv1.Ingress); ok {
+		for i, r := range o.Spec.Rules {
+			if strings.Contains(r.Host, "{{") {
+				f.add(item("spec.rules", i)+".host", "%q is a part of a template; %s", r.Host, renderFirst)
+			}
+		}
 	}
 	return f
 }

@@ -133,25 +133,6 @@ func TestIdle(t *testing.T) {
 	f("0", "-1", false)
 }
 
-func TestDistance(t *testing.T) {
-	f := func(a, b string, want int) {
-		t.Helper()
-		if got := distance(a, b); got != want {
-			t.Errorf("distance(%q, %q) = %d, want %d", a, b, got, want)
-		}
-		if got := distance(b, a); got != want {
-			t.Errorf("distance(%q, %q) = %d, want %d", b, a, got, want)
-		}
-	}
-	f("", "", 0)
-	f("", "abc", 3)
-	f("abc", "abc", 0)
-	f("abc", "acb", 1)
-	f("abc", "abd", 1)
-	f("kitten", "sitting", 3)
-	f("auth-ulr", "auth-url", 1)
-}
-
 // What is our own is under our prefix only, and never hides a name of
 // ingress-nginx.
 func TestOwn(t *testing.T) {

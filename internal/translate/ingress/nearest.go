@@ -1,5 +1,7 @@
 package ingress
 
+import "gatehouse.dev/gatehouse/internal/verdict"
+
 // maxNearest bounds the names that a suggestion is sought for: the longest
 // name of the table is shorter.
 const maxNearest = 48
@@ -18,10 +20,7 @@ func nearest(name string) string {
 	// and "foo" finds nothing.
 	best, least := "", len(name)/3+1
 	consider := func(known, meant string) {
-		if d := len(known) - len(name); d >= least || -d >= least {
-			return
-		}
-		if d := distance(name, known); d < least {
+		if d := verdict.Distance(name, known, least); d < least {
 			best, least = meant, d
 		}
 	}
@@ -37,30 +36,4 @@ func nearest(name string) string {
 		consider(own[i].Name, PrefixOwn+own[i].Name)
 	}
 	return best
-}
-
-// distance is the number of letters to insert, delete, change or swap with
-// their neighbour (optimal string alignment). Both are at most maxNearest long.
-func distance(a, b string) int {
-	var rows [3][maxNearest + 2]int
-	before, last, row := &rows[0], &rows[1], &rows[2]
-	for j := range len(b) + 1 {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			d := min(last[j+1]+1, row[j]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				d = min(d, before[j-1]+1)
-			}
-			row[j+1] = d
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }
