@@ -105,6 +105,7 @@ rejected  Ingress default/i  (NAME:6)
 `, ErrRejected)
 	f("{", `rejected  File NAME
     Rejected FileUnreadable at NAME:1: not YAML: did not find expected node content
+        remedy: correct the YAML at this line
 0 objects, 1 rejected
 `, ErrRejected)
 	f("", "0 objects, 0 rejected\n", nil)
