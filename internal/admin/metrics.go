@@ -29,7 +29,8 @@ func newRegistry(o Options) *prometheus.Registry {
 // clients: no host, no path, no address.
 type descriptions struct {
 	buildInfo, requests, duration, upstreamLatency, requestSize, responseSize, answers,
-	connectionsActive, connectionsAccepted, connectionsRefused, tlsHandshakes, upstreamConnects, upstreamRetries,
+	connectionsActive, connectionsAccepted, connectionsRefused, connectionsOverLimit, connectionsEvicted, acceptErrors,
+	tlsHandshakes, upstreamConnects, upstreamRetries,
 	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, logWritten, logDropped *prometheus.Desc
 }
 
@@ -55,6 +56,12 @@ func newDescriptions() descriptions {
 			"Client connections that were taken to be served.", "listener"),
 		connectionsRefused: d("connections_refused_total",
 			"Client connections that were closed unserved because of a limit.", "listener"),
+		connectionsOverLimit: d("connections_over_client_limit_total",
+			"Of the refused connections, those whose client had too many already.", "listener"),
+		connectionsEvicted: d("connections_evicted_total",
+			"Idle client connections that were closed to make room for new ones.", "listener"),
+		acceptErrors: d("accept_errors_total",
+			"How often a client waited and could not be accepted, for want of descriptors or the like.", "listener"),
 		tlsHandshakes:    d("tls_handshakes_total", "TLS handshakes with clients, by how they ended.", "result"),
 		upstreamConnects: d("upstream_connects_total", "Attempts to connect to an endpoint, by how they ended.", "result"),
 		upstreamRetries:  d("upstream_retries_total", "Attempts beyond the first of a request."),
@@ -74,7 +81,8 @@ func newDescriptions() descriptions {
 func (d *descriptions) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		d.buildInfo, d.requests, d.duration, d.upstreamLatency, d.requestSize, d.responseSize, d.answers,
-		d.connectionsActive, d.connectionsAccepted, d.connectionsRefused, d.tlsHandshakes, d.upstreamConnects,
+		d.connectionsActive, d.connectionsAccepted, d.connectionsRefused, d.connectionsOverLimit, d.connectionsEvicted, d.acceptErrors,
+		d.tlsHandshakes, d.upstreamConnects,
 		d.upstreamRetries, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.logWritten, d.logDropped,
 	}
 }
@@ -151,6 +159,9 @@ func (c *collector) collectConnections(out sink, listener string, n *stats.Conne
 	out.gauge(c.d.connectionsActive, float64(n.Active.Load()), listener)
 	out.counter(c.d.connectionsAccepted, n.Accepted.Load(), listener)
 	out.counter(c.d.connectionsRefused, n.Refused.Load(), listener)
+	out.counter(c.d.connectionsOverLimit, n.OverClientLimit.Load(), listener)
+	out.counter(c.d.connectionsEvicted, n.Evicted.Load(), listener)
+	out.counter(c.d.acceptErrors, n.AcceptErrors.Load(), listener)
 }
 
 func outcomes(out sink, d *prometheus.Desc, n *stats.Outcomes) {

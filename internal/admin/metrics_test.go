@@ -32,6 +32,9 @@ func exercised() *stats.Registry {
 	r.HTTP.Active.Add(2)
 	r.HTTP.Accepted.Add(3)
 	r.HTTPS.Refused.Add(4)
+	r.HTTPS.OverClientLimit.Add(3)
+	r.HTTP.Evicted.Add(2)
+	r.HTTP.AcceptErrors.Add(1)
 	r.TLSHandshakes.Failed.Add(5)
 	r.Upstream.Connects.OK.Add(6)
 	r.Upstream.Retries.Add(7)
@@ -77,6 +80,9 @@ func TestMetricValues(t *testing.T) {
 		`gatehouse_connections_active{listener="http"} 2`,
 		`gatehouse_connections_accepted_total{listener="http"} 3`,
 		`gatehouse_connections_refused_total{listener="https"} 4`,
+		`gatehouse_connections_over_client_limit_total{listener="https"} 3`,
+		`gatehouse_connections_evicted_total{listener="http"} 2`,
+		`gatehouse_accept_errors_total{listener="http"} 1`,
 		`gatehouse_tls_handshakes_total{result="failed"} 5`,
 		`gatehouse_upstream_connects_total{result="ok"} 6`,
 		`gatehouse_upstream_retries_total 7`,

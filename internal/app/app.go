@@ -126,7 +126,7 @@ func (g *Gateway) build(access io.Writer) error {
 		Upstream: g.upstream, Stats: g.stats, Log: g.access, Logger: g.log, TrustedProxies: s.trusted,
 		FullForwardedFor: s.FullForwardedFor,
 		Limits:           http1.Limits{HeadBytes: s.MaxHeaderBytes, Fields: s.MaxHeaderFields, Target: s.MaxURIBytes, Names: s.names()},
-		BodySize:         s.MaxBodyBytes, Conns: s.MaxConnections,
+		BodySize:         s.MaxBodyBytes, Conns: connectionLimit(s.MaxConnections, g.log), ConnsPerClient: s.MaxConnectionsPerClient,
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
 		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout, PlainReads: s.PlainReads,

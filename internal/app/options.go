@@ -58,7 +58,7 @@ type Options struct {
 	DrainTimeout, DrainDelay                      time.Duration
 	MaxHeaderBytes, MaxHeaderFields, MaxURIBytes  int
 	MaxBodyBytes                                  int64
-	MaxConnections                                int
+	MaxConnections, MaxConnectionsPerClient       int
 	ClientHeaderTimeout, IdleTimeout, BodyTimeout time.Duration
 	UpstreamConnectTimeout, UpstreamReadTimeout   time.Duration
 	UpstreamSendTimeout, UpstreamIdleTimeout      time.Duration
@@ -210,6 +210,9 @@ func (o Options) checkLimits() (errs []error) {
 	}
 	if o.MaxBodyBytes < 0 {
 		errs = append(errs, fmt.Errorf("--max-body-bytes %d: give a number of bytes, or 0 for no limit", o.MaxBodyBytes))
+	}
+	if o.MaxConnectionsPerClient < 0 {
+		errs = append(errs, fmt.Errorf("--max-connections-per-client %d: give a number of connections, or 0 for half of --max-connections", o.MaxConnectionsPerClient))
 	}
 	for _, l := range []struct {
 		flag  string

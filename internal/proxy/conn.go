@@ -43,16 +43,21 @@ type conn struct {
 	abort bool
 	kind  *stats.Connections
 	phase atomic.Int32 // phaseBusy and so on
-	wait  holding
+	idle  atomic.Int64 // since when nothing has been asked, after Server.epoch; see room.go
+	// evicted: it must make place for another. Written under Server.mu.
+	evicted atomic.Bool
+	counted bool // for its client; guarded by Server.mu
+	wait    holding
 	// multiplexed is set while the connection speaks HTTP/2.
 	multiplexed atomic.Pointer[http2.ServerConn]
 }
 
-// The phases of a connection, for draining.
+// The phases of a connection, for draining and eviction. One of HTTP/2 stays busy.
 const (
-	phaseBusy  = iota // a request is under way, or a handshake
-	phaseIdle         // waiting for the first byte of a request
-	phaseWoken        // was idle; its read deadline has been or is being set to the past
+	phaseOpening = iota // what comes before requests: a PROXY header, a handshake
+	phaseBusy           // a request is under way
+	phaseIdle           // waiting for the first byte of a request
+	phaseWoken          // was idle or opening; its read deadline has been or is being set to the past
 )
 
 // live serves the connection in one of these ways, until it ends or rests.
@@ -78,6 +83,9 @@ func (c *conn) serve() {
 		return
 	}
 	if c.tlsConfig != nil && (c.openTLS() || !c.handshake()) {
+		return
+	}
+	if !c.opened() && c.tlsConfig != nil {
 		return
 	}
 	if c.who.tls != nil && c.who.tls.NegotiatedProtocol == "h2" {
@@ -280,15 +288,16 @@ func (c *conn) readMore(idle bool) error {
 // awaitRequest reads the first bytes of a request. Draining ends the wait, but
 // never a request that has arrived.
 func (c *conn) awaitRequest() error {
+	c.idle.Store(int64(c.wait.since.Sub(c.srv.epoch)))
 	c.phase.Store(phaseIdle)
 	var err error = os.ErrDeadlineExceeded
-	if !c.srv.ending.Load() {
+	if !c.ends() {
 		err = c.rd.Fill()
 	}
 	if !c.phase.CompareAndSwap(phaseIdle, phaseBusy) {
 		c.awaitWaker()
 	}
-	if http1.IsTimeout(err) && c.srv.ending.Load() && c.pending() {
+	if http1.IsTimeout(err) && c.ends() && c.pending() {
 		c.readDeadline(c.srv.o.HeaderTimeout)
 		return c.rd.Fill()
 	}
@@ -313,7 +322,7 @@ func (c *conn) parse(head []byte) ir.Reason {
 	err := c.request.Parse(head, c.srv.o.Limits)
 	if err == nil {
 		c.body.RequestBody(&c.request, maxTrailerFields)
-		c.keep = !c.request.Close
+		c.keep = !c.request.Close && !c.evicted.Load()
 		return ""
 	}
 	c.srv.o.Logger.Debug("request refused", "client", c.who.peer, "error", err)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 )
@@ -335,28 +334,6 @@ func TestBodyGrowsTooLarge(t *testing.T) {
 	if got := rec.got.String(); strings.Contains(got, "\r\n0\r\n") || strings.Contains(got, "y") {
 		t.Errorf("endpoint got %q", got)
 	}
-}
-
-func TestConnectionLimit(t *testing.T) {
-	e := newEdge(t, func(o *Options) { o.Conns = 2 }, echo(t))
-	a, b := e.dial(), e.dial()
-	a.roundTrip(get)
-	b.roundTrip(get)
-	// The reset may come before the connect has returned.
-	if c, err := net.Dial("tcp", e.srv.Addr("http").String()); err == nil {
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
-			t.Errorf("a third connection was served, or ended in good order: %v", err)
-		}
-	}
-	wait(t, "the third is refused", func() bool { return e.o.Stats.HTTP.Refused.Load() > 0 })
-	if n := e.o.Stats.HTTP.Refused.Load(); n != 1 {
-		t.Errorf("%d connections counted as refused", n)
-	}
-	a.Conn.Close()
-	wait(t, "the place is free", func() bool { return e.o.Stats.HTTP.Active.Load() == 1 })
-	e.ask(get)
 }
 
 // The unread rest of a request must not end up in what is said and logged

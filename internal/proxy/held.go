@@ -117,7 +117,7 @@ func (c *conn) holdOpen() held {
 		switch {
 		case !http1.IsTimeout(err):
 			return heldGone
-		case c.srv.ending.Load():
+		case c.ends():
 			return heldOdd
 		case now.Sub(h.since) >= c.srv.o.IdleTimeout:
 			return heldGone
@@ -226,8 +226,9 @@ func (c *conn) takeHeld(head []byte, came time.Time) bool {
 func (c *conn) park(now time.Time, d time.Duration) (wait bool) {
 	c.rd.Release()
 	c.tcp.ReadWithin(now, c.idleLeft(now, d))
+	c.idle.Store(int64(c.wait.since.Sub(c.srv.epoch)))
 	c.phase.Store(phaseIdle)
-	if !c.srv.ending.Load() {
+	if !c.ends() {
 		return true
 	}
 	// endIdle may have looked before.

@@ -45,6 +45,8 @@ func TestPlainReads(t *testing.T) {
 		{"DrainTimeout", TestDrainTimeout},
 		{"DrainLosesNoRequest", TestDrainLosesNoRequest},
 		{"DrainMeetsRequest", TestDrainMeetsRequest},
+		{"LongestIdleMakesRoom", TestLongestIdleMakesRoom},
+		{"EvictionMeetsRequest", TestEvictionMeetsRequest},
 		{"NobodyGetsAnothersBytes", TestNobodyGetsAnothersBytes},
 		{"Upgrade", TestUpgrade},
 		{"PooledConnectionDies", TestPooledConnectionDies},

@@ -57,7 +57,7 @@ func (c *conn) prelude() bool {
 			return false // the balancer does not know for whom: nor could any guard
 		}
 		c.setPeer(h.Source, h.Destination)
-		return true
+		return c.admitted()
 	}
 }
 
@@ -98,7 +98,9 @@ func (c *conn) openTLS() (ended bool) {
 			return true
 		}
 		if name, ok := ln.names.Lookup(serverName); ok && name.Passthrough != nil {
-			c.pass(ln.passthrough[name], serverName, &from.rd)
+			if c.opened() {
+				c.pass(ln.passthrough[name], serverName, &from.rd)
+			}
 			from.rd.Release()
 			return true
 		}

@@ -59,6 +59,9 @@ type Options struct {
 	Limits   http1.Limits // 64 KiB head, 100 fields, 8 KiB target
 	BodySize int64        // largest request body, bytes; 0 means no limit
 	Conns    int          // open client connections at once; 0 means 65536
+	// ConnsPerClient of these may be of one address (IPv6: one network of 64 bits),
+	// trusted proxies aside; 0 means half of them.
+	ConnsPerClient int
 
 	HeaderTimeout time.Duration // 60 s: from the first byte of a request to the end of its head
 	IdleTimeout   time.Duration // 75 s: between requests of one connection
@@ -126,6 +129,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Conns == 0 {
 		o.Conns = 65536
+	}
+	if o.ConnsPerClient == 0 {
+		o.ConnsPerClient = max(o.Conns/2, 1)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -16,7 +16,6 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
 	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/socket"
-	"gatehouse.dev/gatehouse/internal/proxy/stats"
 )
 
 // Server owns the sockets and serves the present Snapshot.
@@ -34,6 +33,8 @@ type Server struct {
 	listeners map[ir.BindID]*net.TCPListener
 	conns     map[*conn]struct{}
 	stopped   bool
+	room      room
+	epoch     time.Time // never written to after NewServer
 
 	webSockets webSockets
 
@@ -56,6 +57,8 @@ func NewServer(o Options) *Server {
 		o: o, ctx: ctx, cancel: cancel,
 		listeners: map[ir.BindID]*net.TCPListener{},
 		conns:     map[*conn]struct{}{},
+		room:      room{clients: map[netip.Addr]int{}, short: pace{every: time.Minute}},
+		epoch:     time.Now(),
 		muxes:     map[*http2.ClientConn]struct{}{},
 	}
 	s.http2 = http2.NewServer(http2.ServerOptions{
@@ -247,6 +250,7 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 			defer s.o.Tickets.Share(tlsConfig)()
 		}
 	}
+	failures := pace{every: time.Second}
 	for {
 		tc, err := l.AcceptTCP()
 		if err != nil {
@@ -254,8 +258,8 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 				return
 			}
 			// Out of file descriptors or the like: others must be able to end.
-			s.o.Logger.Error("cannot accept", "bind", string(id), "error", err)
-			time.Sleep(5 * time.Millisecond)
+			s.acceptFailed(id, l, kind, &failures, err)
+			time.Sleep(acceptAgain)
 			continue
 		}
 		c, err := s.newConn(id, tc, tlsConfig)
@@ -290,29 +294,6 @@ func (s *Server) survive(what string, failed func()) {
 	if failed != nil {
 		failed()
 	}
-}
-
-// remember takes the connection into account, or refuses it at the limit.
-func (s *Server) remember(c *conn, kind *stats.Connections) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.conns) >= s.o.Conns || s.stopped {
-		kind.Refused.Add(1)
-		return false
-	}
-	s.conns[c] = struct{}{}
-	s.serving.Add(1)
-	c.kind = kind
-	kind.Accepted.Add(1)
-	kind.Active.Add(1)
-	return true
-}
-
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	c.kind.Active.Add(-1)
 }
 
 // setPeer says who the other end is, and whether it may speak for others.

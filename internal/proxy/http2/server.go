@@ -182,6 +182,33 @@ func (c *ServerConn) Close() {
 	c.fail(ErrClosed)
 }
 
+// IdleSince is since when no request has been running; ok is false when one is, or
+// the connection is ending.
+func (c *ServerConn) IdleSince() (since time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.idleSince, c.isIdle()
+}
+
+func (c *ServerConn) isIdle() bool {
+	return c.running == 0 && len(c.conn.streams) == 0 && !c.ending && c.err == nil && !c.idleSince.IsZero()
+}
+
+// EndIdle ends the connection with a GOAWAY, unless a request is running. The client
+// gets as long as linger to close it from its side. It returns at once.
+func (c *ServerConn) EndIdle(linger time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isIdle() {
+		return false
+	}
+	c.conn.end(CodeNo, "idle", nil)
+	soon := time.Now().Add(linger)
+	c.nc.SetWriteDeadline(soon)
+	c.arm(soon)
+	return true
+}
+
 // Streams is how many requests are running.
 func (c *ServerConn) Streams() int {
 	c.mu.Lock()

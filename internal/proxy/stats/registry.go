@@ -38,6 +38,10 @@ type Connections struct {
 	Active   atomic.Int64  // open now
 	Accepted atomic.Uint64 // taken to be served
 	Refused  atomic.Uint64 // closed unserved, because of a limit
+	// OverClientLimit are those refused because their client had too many.
+	OverClientLimit atomic.Uint64
+	Evicted         atomic.Uint64 // idle ones, closed to make room for new ones
+	AcceptErrors    atomic.Uint64 // the kernel gave none, for want of descriptors or the like
 }
 
 // Outcomes counts attempts by how they ended.
