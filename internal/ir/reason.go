@@ -18,6 +18,7 @@ const (
 const (
 	ReasonNone               Reason = ""
 	ReasonMalformed          Reason = "Malformed"          // 400: not HTTP, or ambiguous
+	ReasonTLSOnHTTPPort      Reason = "TLSOnHTTPPort"      // 400: a TLS handshake where plain HTTP is served
 	ReasonAmbiguousPath      Reason = "AmbiguousPath"      // 400: decodings of the path select different routes
 	ReasonNoRoute            Reason = "NoRoute"            // 404: no host or path matches
 	ReasonMethodNotAllowed   Reason = "MethodNotAllowed"   // 405: CONNECT, TRACE
@@ -52,7 +53,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonInvalidBackend, ReasonGuardUnsupported, ReasonGuardInvalid, ReasonTLSUnavailable,
 		ReasonAnnotationInvalid,
-		ReasonMalformed, ReasonAmbiguousPath, ReasonNoRoute, ReasonMethodNotAllowed, ReasonRequestTimeout,
+		ReasonMalformed, ReasonTLSOnHTTPPort, ReasonAmbiguousPath, ReasonNoRoute, ReasonMethodNotAllowed, ReasonRequestTimeout,
 		ReasonBodyTooLarge, ReasonURITooLong, ReasonExpectationFailed, ReasonMisdirected, ReasonHeaderTooLarge,
 		ReasonNotImplemented, ReasonBadGateway, ReasonConnectFailed, ReasonConnectTimeout, ReasonNoEndpoints,
 		ReasonOverloaded, ReasonUpstreamTimeout, ReasonEndpointLost, ReasonVersionUnsupported, ReasonForbiddenIP,

@@ -11,7 +11,7 @@ import (
 // statusOf is the status code that goes with a reason of the data plane.
 func statusOf(r ir.Reason) int {
 	switch r {
-	case ir.ReasonMalformed, ir.ReasonAmbiguousPath:
+	case ir.ReasonMalformed, ir.ReasonTLSOnHTTPPort, ir.ReasonAmbiguousPath:
 		return http.StatusBadRequest
 	case ir.ReasonNoRoute:
 		return http.StatusNotFound
@@ -70,7 +70,7 @@ func (x *exchange) answerStatus(status int, reason ir.Reason, extra string) {
 		x.front.last()
 		return
 	}
-	var line [96]byte
+	var line [192]byte
 	text := strconv.AppendInt(line[:0], int64(status), 10)
 	text = append(text, ' ')
 	text = append(text, http.StatusText(status)...)
@@ -79,6 +79,9 @@ func (x *exchange) answerStatus(status int, reason ir.Reason, extra string) {
 		text = append(text, reason...)
 	}
 	text = append(text, '\n')
+	if reason == ir.ReasonTLSOnHTTPPort {
+		text = append(text, "This port speaks plain HTTP, and TLS was spoken to it: use http, or the port of https.\n"...)
+	}
 	if status == http.StatusNoContent || status == http.StatusNotModified {
 		text = nil
 	}

@@ -231,32 +231,47 @@ func (c *conn) refuse(head []byte, reason ir.Reason) {
 // saysNothing reports a head that begins like a method, and whose line has
 // neither a path nor a version: that is not HTTP/1, but perhaps HTTP/2 with a
 // wrong preface, whose client would take an answer for a frame (RFC 9113, 3.4).
+// An SSH client is told: it takes lines of text (RFC 4253, section 4.2).
 func saysNothing(head []byte) bool {
-	line, _, _ := bytes.Cut(head, []byte("\r\n"))
-	return len(line) > 0 && line[0] >= 'A' && line[0] <= 'Z' && !bytes.ContainsRune(line, '/')
+	line, _, whole := bytes.Cut(head, []byte("\n"))
+	return whole && len(line) > 0 && line[0] >= 'A' && line[0] <= 'Z' && !bytes.ContainsRune(line, '/') &&
+		!bytes.HasPrefix(line, []byte("SSH-"))
 }
 
 // readHead gives the bytes of the next head, consumed from the reader, or the
-// reason why there is none; neither when the connection just ended.
+// reason why there is none and what has come of it; neither when the connection
+// just ended. A head that comes in pieces is judged piece by piece: see
+// http1.Judge.
 func (c *conn) readHead() ([]byte, ir.Reason) {
 	lim := c.srv.o.Limits
-	scanned := 0
+	var judge http1.Judge
 	c.readDeadline(c.srv.o.IdleTimeout)
 	for {
 		in := c.rd.Unread()
 		for len(in) >= 2 && in[0] == '\r' && in[1] == '\n' { // RFC 9112, 2.2
 			c.rd.Consume(2)
-			in, scanned = in[2:], 0
+			in, judge = in[2:], http1.Judge{}
 		}
-		end := http1.HeadEnd(in, scanned)
+		end, err := 0, error(nil)
+		if judge == (http1.Judge{}) {
+			end = http1.HeadEnd(in, 0) // mostly it is whole, and is parsed at once
+		}
+		if end == 0 {
+			end, err = judge.Judge(in, lim)
+		}
 		switch {
 		case end > lim.HeadBytes, end == 0 && len(in) >= lim.HeadBytes:
 			return nil, tooLarge(in, lim.Target)
+		case err != nil:
+			c.srv.o.Logger.Debug("request refused", "client", c.who.peer, "error", err)
+			if c.who.tls == nil && hello.LooksLikeTLS(in) {
+				return in, ir.ReasonTLSOnHTTPPort
+			}
+			return in, parseReason(err)
 		case end > 0:
 			c.rd.Consume(end)
 			return in[:end], ""
 		}
-		scanned = len(in)
 		if err := c.readMore(len(in) == 0); err != nil {
 			switch {
 			case errors.Is(err, http1.ErrBufferFull):

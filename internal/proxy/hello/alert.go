@@ -47,3 +47,10 @@ func AppendAlert(dst []byte, a Alert) []byte {
 func LooksLikeHTTP(b []byte) bool {
 	return len(b) > 0 && b[0] >= 'A' && b[0] <= 'Z'
 }
+
+// LooksLikeTLS reports whether the first bytes of a connection are those of a
+// TLS handshake: a record of that type (RFC 8446 section 5.1), and of a version
+// whose first byte has been 3 since SSL 3.
+func LooksLikeTLS(b []byte) bool {
+	return len(b) > 0 && b[0] == 22 && (len(b) == 1 || b[1] == 3)
+}

@@ -19,6 +19,7 @@ var (
 	ErrExpect = errors.New("expectation failed")
 
 	errBareLF       = errors.New("line not ended by CRLF")
+	errBareCR       = errors.New("CR within a line")
 	errObsFold      = errors.New("folded header line")
 	errFieldName    = errors.New("bad header name")
 	errFieldValue   = errors.New("control byte in header value")
