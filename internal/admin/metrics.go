@@ -30,7 +30,7 @@ func newRegistry(o Options) *prometheus.Registry {
 type descriptions struct {
 	buildInfo, requests, duration, upstreamLatency, requestSize, responseSize, answers,
 	connectionsActive, connectionsAccepted, connectionsRefused, connectionsOverLimit, connectionsEvicted, acceptErrors,
-	tlsHandshakes, upstreamConnects, upstreamRetries,
+	tlsHandshakes, upstreamConnects, upstreamRetries, upstreamRefused,
 	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, logWritten, logDropped *prometheus.Desc
 }
 
@@ -65,6 +65,8 @@ func newDescriptions() descriptions {
 		tlsHandshakes:    d("tls_handshakes_total", "TLS handshakes with clients, by how they ended.", "result"),
 		upstreamConnects: d("upstream_connects_total", "Attempts to connect to an endpoint, by how they ended.", "result"),
 		upstreamRetries:  d("upstream_retries_total", "Attempts beyond the first of a request."),
+		upstreamRefused: d("upstream_refused_responses_total",
+			"Responses of endpoints that were refused or cut because they break a rule of HTTP, by rule.", "rule"),
 		upstreamEjections: d("upstream_ejections_total",
 			"How often an endpoint was ejected because a connect failed or its host vanished."),
 		upstreamEjected:  d("upstream_endpoints_ejected", "Addresses of endpoints that are avoided now."),
@@ -83,7 +85,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.buildInfo, d.requests, d.duration, d.upstreamLatency, d.requestSize, d.responseSize, d.answers,
 		d.connectionsActive, d.connectionsAccepted, d.connectionsRefused, d.connectionsOverLimit, d.connectionsEvicted, d.acceptErrors,
 		d.tlsHandshakes, d.upstreamConnects,
-		d.upstreamRetries, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.logWritten, d.logDropped,
+		d.upstreamRetries, d.upstreamRefused, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.logWritten, d.logDropped,
 	}
 }
 
@@ -120,6 +122,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	outcomes(out, c.d.tlsHandshakes, &c.stats.TLSHandshakes)
 	outcomes(out, c.d.upstreamConnects, &c.stats.Upstream.Connects)
 	out.counter(c.d.upstreamRetries, c.stats.Upstream.Retries.Load())
+	for rule, n := range c.stats.RefusedResponses() {
+		out.counter(c.d.upstreamRefused, n, rule)
+	}
 	var ejections uint64
 	var ejected int
 	if c.ejections != nil {

@@ -38,6 +38,7 @@ func exercised() *stats.Registry {
 	r.TLSHandshakes.Failed.Add(5)
 	r.Upstream.Connects.OK.Add(6)
 	r.Upstream.Retries.Add(7)
+	r.Refused("bad status line")
 	r.Config.Generation.Store(8)
 	r.Config.LastSuccess.Store(1_700_000_000_500_000_000)
 	r.Config.Rejected.Store(9)

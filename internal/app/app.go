@@ -124,9 +124,10 @@ func (g *Gateway) build(access io.Writer) error {
 	g.tickets = certs.NewTickets()
 	o := proxy.Options{
 		Upstream: g.upstream, Stats: g.stats, Log: g.access, Logger: g.log, TrustedProxies: s.trusted,
-		FullForwardedFor: s.FullForwardedFor,
-		Limits:           http1.Limits{HeadBytes: s.MaxHeaderBytes, Fields: s.MaxHeaderFields, Target: s.MaxURIBytes, Names: s.names()},
-		BodySize:         s.MaxBodyBytes, Conns: connectionLimit(s.MaxConnections, g.log), ConnsPerClient: s.MaxConnectionsPerClient,
+		FullForwardedFor:  s.FullForwardedFor,
+		Limits:            http1.Limits{HeadBytes: s.MaxHeaderBytes, Fields: s.MaxHeaderFields, Target: s.MaxURIBytes, Names: s.names()},
+		ResponseHeadBytes: s.MaxResponseHeaderBytes, ResponseFields: s.MaxResponseHeaderFields,
+		BodySize: s.MaxBodyBytes, Conns: connectionLimit(s.MaxConnections, g.log), ConnsPerClient: s.MaxConnectionsPerClient,
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
 		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout, PlainReads: s.PlainReads,

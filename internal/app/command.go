@@ -172,6 +172,8 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.Lookup("drain-delay").DefValue = "5s or 0s" // what -1 stands for
 	f.BoolVar(&o.PlainReads, "plain-reads", false, "read from connections until nothing is left before waiting, instead of holding one wait open: the same to everybody, at a little more CPU time")
 	f.IntVar(&o.MaxHeaderBytes, "max-header-bytes", o.MaxHeaderBytes, "largest request head, 1024 to 65536 bytes (431)")
+	f.IntVar(&o.MaxResponseHeaderBytes, "max-response-header-bytes", o.MaxResponseHeaderBytes, "largest head of a response, 1024 to 65536 bytes (502)")
+	f.IntVar(&o.MaxResponseHeaderFields, "max-response-header-fields", o.MaxResponseHeaderFields, "most header fields in a response (502)")
 	f.IntVar(&o.MaxHeaderFields, "max-header-fields", o.MaxHeaderFields, "most header fields in a request (431)")
 	f.IntVar(&o.MaxURIBytes, "max-uri-bytes", o.MaxURIBytes, "longest request target, bytes (414)")
 	f.Int64Var(&o.MaxBodyBytes, "max-body-bytes", o.MaxBodyBytes, "largest request body, bytes (413); 0: no limit")

@@ -33,6 +33,7 @@ var contractFlags = map[string]string{
 	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info",
 	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn",
 	// Limits.
+	"max-response-header-bytes": "65536", "max-response-header-fields": "1000",
 	"max-header-bytes": "65536", "max-header-fields": "100", "max-uri-bytes": "8192", "max-body-bytes": "0",
 	"max-connections": "65536", "max-connections-per-client": "0", "client-header-timeout": "1m0s", "idle-timeout": "1m15s",
 	// Times to endpoints, as in ingress-nginx.
@@ -212,6 +213,8 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--max-header-bytes", "10"}, "--max-header-bytes", "10", "1024", "65536")
 	f([]string{"--max-connections", "0"}, "--max-connections", "0", "at least 1")
 	f([]string{"--max-connections-per-client", "-1"}, "--max-connections-per-client", "-1", "half of --max-connections")
+	f([]string{"--max-response-header-bytes", "65537"}, "--max-response-header-bytes", "65537", "1024", "65536")
+	f([]string{"--max-response-header-fields", "0"}, "--max-response-header-fields", "0", "at least 1")
 	f([]string{"--max-header-fields", "-1"}, "--max-header-fields", "-1", "at least 1")
 	f([]string{"--max-uri-bytes", "0"}, "--max-uri-bytes", "0", "at least 1")
 	f([]string{"--max-body-bytes", "-1"}, "--max-body-bytes", "-1", "0")

@@ -56,6 +56,8 @@ type Options struct {
 	LeaseNamespace               string
 
 	DrainTimeout, DrainDelay                      time.Duration
+	MaxResponseHeaderBytes                        int
+	MaxResponseHeaderFields                       int
 	MaxHeaderBytes, MaxHeaderFields, MaxURIBytes  int
 	MaxBodyBytes                                  int64
 	MaxConnections, MaxConnectionsPerClient       int
@@ -74,6 +76,7 @@ func Defaults() Options {
 		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
 		AccessLog: "json", LogLevel: "info", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
+		MaxResponseHeaderBytes: 64 << 10, MaxResponseHeaderFields: 1000,
 		MaxHeaderBytes: 64 << 10, MaxHeaderFields: 100, MaxURIBytes: 8 << 10, MaxConnections: 65536,
 		ClientHeaderTimeout: 60 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: 60 * time.Second,
 		UpstreamConnectTimeout: 5 * time.Second, UpstreamReadTimeout: 60 * time.Second,
@@ -208,6 +211,9 @@ func (o Options) checkLimits() (errs []error) {
 	if o.MaxHeaderBytes < 1024 || o.MaxHeaderBytes > 64<<10 {
 		errs = append(errs, fmt.Errorf("--max-header-bytes %d: give 1024 to 65536", o.MaxHeaderBytes))
 	}
+	if o.MaxResponseHeaderBytes < 1024 || o.MaxResponseHeaderBytes > 64<<10 {
+		errs = append(errs, fmt.Errorf("--max-response-header-bytes %d: give 1024 to 65536", o.MaxResponseHeaderBytes))
+	}
 	if o.MaxBodyBytes < 0 {
 		errs = append(errs, fmt.Errorf("--max-body-bytes %d: give a number of bytes, or 0 for no limit", o.MaxBodyBytes))
 	}
@@ -218,7 +224,7 @@ func (o Options) checkLimits() (errs []error) {
 		flag  string
 		value int
 	}{
-		{"max-header-fields", o.MaxHeaderFields}, {"max-uri-bytes", o.MaxURIBytes},
+		{"max-header-fields", o.MaxHeaderFields}, {"max-response-header-fields", o.MaxResponseHeaderFields}, {"max-uri-bytes", o.MaxURIBytes},
 		{"max-connections", o.MaxConnections}, {"upstream-max-idle", o.UpstreamMaxIdle},
 	} {
 		if l.value < 1 {

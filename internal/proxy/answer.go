@@ -94,9 +94,7 @@ func (x *exchange) answerStatus(status int, reason ir.Reason, extra string) {
 // appendLocal makes an answer of our own: its head, and body unless the request
 // was HEAD.
 func (x *exchange) appendLocal(b []byte, status int, extra string, body []byte) []byte {
-	b = append(b, "Date: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
-	b = append(b, "\r\n"...)
+	b = appendDate(b)
 	b = append(b, extra...)
 	if len(body) > 0 {
 		b = append(b, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
@@ -107,6 +105,14 @@ func (x *exchange) appendLocal(b []byte, status int, extra string, body []byte) 
 		b = append(b, "\r\n"...)
 	}
 	return b
+}
+
+// appendDate appends the Date of a final response, which is due from us where an
+// endpoint sends none (RFC 9110, section 6.6.1).
+func appendDate(b []byte) []byte {
+	b = append(b, "Date: "...)
+	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+	return append(b, '\r', '\n')
 }
 
 // hsts is the Strict-Transport-Security line of answers over TLS, or nothing.

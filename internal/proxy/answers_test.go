@@ -60,9 +60,9 @@ func TestBadAnswers(t *testing.T) {
 	f("no HTTP", "SSH-2.0-OpenSSH\r\n\r\n")
 	f("HTTP/2", "HTTP/2.0 200 OK\r\n\r\n")
 	f("unsolicited 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	f("too many 1xx", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", maxInterim+1))
+	f("flood of 1xx", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", interimBurst/interimCost))
 	f("head too large", "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 70000)+"\r\n\r\n")
-	f("too many fields", "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 200)+"\r\n")
+	f("too many fields", "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 1001)+"\r\n")
 	f("bad chunk at once", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nevil\r\n0\r\n\r\n")
 	f("chunk bare LF", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\nevil\r\n0\r\n\r\n")
 }

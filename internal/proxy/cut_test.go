@@ -328,7 +328,7 @@ func broken(res *http.Response, err error) error {
 	}
 	defer res.Body.Close()
 	if _, err = io.Copy(io.Discard, res.Body); err == nil && res.StatusCode == 502 {
-		err = errBadAnswer
+		err = io.ErrUnexpectedEOF
 	}
 	return err
 }

@@ -91,7 +91,7 @@ func (x *exchange) errorPage(r *route, status int, p *pump) {
 	x.relay(x.route, nil)
 	restore()
 	if x.reason == "" {
-		x.reason = seen.reason
+		x.reason, x.detail = seen.reason, seen.detail
 	}
 }
 

@@ -13,9 +13,6 @@ import (
 	"gatehouse.dev/gatehouse/internal/proxy/upstream"
 )
 
-// maxInterim is how many 1xx answers an endpoint may send before the answer.
-const maxInterim = 16
-
 // hop is the endpoint's side of an exchange: an HTTP/1 connection (hop1.go) or
 // an HTTP/2 stream (hop2.go), and the payload of its answer.
 type hop interface {
@@ -115,6 +112,7 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 			}
 			if err = x.readAnswer(r, p); err == nil {
 				p.settle()
+				x.detail = "" // of tries before
 				return p, ""
 			}
 			if errors.Is(err, socket.ErrStale) {
@@ -247,34 +245,39 @@ func (x *exchange) giveUp(p *pump, err error) ir.Reason {
 	case http1.IsTimeout(err):
 		return ir.ReasonUpstreamTimeout
 	}
+	x.blame(err)
 	return ir.ReasonBadGateway
 }
 
 var (
 	errClientGone = errors.New("client has gone")
-	errBadAnswer  = errors.New("endpoint's answer is malformed")
 	errStopped    = errors.New("nobody wants the rest of the request")
 )
 
 // readAnswer reads answers from the endpoint up to the first that is final (or
 // 101), passing interim ones on.
 func (x *exchange) readAnswer(r *route, p *pump) error {
-	for range maxInterim {
+	var interim interims
+	for {
 		err := x.patiently(r, p, x.hop.readHead)
 		if err != nil {
-			if errors.Is(err, errBadAnswer) {
+			if isRule(err) {
 				x.upStatus = x.res.Status
 			}
 			return err
 		}
 		status := x.res.Status
-		if status >= 200 || (status == 101 && x.req.Upgrade != nil) {
+		switch {
+		case status == 101 && x.req.Upgrade == nil:
+			x.upStatus = status
+			return errUnasked
+		case status >= 200 || status == 101:
 			x.upStatus = status
 			return nil
 		}
-		if status == 101 {
+		if !interim.take(x.res.Size()) {
 			x.upStatus = status
-			return errBadAnswer // nobody asked for it
+			return errFlood
 		}
 		if status == 100 && !x.req.Expect {
 			continue
@@ -283,8 +286,6 @@ func (x *exchange) readAnswer(r *route, p *pump) error {
 			return errClientGone
 		}
 	}
-	x.upStatus = x.res.Status
-	return errBadAnswer
 }
 
 // patiently reads from the endpoint, for the route's read timeout at most. It

@@ -43,9 +43,7 @@ func (c *conn) interim(res *http1.Response) error {
 	}
 	// x.out still holds the request, so it is built in a small buffer of its
 	// own: this is rare.
-	b := append([]byte("HTTP/1.1 "), res.StatusText...)
-	b = append(b, "\r\n"...)
-	b = res.AppendFields(b)
+	b := res.AppendFields(res.AppendStatusLine(nil))
 	return c.send(append(b, "\r\n"...))
 }
 
@@ -59,10 +57,11 @@ func (c *conn) begin(res *http1.Response, extra string) error {
 	default:
 		c.chunk = true
 	}
-	b := append(c.x.out[:0], "HTTP/1.1 "...)
-	b = append(b, res.StatusText...)
-	b = append(b, "\r\n"...)
+	b := res.AppendStatusLine(c.x.out[:0])
 	b = res.AppendFields(b)
+	if !res.Dated && res.Status != 101 {
+		b = appendDate(b)
+	}
 	b = append(b, extra...)
 	if c.chunk {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)

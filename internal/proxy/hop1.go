@@ -17,6 +17,7 @@ type hop1 struct {
 	rd      http1.Reader
 	body    http1.Body // of the answer
 	arrived bool
+	doubt   bool // an interim response was Doubtful
 	scanned int
 	large   bool // the last answer was
 	spliced bool
@@ -27,7 +28,7 @@ type hop1 struct {
 // useHop1 makes the connection the exchange's hop.
 func (x *exchange) useHop1(uc *upstream.Conn) {
 	h := &x.hop1
-	h.x, h.uc, h.arrived, h.scanned, h.asks, h.now = x, uc, false, 0, false, time.Time{}
+	h.x, h.uc, h.arrived, h.doubt, h.scanned, h.asks, h.now = x, uc, false, false, 0, false, time.Time{}
 	h.rd.Src, h.spliced = uc, false
 	if h.large {
 		h.rd.Grow(http1.LargeBuffer) // so will this be, and then it comes in one read
@@ -72,16 +73,16 @@ func (h *hop1) readHead(wait time.Duration) error {
 	for {
 		in := h.rd.Unread()
 		end := http1.HeadEnd(in, h.scanned)
-		if most := x.srv.o.Limits.HeadBytes; end > most || end == 0 && len(in) >= most {
-			return errBadAnswer
+		if most := x.srv.o.ResponseHeadBytes; end > most || end == 0 && len(in) >= most {
+			return http1.ErrHeadTooLarge
 		}
 		if end > 0 {
 			h.scanned = 0
 			h.rd.Consume(end)
-			if err := x.res.Parse(in[:end], x.srv.o.Limits.Fields, string(x.req.Method) == "HEAD"); err != nil {
-				x.srv.o.Logger.Debug("answer refused", "endpoint", x.endpoint, "error", err)
-				return errBadAnswer
+			if err := x.res.Parse(in[:end], x.srv.o.ResponseFields, string(x.req.Method) == "HEAD"); err != nil {
+				return err
 			}
+			h.doubt = h.doubt || x.res.Doubtful
 			h.body.ResponseBody(&x.res, maxTrailerFields)
 			if k := x.res.KeepAlive; k.Timeout >= 0 || k.Max >= 0 {
 				// The endpoint's clock begins with the end of its response, which may
@@ -127,7 +128,7 @@ func (h *hop1) abort()               { h.uc.Close() }
 
 func (h *hop1) end(reuse bool) {
 	x := h.x
-	if reuse && h.body.Done() && !x.res.Close && len(h.rd.Unread()) == 0 && x.req.Upgrade == nil &&
+	if reuse && h.body.Done() && !x.res.Close && !h.doubt && len(h.rd.Unread()) == 0 && x.req.Upgrade == nil &&
 		!x.req.ConnectionAuth && !x.res.ConnectionAuth && !x.route.filters.HTTP10 && x.target.proxyProtocol == 0 {
 		h.uc.Endpoint().Put(h.uc, time.Now())
 	} else {

@@ -56,9 +56,13 @@ type Options struct {
 	// answers nor the timeouts differ; it costs a system call or two per request.
 	PlainReads bool
 
-	Limits   http1.Limits // 64 KiB head, 100 fields, 8 KiB target
-	BodySize int64        // largest request body, bytes; 0 means no limit
-	Conns    int          // open client connections at once; 0 means 65536
+	Limits http1.Limits // of requests: 64 KiB head, 100 fields, 8 KiB target
+	// ResponseHeadBytes (64 KiB, which is also the most) and ResponseFields (1000)
+	// bound the head of a response. nginx has no limit on their number.
+	ResponseHeadBytes, ResponseFields int
+
+	BodySize int64 // largest request body, bytes; 0 means no limit
+	Conns    int   // open client connections at once; 0 means 65536
 	// ConnsPerClient of these may be of one address (IPv6: one network of 64 bits),
 	// trusted proxies aside; 0 means half of them.
 	ConnsPerClient int
@@ -126,6 +130,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.Limits.Target == 0 {
 		o.Limits.Target = 8 << 10
+	}
+	if o.ResponseHeadBytes == 0 {
+		o.ResponseHeadBytes = 64 << 10
+	}
+	if o.ResponseFields == 0 {
+		o.ResponseFields = 1000
 	}
 	if o.Conns == 0 {
 		o.Conns = 65536

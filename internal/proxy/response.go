@@ -129,6 +129,7 @@ func (x *exchange) growOut(n int) {
 // cut records that the endpoint broke off its answer, or that the client left.
 func (x *exchange) cut(err error) error {
 	x.cancelled = isCancelled(err)
+	x.blame(err)
 	if !x.headSent {
 		x.front.last()
 		x.answer(ir.ReasonBadGateway)

@@ -14,6 +14,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/certs"
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/http2"
 	"gatehouse.dev/gatehouse/internal/proxy/socket"
 )
@@ -66,7 +67,8 @@ func NewServer(o Options) *Server {
 		IdleTimeout: o.IdleTimeout, HeaderTimeout: o.HeaderTimeout, BodyTimeout: o.BodyTimeout, SendTimeout: o.SendTimeout,
 	})
 	s.http2Client = http2.NewClient(http2.ClientOptions{
-		Limits: o.Limits, ReadTimeout: o.UpstreamRead, SendTimeout: o.UpstreamSend, Logger: o.Logger,
+		Limits:      http1.Limits{HeadBytes: o.ResponseHeadBytes, Fields: o.ResponseFields},
+		ReadTimeout: o.UpstreamRead, SendTimeout: o.UpstreamSend, Logger: o.Logger,
 	})
 	return s
 }

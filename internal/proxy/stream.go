@@ -120,7 +120,11 @@ func (f *stream) write(data []byte, end *http1.Head, flush bool) error {
 		}
 		f.res = nil
 		f.x.headSent = true
-		if err := f.s.WriteHead(res, []byte(f.extra), data, last); err != nil {
+		lines := append(make([]byte, 0, 256), f.extra...)
+		if !res.Dated {
+			lines = appendDate(lines)
+		}
+		if err := f.s.WriteHead(res, lines, data, last); err != nil {
 			return err
 		}
 	} else if len(data) > 0 || last {

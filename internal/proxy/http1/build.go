@@ -193,11 +193,11 @@ func (r *Response) BeginBuild(buf []byte) {
 	r.Head.BeginBuild(buf)
 }
 
-// FinishBuild ends the building of a response with a status from 100 to 599.
+// FinishBuild ends the building of a response with a status from 100 to 999.
 // head says that the request was HEAD, body that payload may follow. Without
 // Content-Length the response is Chunked, unless it has no body by its nature.
 func (r *Response) FinishBuild(status int, head, body bool) error {
-	if status < 100 || status > 599 {
+	if status < 100 || status > 999 {
 		return errStatusLine
 	}
 	r.Status = status

@@ -100,6 +100,16 @@ var validResponses = []string{
 	"HTTP/1.1 100 Continue\r\n\r\n",
 	"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
 	"HTTP/1.1 404 Nicht gef\xfcnden\t!\r\nContent-Length: 0\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
+	// Statuses that mean nothing are the endpoint's own; nginx 1.22 and HAProxy 2.6
+	// pass them on (RFC 9110, section 15, has clients take them for 5xx).
+	"HTTP/1.1 600 OK\r\nContent-Length: 0\r\n\r\n",
+	"HTTP/1.1 999 Request denied\r\nContent-Length: 0\r\n\r\n",
+	// No body, whatever the fields say: RFC 9112, section 6.3, rule 1.
+	"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 1\r\n\r\n",
+	"HTTP/1.1 101 Switching Protocols\r\nTransfer-Encoding: chunked\r\n\r\n",
+	"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+	"HTTP/1.1 204 No Content\r\nContent-Length: 5, 6\r\nTransfer-Encoding: x\r\n\r\n",
+	"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
 	"HTTP/1.1 500 a:b\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
 }
 
@@ -128,10 +138,9 @@ func TestResponseIsRefused(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nX: a\n\r\n",
 		"HTTP/1.1 200 OK\r\nX: a\r\n\n",
 		"HTTP/1.1 200 O\rK\r\n\r\n",
-		"HTTP/1.1 99 OK\r\n\r\n", "HTTP/1.1 600 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n",
+		"HTTP/1.1 99 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n",
 		"HTTP/1.1  200 OK\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n", "HTTP/1 200 OK\r\n\r\n", "http/1.1 200 OK\r\n\r\n", "ICY 200 OK\r\n\r\n",
-		"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 1\r\n\r\n",
-		"HTTP/1.1 101 Switching Protocols\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", // nobody was asked for it
 		"HTTP/1.1 200 OK\r\nConnection: Content-Length\r\nContent-Length: 1\r\n\r\n",
 	} {
 		var r Response

@@ -1,36 +1,52 @@
 package http1
 
-import "errors"
+// Rule is an error of parsing: the rule that a message breaks. There are as many
+// as are listed here, so that they can be counted one by one.
+type Rule string
+
+func (r Rule) Error() string { return string(r) }
+
+// FieldError is a Rule that a field breaks, with the name of the field where one
+// can be told.
+type FieldError struct {
+	Rule Rule
+	Name string // at most 64 bytes of it, as it was sent
+}
+
+func (e *FieldError) Error() string { return string(e.Rule) + ": " + e.Name }
+
+// Unwrap gives the Rule.
+func (e *FieldError) Unwrap() error { return e.Rule }
 
 // Errors of parsing. All but those with a name of their own mean 400 for a
 // request and 502 for a response.
-var (
+const (
 	// ErrTooManyFields: more fields than allowed (431).
-	ErrTooManyFields = errors.New("too many header fields")
+	ErrTooManyFields = Rule("too many header fields")
 	// ErrHeadTooLarge: the head is larger than allowed (431).
-	ErrHeadTooLarge = errors.New("header too large")
+	ErrHeadTooLarge = Rule("header too large")
 	// ErrURITooLong: the request target is longer than allowed (414).
-	ErrURITooLong = errors.New("request target too long")
+	ErrURITooLong = Rule("request target too long")
 	// ErrVersion: not HTTP/1.x (505).
-	ErrVersion = errors.New("HTTP version not supported")
+	ErrVersion = Rule("HTTP version not supported")
 	// ErrCoding: a transfer coding other than chunked (501).
-	ErrCoding = errors.New("transfer coding not implemented")
+	ErrCoding = Rule("transfer coding not implemented")
 	// ErrExpect: an expectation other than 100-continue (417).
-	ErrExpect = errors.New("expectation failed")
+	ErrExpect = Rule("expectation failed")
 
-	errBareLF       = errors.New("line not ended by CRLF")
-	errBareCR       = errors.New("CR within a line")
-	errObsFold      = errors.New("folded header line")
-	errFieldName    = errors.New("bad header name")
-	errFieldValue   = errors.New("control byte in header value")
-	errConnection   = errors.New("bad Connection header")
-	errStartLine    = errors.New("bad request line")
-	errTarget       = errors.New("bad request target")
-	errHost         = errors.New("missing, duplicate or contradicting Host")
-	errLength       = errors.New("bad, duplicate or contradicting Content-Length")
-	errTransfer     = errors.New("bad Transfer-Encoding")
-	errStatusLine   = errors.New("bad status line")
-	errChunk        = errors.New("bad chunk framing")
-	errTrailer      = errors.New("bad trailer")
-	errUpgradeField = errors.New("bad Upgrade header")
+	errBareLF       = Rule("line not ended by CRLF")
+	errBareCR       = Rule("CR within a line")
+	errObsFold      = Rule("folded header line")
+	errFieldName    = Rule("bad header name")
+	errFieldValue   = Rule("control byte in header value")
+	errConnection   = Rule("bad Connection header")
+	errStartLine    = Rule("bad request line")
+	errTarget       = Rule("bad request target")
+	errHost         = Rule("missing, duplicate or contradicting Host")
+	errLength       = Rule("bad, duplicate or contradicting Content-Length")
+	errTransfer     = Rule("bad Transfer-Encoding")
+	errStatusLine   = Rule("bad status line")
+	errChunk        = Rule("bad chunk framing")
+	errTrailer      = Rule("bad trailer")
+	errUpgradeField = Rule("bad Upgrade header")
 )

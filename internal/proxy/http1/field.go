@@ -28,6 +28,7 @@ const (
 	FieldUserAgent     // User-Agent
 	FieldAuthorization // Authorization
 	FieldChallenge     // WWW-Authenticate
+	FieldDate          // Date
 	FieldAlias         // a framing or routing field in a spelling that only some backends read as such
 	FieldUnderscore    // any other field with an underscore in its name
 	FieldOddName       // any other field whose name has characters besides letters, digits, hyphens and underscores
@@ -49,7 +50,7 @@ var known = [...][]struct {
 	id   FieldID
 }{
 	2:  {{"te", FieldHopByHop}},
-	4:  {{"host", FieldHost}},
+	4:  {{"host", FieldHost}, {"date", FieldDate}},
 	5:  {{"proxy", FieldHopByHop}}, // CGI makes HTTP_PROXY of it (httpoxy, CVE-2016-5385)
 	6:  {{"expect", FieldExpect}, {"x-host", FieldProxied}},
 	7:  {{"upgrade", FieldUpgrade}, {"trailer", FieldTrailer}, {"referer", FieldReferer}},
@@ -204,7 +205,7 @@ func (h *Head) parseFields(buf []byte, at, maxFields int) (int, error) {
 		}
 		f, err := parseField(line[:nl-1])
 		if err != nil {
-			return 0, err
+			return 0, nameField(err, line[:nl-1])
 		}
 		base := uint32(at)
 		f.start = base
@@ -215,6 +216,16 @@ func (h *Head) parseFields(buf []byte, at, maxFields int) (int, error) {
 		h.Fields = append(h.Fields, f)
 		at += nl + 1
 	}
+}
+
+// nameField adds to an error of parseField which field it is about.
+func nameField(err error, line []byte) error {
+	name, _, ok := bytes.Cut(line, []byte(":"))
+	rule, is := err.(Rule)
+	if !ok || !is || !validToken(name) {
+		return err
+	}
+	return &FieldError{Rule: rule, Name: string(name[:min(len(name), 64)])}
 }
 
 // parseField reads one line without its CRLF.

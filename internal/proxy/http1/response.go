@@ -14,6 +14,11 @@ type Response struct {
 	Chunked bool
 	Length  int64
 	NoBody  bool // by status or method: framing fields describe another answer
+	// Doubtful: the response cannot have a body, and its fields promise one all the
+	// same. Whether bytes follow is anybody's guess, so nothing else may be taken
+	// from the connection; see Close.
+	Doubtful bool
+	Dated    bool // there is a Date
 	// Close: the connection cannot be used again.
 	Close   bool
 	Upgrade []byte // value of Upgrade, on 101 only
@@ -59,7 +64,9 @@ func (r *Response) parseStatusLine(line []byte) error {
 		}
 		r.Status = r.Status*10 + int(c-'0')
 	}
-	if r.Status < 100 || r.Status > 599 || (len(line) > 12 && line[12] != ' ') || !validValue(line[12:]) {
+	// 600 to 999 mean nothing (RFC 9110, section 15), but neither are they ambiguous:
+	// endpoints have statuses of their own, and nginx and HAProxy pass them on.
+	if r.Status < 100 || (len(line) > 12 && line[12] != ' ') || !validValue(line[12:]) {
 		return errStatusLine
 	}
 	r.StatusText = line[9:]
@@ -67,7 +74,8 @@ func (r *Response) parseStatusLine(line []byte) error {
 }
 
 func (r *Response) interpret(head bool) error {
-	transfer, length := 0, 0
+	r.NoBody = head || r.Status < 200 || r.Status == 204 || r.Status == 304
+	var fr framing
 	closeAsked, keepAlive := false, false
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -84,22 +92,15 @@ func (r *Response) interpret(head bool) error {
 				return err
 			}
 		case FieldContentLength:
-			length++
-			n, ok := parseLength(v)
-			if !ok || length > 1 {
-				return errLength
-			}
-			r.Length = n
+			fr.addLength(v)
 		case FieldTransferEncoding:
-			transfer++
-			if !equalFold("chunked", v) {
-				return errTransfer
-			}
 			f.Drop = true
-			r.Chunked = true
+			fr.addCoding(v)
 		case FieldUpgrade:
 			f.Drop = true
 			r.Upgrade = v
+		case FieldDate:
+			r.Dated = true
 		case FieldHopByHop:
 			// Proxy-Authenticate is for the client of a forward proxy, which
 			// this is not.
@@ -117,25 +118,80 @@ func (r *Response) interpret(head bool) error {
 			f.Drop = true
 		}
 	}
-	if transfer > 1 || (transfer > 0 && (length > 0 || r.HTTP10)) {
-		return errTransfer
+	if err := r.frame(&fr); err != nil {
+		return err
 	}
-	r.NoBody = head || r.Status < 200 || r.Status == 204 || r.Status == 304
-	misframed := (r.Status < 200 || r.Status == 204) && (transfer > 0 || r.Length > 0)
-	if misframed && r.Status != 204 {
-		return errTransfer
-	}
-	if misframed {
-		// There are servers that frame a 204. It has no body all the same (RFC
-		// 9112, section 6.3), but whether they send one is anybody's guess.
-		r.DropLength()
-		closeAsked = true
-	}
-	r.Close = closeAsked || (r.HTTP10 && !keepAlive) || (!r.NoBody && !r.Chunked && r.Length < 0)
+	r.Close = closeAsked || (r.HTTP10 && !keepAlive) || (!r.NoBody && !r.Chunked && r.Length < 0) || r.Doubtful
 	if r.Status != 101 {
 		r.Upgrade = nil
+	} else if len(r.Upgrade) > 0 && !mayUpgrade(r.Upgrade) {
+		return errUpgradeField // nobody can have been asked for it
 	}
 	return nil
+}
+
+// framing is what the framing fields of a response say.
+type framing struct {
+	lengths, codings int
+	length           int64
+	err              error // the first that is wrong
+}
+
+func (fr *framing) addLength(v []byte) {
+	n, ok := parseLength(v)
+	fr.length = n
+	if fr.lengths++; (!ok || fr.lengths > 1) && fr.err == nil {
+		fr.err = errLength
+	}
+}
+
+func (fr *framing) addCoding(v []byte) {
+	if fr.codings++; (!equalFold("chunked", v) || fr.codings > 1) && fr.err == nil {
+		fr.err = errTransfer
+	}
+}
+
+// frame decides how the body is framed (RFC 9112, section 6.3). Rule 1 comes first:
+// a response that cannot have a body has none, whatever its fields say, and they
+// cannot make it ambiguous.
+func (r *Response) frame(fr *framing) error {
+	if fr.err == nil && fr.codings > 0 && (fr.lengths > 0 || r.HTTP10) {
+		fr.err = errTransfer
+	}
+	if !r.NoBody {
+		if r.Chunked = fr.codings > 0 || r.Chunked; fr.lengths > 0 {
+			r.Length = fr.length
+		}
+		return fr.err
+	}
+	r.Chunked = false
+	if r.Status < 200 || r.Status == 204 {
+		// RFC 9110, section 8.6: no Content-Length with these. There are servers that
+		// frame them.
+		r.DropLength()
+		r.Doubtful = fr.err != nil || fr.codings > 0 || fr.length > 0
+		return nil
+	}
+	// To HEAD, and with 304, both fields tell of the response to a GET.
+	if fr.err != nil {
+		r.DropLength()
+		r.Doubtful = true
+	} else if fr.lengths > 0 {
+		r.Length = fr.length
+	}
+	return nil
+}
+
+// AppendStatusLine appends the status line for a client of HTTP/1.1, with the
+// space behind the code that stands there even without a reason (RFC 9112, section
+// 4), which not all endpoints send.
+func (r *Response) AppendStatusLine(b []byte) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = append(b, r.StatusText...)
+	if len(r.StatusText) == 3 {
+		b = append(b, ' ')
+	}
+	return append(b, '\r', '\n')
 }
 
 // DropLength drops Content-Length, for an answer that is framed otherwise.

@@ -12,7 +12,7 @@ import (
 
 // ClientOptions are the settings of a Client. Zero values mean the defaults.
 type ClientOptions struct {
-	Limits       http1.Limits  // of responses: 64 KiB of fields, 100 of them
+	Limits       http1.Limits  // of responses: 64 KiB of fields, 1000 of them
 	StreamWindow int           // 256 KiB: unread payload of one response
 	ConnWindow   int           // MaxStreams times StreamWindow: of all responses of a connection; at least 65535
 	IdleTimeout  time.Duration // 60 s: without any stream
@@ -40,7 +40,7 @@ type Client struct {
 // NewClient prepares a Client; it starts nothing.
 func NewClient(o ClientOptions) *Client {
 	orDefault(&o.Limits.HeadBytes, 64<<10)
-	orDefault(&o.Limits.Fields, 100)
+	orDefault(&o.Limits.Fields, 1000)
 	orDefault(&o.StreamWindow, 256<<10)
 	orDefault(&o.IdleTimeout, 60*time.Second)
 	orDefault(&o.ReadTimeout, 60*time.Second)
@@ -321,7 +321,6 @@ func (c *ClientConn) headers(id uint32, end bool, frag []byte) error {
 	case c.conn.streams[id] != s:
 		return nil
 	case err != nil:
-		c.o.logger.Debug("answer refused", "error", err)
 		c.conn.reset(s, CodeProtocol, err)
 		return c.wasted(1)
 	case c.res.Status < 200:
@@ -346,8 +345,11 @@ func (c *ClientConn) headers(id uint32, end bool, frag []byte) error {
 // interpret makes a response of what was decoded.
 func (c *ClientConn) interpret(head, end bool) error {
 	k := &c.fields
-	if k.tooLarge() || len(c.res.Fields) > c.o.limits.Fields {
+	if k.tooLarge() {
 		return ErrTooLarge
+	}
+	if len(c.res.Fields) > c.o.limits.Fields {
+		return http1.ErrTooManyFields
 	}
 	status, err := k.status()
 	if err == nil {
@@ -357,7 +359,7 @@ func (c *ClientConn) interpret(head, end bool) error {
 		err = c.res.FinishBuild(status, head, !end)
 	}
 	if err == nil && (status == 101 || status < 200 && end) {
-		err = errMalformed
+		err = errInterim // RFC 9113, sections 8.1 and 8.6
 	}
 	return err
 }

@@ -23,11 +23,13 @@ type ClientStream struct {
 	head    bool           // the request is HEAD
 	res     http1.Response // valid once hasHead
 	interim []*http1.Response
+	waiting int // bytes of interim
 	closing bool
 }
 
-// maxInterim bounds the interim answers that nobody has read.
-const maxInterim = 16
+// interimCost is what an interim response that nobody has read takes of the bytes
+// that a head may have, besides its own.
+const interimCost = 64
 
 // prepare makes the stream ready before it has a number. mu is held.
 func (s *ClientStream) prepare() {
@@ -96,6 +98,7 @@ func (s *ClientStream) ReadHead() (*http1.Response, error) {
 		case len(s.interim) > 0:
 			res := s.interim[0]
 			s.interim = s.interim[1:]
+			s.waiting -= res.Size() + interimCost
 			return res, nil
 		case s.hasHead:
 			return &s.res, nil
@@ -110,10 +113,6 @@ func (s *ClientStream) ReadHead() (*http1.Response, error) {
 
 // addInterim keeps a copy of an interim answer. mu is held.
 func (s *ClientStream) addInterim(res *http1.Response) error {
-	if len(s.interim) >= maxInterim {
-		s.c.reset(&s.stream, CodeEnhanceYourCalm, errMalformed)
-		return nil
-	}
 	fresh := &http1.Response{}
 	fresh.BeginBuild(make([]byte, 0, res.Size()+64))
 	for i := range res.Fields {
@@ -124,6 +123,10 @@ func (s *ClientStream) addInterim(res *http1.Response) error {
 	}
 	if err := fresh.FinishBuild(res.Status, s.head, true); err != nil {
 		return err
+	}
+	if s.waiting += fresh.Size() + interimCost; s.waiting > s.c.o.limits.HeadBytes {
+		s.c.reset(&s.stream, CodeEnhanceYourCalm, errFlood)
+		return nil
 	}
 	s.interim = append(s.interim, fresh)
 	s.recv.wake()

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"gatehouse.dev/gatehouse/internal/proxy/http1"
 )
 
 // Code is an error code of RFC 9113, section 7.
@@ -97,13 +99,23 @@ var (
 	ErrRest = errors.New("HTTP/2 connection rests")
 	// ErrNoStream: the connection takes no new streams; nothing was sent.
 	ErrNoStream = errors.New("HTTP/2 connection takes no new streams")
-	// ErrTooLarge: the header list is larger than allowed (431).
-	ErrTooLarge = errors.New("header list too large")
 
-	errEnded     = errors.New("message has ended already")
-	errNoHead    = errors.New("message has no head yet")
-	errMalformed = errors.New("malformed message")
-	errLinger    = errors.New("peer keeps a connection open that has ended")
+	errEnded  = errors.New("message has ended already")
+	errNoHead = errors.New("message has no head yet")
+	errLinger = errors.New("peer keeps a connection open that has ended")
+)
+
+// What is wrong with a header block, besides what http1 finds.
+const (
+	// ErrTooLarge: the header list is larger than allowed (431).
+	ErrTooLarge = http1.ErrHeadTooLarge
+
+	errMalformed  = http1.Rule("malformed message")
+	errPseudo     = http1.Rule("bad, missing or misplaced pseudo-field")
+	errUpperCase  = http1.Rule("upper case in a field name")
+	errConnection = http1.Rule("connection-specific field")
+	errInterim    = http1.Rule("interim response that cannot be one")
+	errFlood      = http1.Rule("too many bytes of interim responses")
 )
 
 // isEnd reports whether err is an ordinary end of a connection.

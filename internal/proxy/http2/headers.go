@@ -221,17 +221,17 @@ func (k *fieldSink) add(f hpack.HeaderField) {
 	k.regular = true
 	for i := range len(f.Name) {
 		if c := f.Name[i]; c >= 'A' && c <= 'Z' {
-			k.err = errMalformed
+			k.err = errUpperCase
 			return
 		}
 	}
 	switch f.Name {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
-		k.err = errMalformed // RFC 9113, section 8.2.2
+		k.err = errConnection // RFC 9113, section 8.2.2
 		return
 	case "te":
 		if f.Value != "trailers" || k.kind == kindResponse {
-			k.err = errMalformed
+			k.err = errConnection
 			return
 		}
 	case "cookie":
@@ -272,7 +272,7 @@ func (k *fieldSink) addPseudo(f hpack.HeaderField) {
 	}
 	ours := k.kind == kindRequest && bit < pseudoStatus || k.kind == kindResponse && bit == pseudoStatus
 	if !ours || k.regular || k.has(bit) {
-		k.err = errMalformed
+		k.err = errPseudo
 		return
 	}
 	k.seen |= 1 << bit
@@ -310,13 +310,13 @@ func (k *fieldSink) control(body bool) (http1.Control, error) {
 		}
 	}
 	if k.seen&need != need || k.seen&^allowed != 0 {
-		return v, errMalformed
+		return v, errPseudo
 	}
 	if k.has(pseudoAuthority) && v.Authority == "" || k.has(pseudoProtocol) && v.Upgrade == "" {
-		return v, errMalformed
+		return v, errPseudo
 	}
 	if s := k.pseudo[pseudoScheme]; k.has(pseudoScheme) && s != "http" && s != "https" {
-		return v, errMalformed
+		return v, errPseudo
 	}
 	return v, nil
 }
@@ -325,12 +325,12 @@ func (k *fieldSink) control(body bool) (http1.Control, error) {
 func (k *fieldSink) status() (int, error) {
 	s := k.pseudo[pseudoStatus]
 	if len(s) != 3 {
-		return 0, errMalformed
+		return 0, errPseudo
 	}
 	n := 0
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
-			return 0, errMalformed
+			return 0, errPseudo
 		}
 		n = n*10 + int(s[i]-'0')
 	}

@@ -11,6 +11,7 @@ package stats
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,8 +27,9 @@ type Registry struct {
 	Upstream      Upstream
 	Config        Config
 
-	mu     sync.RWMutex
-	routes map[RouteLabels]*Route
+	mu      sync.RWMutex
+	routes  map[RouteLabels]*Route
+	refused map[string]uint64 // responses, by the rule that they broke
 
 	reasons map[ir.Reason]int // index into answers; read-only
 	answers []atomic.Uint64   // the last is for reasons that ir does not list
@@ -150,4 +152,28 @@ func (r *Registry) Answers(yield func(ir.Reason, uint64) bool) {
 			return
 		}
 	}
+}
+
+// Refused counts a response of an endpoint that was refused because it breaks the
+// rule, which is one of a fixed set.
+func (r *Registry) Refused(rule string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refused == nil {
+		r.refused = map[string]uint64{}
+	}
+	if _, ok := r.refused[rule]; !ok && len(r.refused) >= maxRules {
+		rule = "other"
+	}
+	r.refused[rule]++
+}
+
+// maxRules bounds the rules that are told apart, should the set ever not be fixed.
+const maxRules = 100
+
+// RefusedResponses gives how many responses were refused, by rule.
+func (r *Registry) RefusedResponses() map[string]uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return maps.Clone(r.refused)
 }
