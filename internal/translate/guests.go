@@ -26,8 +26,8 @@ func (a *assembler) visitPlain(n *node) {
 	switch {
 	case n.host != nil:
 		base = n.host.plain
-	case n.name != nil && n.name.owner == nil:
-		base = a.closedHost(n)
+	case n.closing() != nil:
+		base = a.closedHost(n, n.closing())
 	}
 	if base == nil {
 		if base = a.any.plain; n.above != nil && n.above.plain != nil {

@@ -40,13 +40,15 @@ func (m *merger) passThrough(at *node, h *mergedHost) {
 	}
 	first := h.sets[0]
 	why := ""
-	switch n := at.name; {
+	// A TLS entry counts where it can hold: in the namespace of the rules.
+	i := slices.IndexFunc(at.tls, func(c nameClaim) bool { return c.owner.Ref.Namespace == h.owner.Ref.Namespace })
+	switch {
 	case h.pattern == ir.AnyHost:
 		why = "only a named host can be passed through"
 	case !asks(first):
 		why = "the host belongs to " + first.Owner.Ref.String() + ", which does not pass it through"
-	case n != nil && n.claims[0].owner != first.Owner && n.claims[0].owner.Compare(first.Owner) < 0:
-		why = "TLS of the host belongs to " + n.claims[0].owner.Ref.String()
+	case i >= 0 && at.tls[i].owner.Compare(first.Owner) < 0:
+		why = "TLS of the host belongs to " + at.tls[i].owner.Ref.String()
 	}
 	if why != "" {
 		for _, s := range h.sets {
@@ -61,7 +63,6 @@ func (m *merger) passThrough(at *node, h *mergedHost) {
 	}
 	h.settings.passthrough = first
 	m.takeOver(h, first)
-	m.dropName(at, first)
 }
 
 // takeOver finds the claim that gets the connections, and drops all others but
@@ -98,24 +99,6 @@ func (m *merger) takeOver(h *mergedHost, winner *candidate.Set) {
 				"add a rule with ssl-passthrough for each name")
 		}
 	}
-}
-
-// dropName takes the certificates of a host away that is passed through.
-func (m *merger) dropName(h *node, winner *candidate.Set) {
-	if h.name == nil {
-		return
-	}
-	for _, c := range h.name.claims {
-		if c.owner == winner.Owner {
-			m.tell(verdict.Ignored, c.owner, c.Field, verdict.PassthroughConflict,
-				"with ssl-passthrough the backend shows its own certificate: this entry has no effect", "remove the host from spec.tls")
-			continue
-		}
-		m.reject(c.owner, c.Field, verdict.HostTLSOwned,
-			"TLS of host "+h.pattern.String()+" is passed through by "+winner.Owner.Ref.String()+": this certificate is not shown",
-			"use another host, or remove ssl-passthrough there")
-	}
-	h.name = nil
 }
 
 // clientAuth decides what is asked of the clients of the host. An object that

@@ -20,6 +20,8 @@ type index struct {
 	homeless *sorted.Editor[*node]
 	// visited are the nodes with guests, the more general first.
 	visited *sorted.Editor[*node]
+	// ruleless are those with TLS entries and no rules.
+	ruleless *sorted.Editor[*node]
 
 	// asking are the nodes whose objects ask for other names, wanted what they
 	// ask for, and renamed the nodes that are such names now.
@@ -43,10 +45,16 @@ type node struct {
 	rules []ruled     // objects with a rule for the host, by age
 	tls   []nameClaim // TLS entries for the name, by age and position
 
-	// What rules and tls come to, by themselves.
+	// What rules come to, by themselves.
 	rule   *mergedHost // nil without rules that claim more than challenges
 	guests *mergedHost // claims of nothing but challenges, where rule is nil
-	name   *mergedName // nil: nobody claims it, or it is passed through
+	// What tls comes to: the name that holds, if any, and the entries that do not.
+	name *mergedName
+	lost *lostNames
+	// Of whom that is decided: the entries that cannot hold here, and whose host
+	// it is then.
+	notKept []nameClaim
+	heldBy  *candidate.Owner
 
 	// host is rule, or alias where this is another name of a host.
 	host  *mergedHost
@@ -54,6 +62,7 @@ type node struct {
 	// What those below this one have seen of it.
 	seenHost *mergedHost
 	seenName *mergedName
+	seenLost *lostNames
 
 	// plain is the Host that is served here without TLS.
 	plain *host
@@ -123,6 +132,7 @@ func newIndex() *index {
 	x.asking = sorted.NewEditor(sorted.List[*asker]{}, byAge)
 	x.homeless = sorted.NewEditor(sorted.List[*node]{}, compareNodes)
 	x.visited = sorted.NewEditor(sorted.List[*node]{}, func(a, b *node) int { return compareNodes(b, a) })
+	x.ruleless = sorted.NewEditor(sorted.List[*node]{}, compareNodes)
 	x.any = x.node(ir.AnyHost)
 	return x
 }

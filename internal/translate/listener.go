@@ -50,9 +50,9 @@ type assembler struct {
 
 func (a *assembler) config() *ir.Config {
 	for _, n := range a.concerned {
-		if n.host == nil && n.name != nil {
+		if named := cmp.Or(n.name, n.closing()); n.host == nil && named != nil {
 			a.homeless.Set(n)
-			if n.derived != nil && n.derived.of.name != n.name {
+			if n.derived != nil && n.derived.of.name != named {
 				n.derived = nil
 			}
 		} else {
@@ -105,7 +105,7 @@ func (a *assembler) serverNames() sorted.List[*ir.ServerName] {
 		a.change(n)
 	}
 	for n := range a.homeless.List().All() {
-		if n.name.owner != nil && n.guests == nil {
+		if n.name != nil && n.name.owner != nil && n.guests == nil {
 			a.place(n, n, a.borrowedHost(n))
 		}
 	}
@@ -314,11 +314,10 @@ func (h *node) certificates() *mergedName {
 	if h.name != nil {
 		return h.name
 	}
-	if h.above != nil && h.above.name != nil {
-		if n := h.above.name; n.belongsTo(h.host.owner.Ref.Namespace) {
+	if h.above != nil {
+		if n := h.above.nameOf(h.host.owner.Ref.Namespace); n != nil || h.above.name != nil {
 			return n
 		}
-		return nil
 	}
 	if h.host.original == nil {
 		return nil
@@ -349,13 +348,6 @@ func settingsOf(h *mergedHost) hostSettings {
 		return hostSettings{}
 	}
 	return h.settings
-}
-
-func (n *mergedName) belongsTo(namespace string) bool {
-	if n.owner != nil {
-		return n.owner.Ref.Namespace == namespace
-	}
-	return slices.ContainsFunc(n.claims, func(c nameClaim) bool { return c.owner.Ref.Namespace == namespace })
 }
 
 // shown gives the certificates of a name; nil stands for a name that nobody

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -252,7 +253,7 @@ func (w *world) pinned(m *memory) {
 			}
 		}
 		if d := n.derived; d != nil && d.of.of != nil {
-			if h := m.index.hostAt(d.of.of.Pattern); h == nil || h.out != d.of.of || d.of.name != n.name {
+			if h := m.index.hostAt(d.of.of.Pattern); h == nil || h.out != d.of.of || d.of.name != cmp.Or(n.name, n.closing()) {
 				w.t.Errorf("what is derived for %s keeps the host %s as it was", p, d.of.of.Pattern)
 			}
 		}

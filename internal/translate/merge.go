@@ -7,7 +7,6 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
-	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
@@ -53,13 +52,15 @@ type mergedHost struct {
 	redirects bool
 
 	// out is the finished Host, as it is under TLS; its routes are parallel to
-	// claims. It was finished under the name refused.
+	// claims. It was finished under the names refused.
 	out     *host
-	refused *mergedName
-	// plain is the Host without TLS, made of out, with or without a usable name.
-	plain    *host
-	plainOf  *host
-	plainTLS bool
+	refused refusedNames
+	// plain is the Host without TLS, made of out, with or without a usable name,
+	// and beside names that were lost.
+	plain     *host
+	plainOf   *host
+	plainTLS  bool
+	plainLost *lostNames
 
 	// For names that borrow from out; filled when first needed.
 	byNamespace map[string][]*ir.Route
@@ -76,24 +77,6 @@ type routeClaim struct {
 	typed *candidate.Route
 	// closed is why the route answers 503; empty: it serves.
 	closed ir.Reason
-}
-
-// mergedName is a server name with what it shows.
-type mergedName struct {
-	pattern ir.HostPattern
-	claims  []nameClaim
-	// owner is nil when no claim is usable: handshakes are refused.
-	owner *candidate.Owner
-	// certificates of the owner's namespace, in order of preference; without
-	// any the default certificate is shown.
-	certificates []*resolve.Certificate
-	// claimants are the owners of claims, filled when the name is refused.
-	claimants map[*candidate.Owner]bool
-}
-
-type nameClaim struct {
-	*candidate.TLS
-	owner *candidate.Owner
 }
 
 // merge decides about everything that is claimed. It looks only at the patterns
@@ -115,12 +98,19 @@ func (m *merger) merge() {
 		if n.host != n.alias || n.rule != nil {
 			n.host = n.rule
 		}
+		if len(n.tls) > 0 && n.rule == nil {
+			m.ruleless.Set(n)
+		} else {
+			m.ruleless.Delete(n)
+		}
 		m.concern(n)
 	}
+	touched := m.touched
 	m.touched = nil
 	if names {
 		m.rename()
 	}
+	m.settleNames(touched)
 	m.spread()
 	for _, n := range m.concerned {
 		if n.host != nil {
@@ -148,9 +138,9 @@ func (m *merger) spread() {
 			continue
 		}
 		before, now := n.seenHost, n.host
-		same := n.name == n.seenName && settingsOf(before).special() == settingsOf(now).special() &&
+		same := n.name == n.seenName && n.lost == n.seenLost && settingsOf(before).special() == settingsOf(now).special() &&
 			(n == m.any || (before == nil) == (now == nil))
-		if n.seenHost, n.seenName = now, n.name; same {
+		if n.seenHost, n.seenName, n.seenLost = now, n.name, n.lost; same {
 			continue
 		}
 		if n == m.any {
@@ -169,13 +159,10 @@ func (m *merger) spread() {
 	}
 }
 
-// settleNode makes of the claims on a pattern its host and name. The result
-// depends on nothing else.
+// settleNode makes of the claims on a pattern its host. The result depends on
+// nothing else.
 func (m *merger) settleNode(n *node) {
-	n.rule, n.guests, n.name, n.aliasing = nil, nil, nil, false
-	if len(n.tls) > 0 {
-		n.name = &mergedName{pattern: n.pattern, claims: n.tls}
-	}
+	n.rule, n.guests, n.aliasing = nil, nil, false
 	m.claimHost(n)
 	if h := n.rule; h != nil {
 		m.settle(h)
@@ -183,9 +170,6 @@ func (m *merger) settleNode(n *node) {
 		m.clientAuth(h)
 		m.expressions(h)
 		m.cipherSuites(h)
-	}
-	if n.name != nil {
-		m.award(n.name)
 	}
 	m.tellOf(n)
 }
@@ -198,7 +182,7 @@ func (m *merger) tellOf(what any) {
 
 // finish makes the Host with its routes.
 func (m *merger) finish(n *node) {
-	h, refused := n.host, n.refusedName()
+	h, refused := n.host, n.refusedNames()
 	if h.out != nil && h.refused == refused {
 		return
 	}
@@ -213,7 +197,9 @@ func (m *merger) finish(n *node) {
 			out.Routes[i] = &r
 		}
 	}
-	closeFor(refused, out.Routes, h.claims)
+	for _, name := range refused {
+		closeFor(name, out.Routes, h.claims)
+	}
 	namePort(out.Routes, m.securePort())
 	h.out, h.refused = newHost(out, h), refused
 	h.byNamespace = nil
@@ -320,75 +306,6 @@ func (m *merger) pathConflict(loser, winner routeClaim) {
 	}
 	m.reject(loser.owner, loser.Field, verdict.PathConflict,
 		what+" belongs to "+winner.owner.Ref.String()+" ("+winner.Field+"), which has precedence", remedy)
-}
-
-// award finds who owns the server name: the oldest claim that is usable. One
-// that asks for the default certificate counts, but not after an older one
-// whose own certificate is broken: the default certificate must not stand in.
-func (m *merger) award(n *mergedName) {
-	broken := false
-	for _, c := range n.claims {
-		if c.Certificate != nil || c.Fallback && !broken {
-			n.owner = c.owner
-			break
-		}
-		broken = broken || !c.Usable()
-	}
-	if n.owner == nil {
-		n.claimants = map[*candidate.Owner]bool{}
-		for _, c := range n.claims {
-			n.claimants[c.owner] = true
-			m.reject(c.owner, c.Field, verdict.TLSUnavailable,
-				"host "+n.pattern.String()+" has no usable certificate: its handshakes are refused, and over plain HTTP the paths of this Ingress answer 503 there",
-				"create or repair the Secret that spec.tls names")
-		}
-		return
-	}
-	for _, c := range n.claims {
-		switch {
-		case c.Certificate == nil:
-		case c.owner.Ref.Namespace != n.owner.Ref.Namespace:
-			m.reject(c.owner, c.Field, verdict.HostTLSOwned,
-				"TLS of host "+n.pattern.String()+" belongs to "+n.owner.Ref.String()+": this certificate is not shown",
-				"use a host of your own, or have the certificate put into namespace "+n.owner.Ref.Namespace)
-		default:
-			m.addCertificate(n, c)
-		}
-	}
-	// Those that cover the host before those that do not; ECDSA before RSA,
-	// because it costs less and who cannot use it is offered the next; then age.
-	slices.SortStableFunc(n.certificates, func(a, b *resolve.Certificate) int {
-		return cmp.Or(-compareBool(a.Covers(n.pattern), b.Covers(n.pattern)), -compareBool(a.ECDSA, b.ECDSA))
-	})
-}
-
-func (m *merger) addCertificate(n *mergedName, c nameClaim) {
-	if !c.Certificate.Covers(n.pattern) {
-		names := "no name at all"
-		if len(c.Certificate.Names) > 0 {
-			names = strings.Join(c.Certificate.Names[:min(5, len(c.Certificate.Names))], ", ")
-		}
-		m.tell(verdict.Warning, c.owner, c.Field, verdict.CertificateMismatch,
-			"the certificate of Secret "+c.Certificate.Origin.Namespace+"/"+c.Certificate.Origin.Name+
-				" is not for host "+n.pattern.String()+" but for "+names,
-			"use a certificate that names the host")
-	}
-	if !slices.ContainsFunc(n.certificates, func(x *resolve.Certificate) bool { return x.ID == c.Certificate.ID }) {
-		n.certificates = append(n.certificates, c.Certificate)
-	}
-}
-
-// refusedName gives the refused server name that hosts of the pattern are
-// reached by, or nil: the same name, else the wildcard above an exact one.
-func (n *node) refusedName() *mergedName {
-	name := n.name
-	if name == nil && n.above != nil {
-		name = n.above.name
-	}
-	if name == nil || name.owner != nil {
-		return nil
-	}
-	return name
 }
 
 // closeFor puts closed routes in place of those whose owner has a claim on the refused name

@@ -22,13 +22,13 @@ func (a *assembler) plainHosts() sorted.List[*ir.Host] {
 		}
 		if n.host != nil {
 			a.putPlain(n, n.host.plain)
-		} else if n.name == nil || n.name.owner != nil {
+		} else if n.closing() == nil {
 			a.putPlain(n, nil)
 		}
 	}
 	for n := range a.homeless.List().All() {
-		if n.name.owner == nil && n.guests == nil {
-			a.putPlain(n, a.closedHost(n))
+		if name := n.closing(); name != nil && n.guests == nil {
+			a.putPlain(n, a.closedHost(n, name))
 		}
 	}
 	for n := range a.visited.List().All() {
@@ -56,23 +56,23 @@ func (a *assembler) putPlain(n *node, h *host) {
 	}
 }
 
-// closedHost gives the host of a refused name, or nil where none is needed.
-func (a *assembler) closedHost(n *node) *host {
+// closedHost gives the host of a name that is closed, or nil where none is needed.
+func (a *assembler) closedHost(n *node, name *mergedName) *host {
 	general := a.general(n)
-	if general == nil || !general.ownedByAny(n.name.claims) {
+	if general == nil || !general.ownedByAny(name.claims) {
 		n.derived = nil
 		return nil
 	}
-	whole := a.borrow(n.name.claims[0].owner.Ref.Namespace, len(general.claims))
-	key := derived{name: n.name, of: general.out, whole: whole}
+	whole := a.borrow(name.claims[0].owner.Ref.Namespace, len(general.claims))
+	key := derived{name: name, of: general.out, whole: whole}
 	if n.derived != nil && n.derived.of == key {
 		return n.derived.host
 	}
 	h := &ir.Host{Pattern: n.pattern}
 	if whole {
 		h.Routes = slices.Clone(general.out.Routes)
-		closeFor(n.name, h.Routes, general.claims)
-		a.plainRoutes(h.Routes, general.claims, false)
+		closeFor(name, h.Routes, general.claims)
+		a.plainRoutes(h.Routes, general.claims, func(*candidate.Owner) bool { return false })
 	} else {
 		h.Routes = []*ir.Route{{
 			ID:    ir.RouteID("closed|" + n.pattern.String()),
@@ -92,16 +92,19 @@ func (a *assembler) plainHost(at *node) {
 	h := at.host
 	n := at.certificates()
 	hasTLS := n != nil && n.owner != nil
-	if h.plain != nil && h.plainOf == h.out && h.plainTLS == hasTLS {
+	if h.plain != nil && h.plainOf == h.out && h.plainTLS == hasTLS && h.plainLost == at.lost {
 		return
 	}
+	// Whose TLS entry is not served as such has not asked for less: its paths are not
+	// served unencrypted where the certificate is another's, or the default one.
+	secured := func(o *candidate.Owner) bool { return hasTLS || at.lost != nil && at.lost.owners[o] }
 	plain := &ir.Host{Pattern: h.pattern, Routes: slices.Clone(h.out.Routes)}
-	changed := a.plainRoutes(plain.Routes, h.claims, hasTLS)
+	changed := a.plainRoutes(plain.Routes, h.claims, secured)
 	if set := h.settings.passthrough; set != nil {
 		plain.Routes = append(plain.Routes, a.besidePassthrough(h, set)...)
 		changed = true
 	}
-	h.plain, h.plainOf, h.plainTLS = h.out, h.out, hasTLS
+	h.plain, h.plainOf, h.plainTLS, h.plainLost = h.out, h.out, hasTLS, at.lost
 	if changed {
 		h.plain = newHost(plain, h)
 	}
@@ -114,9 +117,8 @@ func (a *assembler) plainHost(at *node) {
 // ACME challenges are neither redirected nor asked for a client certificate,
 // because they are fetched without TLS. What answers an error stays as it is.
 // Nothing guards a redirect: a password must not be asked for in the clear.
-func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS bool) bool {
-	changed := false
-	ifTLS := hasTLS && a.options.HTTPSAddr.IsValid()
+func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS func(*candidate.Owner) bool) bool {
+	changed, https := false, a.options.HTTPSAddr.IsValid()
 	for i, c := range claims {
 		r := routes[i]
 		switch {
@@ -127,7 +129,7 @@ func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS 
 				open.Security.ClientCert = nil
 				routes[i], changed = &open, true
 			}
-		case c.https == candidate.HTTPSNever || c.https == candidate.HTTPSIfTLS && !ifTLS:
+		case c.https == candidate.HTTPSNever || c.https == candidate.HTTPSIfTLS && !(https && hasTLS(c.owner)):
 		case r.Action.Redirect != nil && r.Action.Redirect.Location != "" && r.Security == (ir.Security{}):
 			// It leads elsewhere, and shows nothing: no detour.
 		default:

@@ -107,15 +107,33 @@ func TestTLS(t *testing.T) {
 		Ingress default/shop: Rejected SecretNotFound: spec.tls[0].secretName
 		`)
 
-	f("an older broken claim gives way to a younger usable one, and stays open",
+	// The host is default's, and so is its TLS: a certificate of b's would speak for it.
+	f("an older broken claim does not give way to a younger usable one of another namespace",
 		svc("a", "b/a")+cert("b/one ecdsa one.com")+
 			object("old@2020", rules(rule("one.com", "Prefix /old a"))+tlsSpec(tls("gone", "one.com")))+
 			object("b/young@2021", rules(rule("one.com", "Prefix /young a"))+tlsSpec(tls("one", "one.com"))),
 		`
 		http one.com
-		  Element /young -> b/a:80 (young)
+		  Element /young -> 503 TLSUnavailable (young)
+		  Element /old -> 503 TLSUnavailable (old)
+		https one.com refused TLSUnavailable
+		https * [self-made]
+		`,
+		`
+		Ingress b/young: Rejected HostTLSOwned: spec.tls[0].hosts[0]
+		Ingress default/old: Rejected TLSUnavailable: spec.tls[0].hosts[0]
+		Ingress default/old: Rejected SecretNotFound: spec.tls[0].secretName
+		`)
+
+	f("an older broken claim gives way to a younger usable one of its namespace, and stays open",
+		svc("a")+cert("default/one ecdsa one.com")+
+			object("old@2020", rules(rule("one.com", "Prefix /old a"))+tlsSpec(tls("gone", "one.com")))+
+			object("young@2021", rules(rule("one.com", "Prefix /young a"))+tlsSpec(tls("one", "one.com"))),
+		`
+		http one.com
+		  Element /young -> default/a:80 (young)
 		  Element /old -> default/a:80 (old)
-		https one.com [b/one]
+		https one.com [default/one]
 		  one.com as http
 		https * [self-made]
 		`,
@@ -174,7 +192,7 @@ func TestTLS(t *testing.T) {
 		https * [self-made]
 		`,
 		`
-		Ingress b/more: Rejected TLSUnavailable: spec.tls[0].hosts[0]
+		Ingress b/more: Rejected HostTLSOwned: spec.tls[0].hosts[0]
 		Ingress default/shop: Rejected TLSUnavailable: spec.tls[0].hosts[0]
 		Ingress default/shop: Rejected SecretNotFound: spec.tls[0].secretName
 		`)
@@ -287,8 +305,8 @@ func TestTLS(t *testing.T) {
 
 	f("a name without a rule serves the namespace's share of the more general host",
 		svc("a", "b/a")+cert("default/one ecdsa one.com")+cert("default/x ecdsa x.bar.com")+
-			object("shop", rules(rule("", "Prefix /mine a"), rule("*.bar.com", "Prefix /wild a"))+tlsSpec(tls("one", "one.com"), tls("x", "x.bar.com")))+
-			object("b/all", rules(rule("", "Prefix /theirs a"), rule("*.bar.com", "Prefix /theirs a"))),
+			object("shop@2020", rules(rule("", "Prefix /mine a"), rule("*.bar.com", "Prefix /wild a"))+tlsSpec(tls("one", "one.com"), tls("x", "x.bar.com")))+
+			object("b/all@2021", rules(rule("", "Prefix /theirs a"), rule("*.bar.com", "Prefix /theirs a"))),
 		`
 		http *.bar.com
 		  Element /theirs -> b/a:80 (all)
