@@ -18,7 +18,7 @@ import (
 )
 
 // asProgram tells the test binary to be the program.
-const asProgram = "GATEHOUSE_TEST_AS_PROGRAM"
+const asProgram = "TEST_AS_GATEHOUSE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {

@@ -75,7 +75,8 @@ Private keys, passwords, tokens and the data of Secrets are never in it; names
 of objects and hosts, and addresses of endpoints are.
 
 When a part cannot be had, the rest is written, README.txt and standard error
-name what is missing, and the exit status is 1; without an archive it is 2.`,
+name what is missing, and the exit status is 1; without an archive it is 2, also
+when nothing answers at the address: then no file is left.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
@@ -90,6 +91,9 @@ name what is missing, and the exit status is 1; without an archive it is 2.`,
 			}
 			b := &bundle{version: version, from: from, made: time.Now().UTC(), timeout: partTimeout, client: &http.Client{Transport: &http.Transport{Proxy: nil}}}
 			defer b.client.CloseIdleConnections()
+			if err := b.reach(cmd.Context()); err != nil {
+				return err
+			}
 			if output == "-" {
 				return b.toStream(cmd.Context(), std)
 			}
@@ -151,6 +155,21 @@ type bundle struct {
 	client  *http.Client
 	timeout time.Duration
 	missing []string
+}
+
+// reach says that nothing runs where the bundle is to come from, before an archive
+// of nothing but errors is made. A program that hangs still takes connections.
+func (b *bundle) reach(ctx context.Context) error {
+	addr := strings.TrimPrefix(b.from, "http://")
+	c, err := (&net.Dialer{Timeout: b.timeout}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err
+		}
+		return fmt.Errorf("nothing answers at %s: %w; is gatehouse running here, and is this its --admin-addr?", addr, err)
+	}
+	return c.Close()
 }
 
 func (b *bundle) toStream(ctx context.Context, std Streams) error {

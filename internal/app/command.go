@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"strings"
@@ -49,6 +48,12 @@ GATEHOUSE_HTTP_ADDR; lists are separated by commas. A flag wins.`,
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
+	root.SetFlagErrorFunc(unknownFlag)
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if cmd.Flags().Lookup("log-level") == nil { // those that have a log say it there
+			warnOfStrays(cmd, std)
+		}
+	}
 	root.AddCommand(serveCommand(version, std), demoCommand(version, std), checkCommand(std), bundleCommand(version, std), versionCommand(version, std))
 	return root
 }
@@ -89,7 +94,7 @@ drains: /readyz fails, connections are told to close, open requests get
 			if err := o.complete(cmd.Flags()); err != nil {
 				return err
 			}
-			log, err := newLogger(std.Err, o.LogLevel)
+			log, err := o.newLogger(cmd, std)
 			if err != nil {
 				return err
 			}
@@ -167,8 +172,9 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	o.addAnnotationFlags(f)
 	f.StringVar(&o.AccessLog, "access-log", o.AccessLog, "off, json or combined, to standard output")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
-	f.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long open requests and WebSockets may take after SIGTERM")
-	f.DurationVar(&o.DrainDelay, "drain-delay", o.DrainDelay, "how long connections are still accepted after SIGTERM; default 5s with an API server, else 0s")
+	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "auto, text or json, to standard error; auto: text on a terminal, else json")
+	durationVar(f, &o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long open requests and WebSockets may take after SIGTERM")
+	durationVar(f, &o.DrainDelay, "drain-delay", o.DrainDelay, "how long connections are still accepted after SIGTERM; default 5s with an API server, else 0s")
 	f.Lookup("drain-delay").DefValue = "5s or 0s" // what -1 stands for
 	f.BoolVar(&o.PlainReads, "plain-reads", false, "read from connections until nothing is left before waiting, instead of holding one wait open: the same to everybody, at a little more CPU time")
 	f.IntVar(&o.MaxHeaderBytes, "max-header-bytes", o.MaxHeaderBytes, "largest request head, 1024 to 65536 bytes (431)")
@@ -179,13 +185,13 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.Int64Var(&o.MaxBodyBytes, "max-body-bytes", o.MaxBodyBytes, "largest request body, bytes (413); 0: no limit")
 	f.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "most client connections at once, HTTP and HTTPS together; a further one takes the place of the one idle longest, or is reset; never more than RLIMIT_NOFILE allows")
 	f.IntVar(&o.MaxConnectionsPerClient, "max-connections-per-client", o.MaxConnectionsPerClient, "most of these from one address (IPv6: one /64), --trusted-proxies aside; further ones are reset; 0: half of --max-connections")
-	f.DurationVar(&o.ClientHeaderTimeout, "client-header-timeout", o.ClientHeaderTimeout, "from the first byte of a request to the end of its head (408)")
-	f.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout, "between two requests of a connection")
-	f.DurationVar(&o.BodyTimeout, "client-body-timeout", o.BodyTimeout, "between two reads of a request body (408)")
-	f.DurationVar(&o.UpstreamConnectTimeout, "upstream-connect-timeout", o.UpstreamConnectTimeout, "connect to one endpoint (504)")
-	f.DurationVar(&o.UpstreamReadTimeout, "upstream-read-timeout", o.UpstreamReadTimeout, "between two reads from an endpoint (504)")
-	f.DurationVar(&o.UpstreamSendTimeout, "upstream-send-timeout", o.UpstreamSendTimeout, "between two writes to an endpoint")
-	f.DurationVar(&o.UpstreamIdleTimeout, "upstream-idle-timeout", o.UpstreamIdleTimeout, "how long an idle connection to an endpoint is kept")
+	durationVar(f, &o.ClientHeaderTimeout, "client-header-timeout", o.ClientHeaderTimeout, "from the first byte of a request to the end of its head (408)")
+	durationVar(f, &o.IdleTimeout, "idle-timeout", o.IdleTimeout, "between two requests of a connection")
+	durationVar(f, &o.BodyTimeout, "client-body-timeout", o.BodyTimeout, "between two reads of a request body (408)")
+	durationVar(f, &o.UpstreamConnectTimeout, "upstream-connect-timeout", o.UpstreamConnectTimeout, "connect to one endpoint (504)")
+	durationVar(f, &o.UpstreamReadTimeout, "upstream-read-timeout", o.UpstreamReadTimeout, "between two reads from an endpoint (504)")
+	durationVar(f, &o.UpstreamSendTimeout, "upstream-send-timeout", o.UpstreamSendTimeout, "between two writes to an endpoint")
+	durationVar(f, &o.UpstreamIdleTimeout, "upstream-idle-timeout", o.UpstreamIdleTimeout, "how long an idle connection to an endpoint is kept")
 	f.IntVar(&o.UpstreamMaxIdle, "upstream-max-idle", o.UpstreamMaxIdle, "idle connections kept per endpoint")
 }
 
@@ -199,12 +205,4 @@ func (o *Options) addAnnotationFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.VerifyUpstreams, "verify-upstreams", o.VerifyUpstreams, "verify the certificates of HTTPS and GRPCS backends, unless the annotation proxy-ssl-verify says otherwise")
 	f.StringVar(&o.HostClaims, "host-claims", o.HostClaims, "paths that a namespace adds to a host which another one owns, without the owner's annotation gatehouse.dev/host-grant: off serves them, warn too, with a Warning, enforce does not")
 	f.BoolVar(&o.AllowCrossNamespace, "allow-cross-namespace", o.AllowCrossNamespace, "let annotations name Secrets of other namespaces than their Ingress's")
-}
-
-func newLogger(w io.Writer, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", level)
-	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
 }

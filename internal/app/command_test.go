@@ -25,19 +25,20 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// contractFlags are those whose names and defaults are promised.
+// contractFlags are those whose names and defaults are promised; durations as
+// people write them (1m, and not 1m0s).
 var contractFlags = map[string]string{
 	"http-addr": ":8080", "https-addr": ":8443", "admin-addr": "127.0.0.1:9090", "health-addr": "", "proxy-protocol": "off",
 	"drain-timeout": "30s", "ingress-class": "gatehouse", "controller-name": "gatehouse.dev/ingress-controller",
 	"watch-namespace": "[]", "default-tls-secret": "", "publish-address": "[]", "publish-service": "",
-	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info",
+	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info", "log-format": "auto",
 	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn",
 	// Limits.
 	"max-response-header-bytes": "65536", "max-response-header-fields": "1000",
 	"max-header-bytes": "65536", "max-header-fields": "100", "max-uri-bytes": "8192", "max-body-bytes": "0",
-	"max-connections": "65536", "max-connections-per-client": "0", "client-header-timeout": "1m0s", "idle-timeout": "1m15s",
+	"max-connections": "65536", "max-connections-per-client": "0", "client-header-timeout": "1m", "idle-timeout": "1m15s",
 	// Times to endpoints, as in ingress-nginx.
-	"upstream-connect-timeout": "5s", "upstream-read-timeout": "1m0s", "upstream-idle-timeout": "1m0s",
+	"upstream-connect-timeout": "5s", "upstream-read-timeout": "1m", "upstream-idle-timeout": "1m",
 }
 
 func find(t *testing.T, name string) *cobra.Command {
@@ -224,7 +225,22 @@ func TestBadFlags(t *testing.T) {
 		f([]string{"--" + name, "0"}, "--"+name, "above 0")
 	}
 	f([]string{"--drain-timeout", "soon"}, "--drain-timeout", `"soon"`, "duration")
-	f([]string{"--no-such-flag"}, "--no-such-flag")
+	f([]string{"--no-such-flag"}, "--no-such-flag", "--help lists all flags")
+	f([]string{"--http-adr", ":80"}, "--http-adr", "did you mean --http-addr?")
+	f([]string{"--trusted-proxy", "10.0.0.0/8"}, "did you mean --trusted-proxies?")
+	f([]string{"--drain-timout", "5s"}, "did you mean --drain-timeout?")
+	f([]string{"--default-ssl-certificate", "a/b"}, "did you mean --default-tls-secret?")
+	f([]string{"--enable-ssl-passthrough"}, "always on")
+	f([]string{"--log-format", "xml"}, "--log-format", `"xml"`, "auto", "text", "json")
+	f([]string{"--public-https-port", "70000"}, "--public-https-port 70000", "65535")
+	f([]string{"--public-http-port", "-1"}, "--public-http-port -1", "65535")
+	// Of two flags one would have no effect, or both would fight.
+	f([]string{"--kubeconfig", "x"}, "--kubeconfig x", "--manifests", "remove one")
+	f([]string{"--publish-address", "192.0.2.1"}, "--publish-address 192.0.2.1", "--manifests", "remove one")
+	f([]string{"--publish-service", "a/b"}, "--publish-service a/b", "--manifests", "remove one")
+	f([]string{"--pprof"}, "--pprof", "--admin-addr", "off")
+	f([]string{"--http-addr", ":7000", "--https-addr", ":7000"}, "--http-addr and --https-addr are both [::]:7000")
+	f([]string{"--admin-addr", "127.0.0.1:7000", "--health-addr", "localhost:7000"}, "--admin-addr and --health-addr")
 	f([]string{"argument"}, "argument")
 	f([]string{"--manifests", filepath.Join(dir, "absent")}, "--manifests", "absent")
 	f([]string{"--access-log", "xml", "--publish-service", "x", "--http-addr", "y"}, "--access-log", "--publish-service", "--http-addr")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -59,7 +60,11 @@ Ctrl-C ends it.`,
 			if o.Manifests, err = demoDirectory(dir, std.Out); err != nil {
 				return err
 			}
-			return runDemo(cmd.Context(), o, version, std)
+			logger, err := o.newLogger(cmd, std)
+			if err != nil {
+				return err
+			}
+			return runDemo(cmd.Context(), o, version, std, logger)
 		},
 	}
 	f := cmd.Flags()
@@ -89,7 +94,7 @@ func demoDirectory(dir string, out io.Writer) (string, error) {
 	return dir, ensureDemoSecrets(dir, time.Now())
 }
 
-func runDemo(ctx context.Context, o Options, version string, std Streams) error {
+func runDemo(ctx context.Context, o Options, version string, std Streams, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop, err := startDemoBackends(o.Manifests)
@@ -97,10 +102,6 @@ func runDemo(ctx context.Context, o Options, version string, std Streams) error 
 		return err
 	}
 	defer stop()
-	logger, err := newLogger(std.Err, o.LogLevel)
-	if err != nil {
-		return err
-	}
 	g, err := New(o, logger, std.Out)
 	if err != nil {
 		return err

@@ -56,6 +56,20 @@ type loop struct {
 	last      atomic.Pointer[applied]
 	rested    time.Time     // when the next rebuild may begin
 	begun     chan struct{} // closed behind the first configuration
+
+	news  news
+	told  time.Time        // when news were logged last
+	later <-chan time.Time // when they may be again; nil: there are none
+}
+
+// newsEvery is how often, at most, it is logged that changes were applied.
+const newsEvery = time.Second
+
+// news are what an operator waits for after an edit.
+type news struct {
+	edits           int           // configurations since the last line
+	took            time.Duration // the slowest of them
+	fresh, resolved int           // verdicts
 }
 
 // applied is what serves now, for those who ask.
@@ -89,16 +103,29 @@ func (l *loop) Run(ctx context.Context) error {
 		if first {
 			close(l.begun)
 		}
+		if err := l.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// wait returns when something has changed, and enough time for more to come.
+func (l *loop) wait(ctx context.Context) error {
+	for changed := false; !changed; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-l.later:
+			l.tell()
 		case <-l.store.Changed():
+			changed = true
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(l.hold()):
-		}
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(l.hold()):
+		return nil
 	}
 }
 
@@ -129,6 +156,7 @@ func (l *loop) waitForSource(ctx context.Context) error {
 func (l *loop) step(ctx context.Context) error {
 	v := l.store.View()
 	old := l.last.Load()
+	began, rebuilt := time.Now(), false
 	l.endpoints = translate.Services(v, l.options, l.endpoints)
 	next := &applied{view: v}
 	if old != nil && old.view.Routing == v.Routing {
@@ -149,17 +177,22 @@ func (l *loop) step(ctx context.Context) error {
 			l.log.Error("configuration not applied: the last one goes on serving", "error", err)
 			return nil
 		}
+		rebuilt = true
 		l.need(l.endpoints.State)
 	}
 	next.said = [...][]verdict.Verdict{next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts()}
+	fresh, resolved := 0, 0
 	if old != nil && view.Same(old.said[0], next.said[0]) && view.Same(old.said[1], next.said[1]) && slices.Equal(old.said[2], next.said[2]) {
 		next.verdicts = old.verdicts
 	} else {
 		next.verdicts = merge(next.said[:]...)
-		l.logVerdicts(old, next)
+		fresh, resolved = l.logVerdicts(old, next)
 		l.stats.Config.Rejected.Store(int64(rejected(next.verdicts)))
 	}
 	l.last.Store(next)
+	if rebuilt || fresh > 0 || resolved > 0 {
+		l.notice(time.Since(began), fresh, resolved)
+	}
 	l.stats.Config.Generation.Store(v.Generation)
 	l.stats.Config.LastSuccess.Store(time.Now().UnixNano())
 	if l.writer != nil {
@@ -225,21 +258,56 @@ func (l *loop) nameFlag(err error) error {
 	return fmt.Errorf("%s: %w", flag, err)
 }
 
-// logVerdicts tells each new finding once.
-func (l *loop) logVerdicts(old, next *applied) {
+// logVerdicts tells each new finding once, and of each that holds no more.
+func (l *loop) logVerdicts(old, next *applied) (fresh, resolved int) {
 	var known []verdict.Verdict
 	if old != nil {
 		known = old.verdicts
 	}
+	gone := func(v verdict.Verdict) {
+		resolved++
+		l.log.Info(admin.ResolvedMessage, "object", v.Object.String(), "reason", string(v.Reason), "field", v.Field)
+	}
 	for _, v := range next.verdicts { // both are sorted
 		for len(known) > 0 && known[0].Compare(v) < 0 {
+			gone(known[0])
 			known = known[1:]
 		}
-		if len(known) == 0 || known[0].Compare(v) != 0 {
-			l.log.Warn(admin.VerdictMessage, "object", v.Object.String(), "severity", string(v.Severity), "reason", string(v.Reason),
-				"field", v.Field, "message", v.Message, "remedy", v.Remedy)
+		if len(known) > 0 && known[0].Compare(v) == 0 {
+			known = known[1:]
+			continue
 		}
+		fresh++
+		l.log.Warn(admin.VerdictMessage, "object", v.Object.String(), "severity", string(v.Severity), "reason", string(v.Reason),
+			"field", v.Field, "message", v.Message, "remedy", v.Remedy)
 	}
+	for _, v := range known {
+		gone(v)
+	}
+	return fresh, resolved
+}
+
+// notice takes up what was applied, and tells of it now or later.
+func (l *loop) notice(took time.Duration, fresh, resolved int) {
+	n := &l.news
+	n.edits, n.took = n.edits+1, max(n.took, took)
+	n.fresh, n.resolved = n.fresh+fresh, n.resolved+resolved
+	if l.later != nil {
+		return
+	}
+	if wait := newsEvery - time.Since(l.told); wait > 0 {
+		l.later = time.After(wait)
+		return
+	}
+	l.tell()
+}
+
+// tell confirms to whoever edits that the edit is effective.
+func (l *loop) tell() {
+	n, now := l.news, l.state()
+	l.news, l.told, l.later = news{}, time.Now(), nil
+	l.log.Info("applied", "generation", now.view.Generation, "edits", n.edits, "took", n.took,
+		"verdicts", len(now.verdicts), "new", n.fresh, "resolved", n.resolved, "rejected", rejected(now.verdicts))
 }
 
 func merge(lists ...[]verdict.Verdict) []verdict.Verdict {

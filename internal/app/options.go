@@ -52,7 +52,8 @@ type Options struct {
 	VerifyUpstreams              bool
 	AllowCrossNamespace          bool
 	HostClaims                   string
-	AccessLog, LogLevel          string
+	AccessLog                    string
+	LogLevel, LogFormat          string
 	LeaseNamespace               string
 
 	DrainTimeout, DrainDelay                      time.Duration
@@ -74,7 +75,7 @@ func Defaults() Options {
 		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
 		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller", HostClaims: string(translate.HostClaimsWarn),
 		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
-		AccessLog: "json", LogLevel: "info", LeaseNamespace: "gatehouse",
+		AccessLog: "json", LogLevel: "info", LogFormat: "auto", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
 		MaxResponseHeaderBytes: 64 << 10, MaxResponseHeaderFields: 1000,
 		MaxHeaderBytes: 64 << 10, MaxHeaderFields: 100, MaxURIBytes: 8 << 10, MaxConnections: 65536,
@@ -166,10 +167,7 @@ func (o Options) check() (*settings, error) {
 	if s.HSTS, err = readHSTS(o.HSTS); err != nil {
 		errs = append(errs, err)
 	}
-	if o.Manifests != "" && len(o.WatchNamespaces) > 0 {
-		errs = append(errs, fmt.Errorf("--watch-namespace %s: goes with an API server only: --manifests serves all namespaces of its directory; remove one of the two",
-			strings.Join(o.WatchNamespaces, ",")))
-	}
+	errs = append(errs, o.checkContradictions()...)
 	if s.ciphers, err = readCiphers(o.SSLCiphers); err != nil {
 		errs = append(errs, err)
 	}
@@ -177,6 +175,7 @@ func (o Options) check() (*settings, error) {
 		errs = append(errs, err)
 	}
 	errs = append(errs, o.checkLimits()...)
+	errs = append(errs, s.checkAddresses()...)
 	if !s.http.IsValid() && !s.https.IsValid() {
 		errs = append(errs, errors.New("--http-addr and --https-addr are both off: there is nothing to serve"))
 	}
@@ -187,6 +186,43 @@ func (o Options) check() (*settings, error) {
 		}
 	}
 	return s, errors.Join(errs...)
+}
+
+// checkContradictions refuses flags of which one would have no effect beside the
+// other.
+func (o Options) checkContradictions() (errs []error) {
+	if o.Manifests != "" {
+		for _, f := range []struct{ flag, value, why string }{
+			{"watch-namespace", strings.Join(o.WatchNamespaces, ","), "goes with an API server only: --manifests serves all namespaces of its directory"},
+			{"kubeconfig", o.Kubeconfig, "says where the API server is, and --manifests serves without one"},
+			{"publish-address", strings.Join(o.PublishAddresses, ","), "is written into the status of objects of an API server, which --manifests serves without"},
+			{"publish-service", o.PublishService, "names a Service of an API server, which --manifests serves without"},
+		} {
+			if f.value != "" {
+				errs = append(errs, fmt.Errorf("--%s %s: %s; remove one of the two", f.flag, f.value, f.why))
+			}
+		}
+	}
+	if a, err := parseAddr(o.AdminAddr); o.PProf && err == nil && !a.IsValid() {
+		errs = append(errs, errors.New("--pprof: profiles are served on --admin-addr, which is off; give an address, or remove --pprof"))
+	}
+	return errs
+}
+
+// checkAddresses refuses one address for two purposes.
+func (s *settings) checkAddresses() (errs []error) {
+	all := []struct {
+		flag string
+		addr netip.AddrPort
+	}{{"http-addr", s.http}, {"https-addr", s.https}, {"admin-addr", s.admin}, {"health-addr", s.health}}
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.addr.IsValid() && a.addr.Port() != 0 && a.addr == b.addr {
+				errs = append(errs, fmt.Errorf("--%s and --%s are both %s: give one of them another port", b.flag, a.flag, a.addr))
+			}
+		}
+	}
+	return errs
 }
 
 // readHSTS gives the value of Strict-Transport-Security, "" for none. It must
