@@ -17,8 +17,8 @@ build: ## Build bin/gatehouse, one static binary
 image: ## Build the image gatehouse:VERSION with docker
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t gatehouse:$(VERSION) .
 
-demo: build ## Serve the shop of examples/ with backends of its own
-	./bin/gatehouse demo
+demo: build ## Serve the shop of examples/ with backends of its own; DEMOFLAGS="--http-addr :80 ..." are its flags
+	./bin/gatehouse demo $(DEMOFLAGS)
 
 test: tools lint unit integration e2e ## Run all tests (root and apt install what they need), then the gate of the benchmark
 	$(MAKE) bench BENCH=gate

@@ -2,15 +2,12 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,36 +15,31 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"gatehouse.dev/gatehouse/examples"
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/sorted"
 )
 
-// demoBackends are the servers that the demo's EndpointSlices point at.
-var demoBackends = []struct {
-	name, addr string
-	tls        bool // it serves TLS itself
-}{
-	{"login", "127.0.0.1:18081", false},
-	{"checkout", "127.0.0.1:18082", false},
-	{"payments", "127.0.0.1:18083", false},
-	{"vault", "127.0.0.1:18443", true},
-}
-
 func demoCommand(version string, std Streams) *cobra.Command {
 	o := Defaults()
 	o.AccessLog, o.LogLevel = "off", "warn"
+	// What shows a password in its output is for this machine only.
+	o.HTTPAddr, o.HTTPSAddr = "127.0.0.1:8080", "127.0.0.1:8443"
 	dir := ""
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run four small backends and serve them from manifests",
-		Long: `Run four small backends (login, checkout, payments, and vault, which serves TLS
-itself) in this process and serve them from a directory of ordinary Kubernetes
+		Short: "Run five small backends and serve them from manifests",
+		Long: `Run five small backends (a page for browsers, login, checkout, payments, and
+vault, which serves TLS itself) in this process and serve them from a directory of ordinary Kubernetes
 manifests: paths, hosts and wildcards, TLS offloaded, bridged and passed through,
-a password. It prints where it listens, the routes, and curl lines to copy with
-what they answer. Edit a manifest while it runs: the change is effective at once.
-Ctrl-C ends it.`,
+a password. It prints a page to open in a browser, where it listens, the routes,
+and curl lines to copy with what they answer. Edit a manifest while it runs: the
+change is effective at once. Ctrl-C ends it.
+
+It listens on loopback, and on other ports than these where they are taken,
+unless flags say where.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.complete(cmd.Flags()); err != nil {
@@ -56,6 +48,7 @@ Ctrl-C ends it.`,
 			if !cmd.Flags().Changed("allow-local-endpoints") {
 				o.AllowLocalEndpoints = true
 			}
+			o.moveOffBusyPorts(cmd.Flags(), std.Out)
 			var err error
 			if o.Manifests, err = demoDirectory(dir, std.Out); err != nil {
 				return err
@@ -94,18 +87,49 @@ func demoDirectory(dir string, out io.Writer) (string, error) {
 	return dir, ensureDemoSecrets(dir, time.Now())
 }
 
+// moveOffBusyPorts takes the next free port where that of an address which nobody
+// gave is taken: by another demo, mostly. For port 0 it chooses one, so that
+// redirects can name it.
+func (o *Options) moveOffBusyPorts(f *pflag.FlagSet, out io.Writer) {
+	for _, a := range []struct {
+		flag string
+		addr *string
+	}{{"http-addr", &o.HTTPAddr}, {"https-addr", &o.HTTPSAddr}, {"admin-addr", &o.AdminAddr}} {
+		wanted, err := netip.ParseAddrPort(*a.addr)
+		if err != nil || f.Changed(a.flag) && wanted.Port() != 0 {
+			continue
+		}
+		for port := wanted.Port(); port < wanted.Port()+maxDemoMoves; port++ {
+			l, err := net.Listen("tcp", netip.AddrPortFrom(wanted.Addr(), port).String())
+			if err != nil {
+				continue // who serves there has the last word about what is wrong
+			}
+			*a.addr = l.Addr().String()
+			l.Close()
+			if port != wanted.Port() {
+				fmt.Fprintf(out, "%s is taken: --%s is %s\n", wanted, a.flag, *a.addr)
+			}
+			break
+		}
+	}
+}
+
+// maxDemoMoves is how many ports are tried.
+const maxDemoMoves = 50
+
 func runDemo(ctx context.Context, o Options, version string, std Streams, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop, err := startDemoBackends(o.Manifests)
+	demo, err := startDemoBackends(o.Manifests)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer demo.stop()
 	g, err := New(o, logger, std.Out)
 	if err != nil {
 		return err
 	}
+	demo.gateway.Store(g)
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx, version) }()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -119,53 +143,6 @@ func runDemo(ctx context.Context, o Options, version string, std Streams, logger
 	}
 	g.printDemo(std.Out)
 	return <-done
-}
-
-// startDemoBackends serves until stop is called.
-func startDemoBackends(dir string) (stop func(), err error) {
-	cert, err := demoCertificate(dir)
-	if err != nil {
-		return nil, err
-	}
-	var servers []*http.Server
-	stop = func() {
-		for _, s := range servers {
-			s.Close()
-		}
-	}
-	for _, b := range demoBackends {
-		l, err := net.Listen("tcp", b.addr)
-		if err != nil {
-			stop()
-			return nil, fmt.Errorf("cannot start the %s backend of the demo: %w; end what uses the port, or change it in %s and run `gatehouse serve --manifests %s`",
-				b.name, err, filepath.Join(dir, "services.yaml"), dir)
-		}
-		srv := &http.Server{
-			Handler: demoHandler(b.name), ReadHeaderTimeout: 10 * time.Second,
-			TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: log.New(io.Discard, "", 0),
-		}
-		servers = append(servers, srv)
-		if b.tls {
-			go srv.ServeTLS(l, "", "")
-		} else {
-			go srv.Serve(l)
-		}
-	}
-	return stop, nil
-}
-
-func demoHandler(name string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "%s: %s %s for %s", name, r.Method, r.URL.RequestURI(), r.Host)
-		if id := r.Header.Get("X-Request-ID"); id != "" {
-			fmt.Fprintf(w, ", from %s over %s, request %s", r.Header.Get("X-Real-IP"), r.Header.Get("X-Forwarded-Proto"), id)
-		}
-		if r.TLS != nil {
-			fmt.Fprintf(w, ", TLS ends here")
-		}
-		fmt.Fprintln(w)
-	})
 }
 
 // demoTries are the requests that the demo offers, and what they answer.
@@ -194,21 +171,17 @@ func (g *Gateway) printDemo(w io.Writer) {
 	plain, secure := g.Addr(false), g.Addr(true)
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nGatehouse serves %s\n", g.s.Manifests)
+	if plain.IsValid() {
+		fmt.Fprintf(&b, "\n  Open %s in a browser\n\n", demoURL("http", "localhost", plain, "/"))
+	}
 	fmt.Fprintf(&b, "  http   %s\n  https  %s\n", plain, secure)
 	if g.adminListener != nil {
 		fmt.Fprintf(&b, "  admin  http://%s/\n", g.adminListener.Addr())
 	}
 	b.WriteString("\nRoutes\n")
 	cfg := g.loop.state().config
-	for _, l := range cfg.Listeners {
-		if l.Protocol == ir.ProtocolHTTP && !secure.IsValid() {
-			printRoutes(&b, l.Hosts)
-		}
-		for n := range l.ServerNames.All() {
-			if n.Terminate != nil {
-				printRoutes(&b, n.Terminate.Hosts)
-			}
-		}
+	for _, r := range demoRoutes(cfg, secure.IsValid()) {
+		fmt.Fprintf(&b, "  %-18s %-12s -> %s\n", r.host, r.path, r.to)
 	}
 	if modes := tlsModes(cfg); len(modes) > 0 {
 		b.WriteString("\nTLS\n")
@@ -239,19 +212,36 @@ func (g *Gateway) printDemo(w io.Writer) {
 	io.WriteString(w, b.String())
 }
 
-func printRoutes(b *strings.Builder, hosts sorted.List[*ir.Host]) {
-	for h := range hosts.All() {
-		for _, r := range h.Routes {
-			to := "an answer made here"
-			if r.Action.Redirect != nil {
-				to = fmt.Sprintf("redirect (%d)", r.Action.Redirect.Status)
+// demoRoute is a route as people are told of it.
+type demoRoute struct{ host, path, to string }
+
+// demoRoutes are those of HTTPS, or of HTTP where nothing else is served.
+func demoRoutes(cfg *ir.Config, secure bool) (all []demoRoute) {
+	add := func(hosts sorted.List[*ir.Host]) {
+		for h := range hosts.All() {
+			for _, r := range h.Routes {
+				to := "an answer made here"
+				if r.Action.Redirect != nil {
+					to = fmt.Sprintf("redirect (%d)", r.Action.Redirect.Status)
+				}
+				if f := r.Action.Forward; f != nil && len(f.Targets) > 0 {
+					to = plainID(f.Targets[0].Backend)
+				}
+				all = append(all, demoRoute{h.Pattern.String(), r.Match.Path.Value, to})
 			}
-			if f := r.Action.Forward; f != nil && len(f.Targets) > 0 {
-				to = plainID(f.Targets[0].Backend)
-			}
-			fmt.Fprintf(b, "  %-18s %-12s -> %s\n", h.Pattern, r.Match.Path.Value, to)
 		}
 	}
+	for _, l := range cfg.Listeners {
+		if l.Protocol == ir.ProtocolHTTP && !secure {
+			add(l.Hosts)
+		}
+		for n := range l.ServerNames.All() {
+			if n.Terminate != nil {
+				add(n.Terminate.Hosts)
+			}
+		}
+	}
+	return all
 }
 
 // local is an address of this machine at which a wildcard address answers.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -62,22 +63,11 @@ func startCommand(t *testing.T, args ...string) (out, errs *output, done <-chan 
 }
 
 // startDemo runs `gatehouse demo` on a directory that does not exist yet, with
-// ports of its own, and waits for what it prints.
-func startDemo(t *testing.T) (dir, printed string) {
+// the flags given, and waits for what it prints.
+func startDemo(t *testing.T, flags ...string) (dir, printed string) {
 	t.Helper()
-	// The demo's backends have fixed ports, as its manifests have.
-	for _, b := range demoBackends {
-		eventually(t, "the port "+b.addr+" of the demo is free", func() bool {
-			l, err := net.Listen("tcp", b.addr)
-			if err == nil {
-				l.Close()
-			}
-			return err == nil
-		})
-	}
 	dir = filepath.Join(t.TempDir(), "shop")
-	out, _, done := startCommand(t, "demo", "--manifests", dir,
-		"--http-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
+	out, _, done := startCommand(t, append([]string{"demo", "--manifests", dir}, flags...)...)
 	eventually(t, "the demo has printed how to try it", func() bool {
 		select {
 		case err := <-done:
@@ -187,7 +177,7 @@ func (c *curl) answer(t *testing.T) (text string, resp *http.Response) {
 // must work, and answer what is printed below it, which is what the manifests
 // say.
 func TestDemo(t *testing.T) {
-	dir, printed := startDemo(t)
+	dir, printed := startDemo(t, "--http-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
 	port := regexp.MustCompile(`:\d+/`)
 	want := map[string]string{
 		"http://foo.example.com/": "200 login", "http://bar.example.com/": "200 checkout", "http://elsewhere.test/": "200 login",
@@ -252,13 +242,125 @@ func TestDemo(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("/readyz: %s", resp.Status)
 	}
+	demoPage(t, dir, printed)
 	demoEdits(t, dir, curls["http://foo.example.com/"])
+}
+
+// demoPage opens the page that the demo names, as a browser does, and clicks all
+// its links: each must lead to what is written beside it.
+func demoPage(t *testing.T, dir, printed string) {
+	t.Helper()
+	m := regexp.MustCompile(`Open (http://localhost:\d+/) in a browser`).FindStringSubmatch(printed)
+	if m == nil {
+		t.Fatal("the demo names no page")
+	}
+	browse := func(link string) (*http.Response, string) {
+		t.Helper()
+		tr := &http.Transport{DisableKeepAlives: true}
+		tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			// Browsers look up no name below localhost.
+			return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port)
+		}
+		ca, err := os.ReadFile(filepath.Join(dir, demoCAFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+		tr.TLSClientConfig.RootCAs.AppendCertsFromPEM(ca)
+		req, err := http.NewRequest(http.MethodGet, link, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+		resp, err := (&http.Client{Transport: tr, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
+		if err != nil {
+			t.Fatalf("%s: %v", link, err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatalf("%s: %v", link, err)
+		}
+		return resp, string(body)
+	}
+	resp, page := browse(m[1])
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+		t.Fatalf("the page: %s %s", resp.Status, page)
+	}
+	links := regexp.MustCompile(`<a href="([^"]+)">[^<]*</a></td><td>(\d+) ?(login|checkout|payments|vault)?[^<]*</td>`).FindAllStringSubmatch(page, -1)
+	if len(links) != len(demoLinks) {
+		t.Fatalf("%d links, want %d: %s", len(links), len(demoLinks), page)
+	}
+	for _, l := range links {
+		resp, body := browse(l[1])
+		status := fmt.Sprint(resp.StatusCode)
+		if status != l[2] || status == "200" && !strings.Contains(body, "<b>"+l[3]+"</b>") {
+			t.Errorf("%s promises %s %s: %s %s", l[1], l[2], l[3], status, body)
+		}
+		if to := resp.Header.Get("Location"); to != "" {
+			if resp, body := browse(to); resp.StatusCode != 200 || !strings.Contains(body, "<b>checkout</b>") {
+				t.Errorf("%s: %s %s", to, resp.Status, body)
+			}
+		}
+	}
+	if !strings.Contains(page, "<td>foo.example.com</td><td>/</td><td>shop/login:80</td>") || strings.Contains(page, "What is wrong") {
+		t.Errorf("the page does not say what serves: %s", page)
+	}
+}
+
+// The demo moves off ports that are taken, its backends' and its own, and listens
+// on loopback only; what is given by flag is not moved.
+func TestDemoMovesOffBusyPorts(t *testing.T) {
+	taken := []string{"127.0.0.1:8080", "127.0.0.1:8443", "127.0.0.1:9090"}
+	for _, b := range demoBackends {
+		taken = append(taken, b.addr)
+	}
+	for _, addr := range taken {
+		// When another program has it, it is taken as well.
+		if l, err := net.Listen("tcp", addr); err == nil {
+			defer l.Close()
+		}
+	}
+	_, printed := startDemo(t)
+	for _, want := range []string{
+		`(?m)^127\.0\.0\.1:8080 is taken: --http-addr is 127\.0\.0\.1:\d+$`, `(?m)^127\.0\.0\.1:8443 is taken: --https-addr is`, `(?m)^127\.0\.0\.1:9090 is taken: --admin-addr is`,
+		`(?m)^  http   127\.0\.0\.1:`, `(?m)^  https  127\.0\.0\.1:`,
+	} {
+		if !regexp.MustCompile(want).MatchString(printed) {
+			t.Errorf("not printed: %s\n%s", want, printed)
+		}
+	}
+	for line := range strings.Lines(printed) {
+		if line = strings.TrimSpace(line); strings.Contains(line, "http://foo.example.com") {
+			if got, _ := parseCurl(t, line).answer(t); got != "200 login" {
+				t.Errorf("%s: %s", line, got)
+			}
+		}
+	}
+	cmd := Command("test", Streams{Out: &output{}, Err: &output{}})
+	cmd.SetArgs([]string{"demo", "--manifests", filepath.Join(t.TempDir(), "shop"), "--http-addr", "127.0.0.1:8080", "--admin-addr", "off"})
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	if err := cmd.ExecuteContext(ctx); err == nil || !strings.Contains(err.Error(), "--http-addr") {
+		t.Errorf("a port that was asked for and is taken: %v", err)
+	}
 }
 
 // TestDemoIsAccepted states that nothing is wrong with the demo's manifests.
 func TestDemoIsAccepted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "shop")
 	if _, err := demoDirectory(dir, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	var ports []uint16
+	for _, b := range demoBackends {
+		ports = append(ports, netip.MustParseAddrPort(b.addr).Port())
+	}
+	if err := writeDemoEndpoints(dir, ports); err != nil {
 		t.Fatal(err)
 	}
 	out, _, err := run("", "check", dir)

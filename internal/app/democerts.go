@@ -36,7 +36,7 @@ const demoUser, demoPassword = "demo", "open-sesame"
 
 // demoHeader begins the file of Secrets. It changes with what the file holds, so
 // that one of an older version is made anew.
-const demoHeader = "# Made by `gatehouse demo` (version 2); delete this file to have it made anew.\n"
+const demoHeader = "# Made by `gatehouse demo` (version 3); delete this file to have it made anew.\n"
 
 // vaultSecret is the certificate of the backend that serves TLS itself.
 const vaultSecret = "vault"
@@ -83,8 +83,9 @@ func (ca *demoCA) secrets(now time.Time) (string, error) {
 	}{
 		{"example-com", []string{"example.com", "*.example.com"}},
 		{"wildcard-bar-com", []string{"*.bar.com"}},
-		// By the first name Gatehouse knows it, by the second its clients.
-		{vaultSecret, []string{"vault.shop.svc", "vault.example.com"}},
+		{"localhost", []string{"secure.localhost"}},
+		// By the first name Gatehouse knows it, by the others its clients.
+		{vaultSecret, []string{"vault.shop.svc", "vault.example.com", "vault.localhost"}},
 	} {
 		cert, key, err := ca.issue(now, s.hosts)
 		if err != nil {

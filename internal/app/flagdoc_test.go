@@ -15,7 +15,8 @@ func TestFlagsDocumented(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Flags\n\n<!-- Written by \"go test ./internal/app -run FlagsDocumented -update\" from the flags: do not edit. -->\n\n" +
 		"Each can also be given in the environment, lists with commas; a flag wins. `demo` takes those of `serve` but\n" +
-		"`--kubeconfig`; with it `--access-log` is off and `--log-level` is warn unless they are given.\n")
+		"`--kubeconfig`; with it `--access-log` is off, `--log-level` is warn, and addresses are on loopback, at the next port\n" +
+		"that is free, unless they are given.\n")
 	for _, name := range []string{"serve", "check", "bundle"} {
 		fmt.Fprintf(&b, "\n## gatehouse %s\n\n| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n", name)
 		find(t, name).Flags().VisitAll(func(fl *pflag.Flag) {
