@@ -31,7 +31,7 @@ type descriptions struct {
 	buildInfo, requests, duration, upstreamLatency, requestSize, responseSize, answers,
 	connectionsActive, connectionsAccepted, connectionsRefused, connectionsOverLimit, connectionsEvicted, acceptErrors,
 	tlsHandshakes, upstreamConnects, upstreamRetries, upstreamRefused,
-	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, logWritten, logDropped *prometheus.Desc
+	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, slowMatches, logWritten, logDropped *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -74,7 +74,9 @@ func newDescriptions() descriptions {
 		configLastSuccess: d("config_last_success_timestamp_seconds",
 			"When the last change was taken in, in Unix time; 0 before the first."),
 		objectsRejected: d("objects_rejected", "Objects that are rejected at present, in whole or in part."),
-		logWritten:      d("access_log_written_total", "Lines of the access log that were written whole."),
+		slowMatches: d("slow_matches_total",
+			"Requests whose path was expensive to compare with the regular expressions of their host."),
+		logWritten: d("access_log_written_total", "Lines of the access log that were written whole."),
 		logDropped: d("access_log_dropped_total",
 			"Lines of the access log that were dropped because its writer stalled or failed."),
 	}
@@ -85,7 +87,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.buildInfo, d.requests, d.duration, d.upstreamLatency, d.requestSize, d.responseSize, d.answers,
 		d.connectionsActive, d.connectionsAccepted, d.connectionsRefused, d.connectionsOverLimit, d.connectionsEvicted, d.acceptErrors,
 		d.tlsHandshakes, d.upstreamConnects,
-		d.upstreamRetries, d.upstreamRefused, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.logWritten, d.logDropped,
+		d.upstreamRetries, d.upstreamRefused, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.slowMatches, d.logWritten, d.logDropped,
 	}
 }
 
@@ -135,6 +137,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(c.d.configGeneration, float64(c.stats.Config.Generation.Load()))
 	out.gauge(c.d.configLastSuccess, float64(c.stats.Config.LastSuccess.Load())/float64(time.Second))
 	out.gauge(c.d.objectsRejected, float64(c.stats.Config.Rejected.Load()))
+	out.counter(c.d.slowMatches, c.stats.SlowMatches.Load())
 	var written, dropped uint64
 	if c.log != nil {
 		written, dropped = c.log.Counts()

@@ -17,7 +17,7 @@ type site struct {
 func newSite(others int) site {
 	s := site{names: map[*Paths][]string{}}
 	paths := func(table string, names ...string) *Paths {
-		p := NewPaths(matches(table), nil)
+		p := NewPaths(matches(table), nil, nil)
 		s.names[p] = names
 		return p
 	}

@@ -68,7 +68,9 @@ type expression struct {
 	// prefix is in lower case what every match begins with, as far as it is
 	// ASCII. RE2 has no such shortcut of its own where case does not matter.
 	prefix string
-	asked  bool
+	// steps are how many each byte of a path may cost.
+	steps int
+	asked bool
 }
 
 func newExpression(text string) *expression {
@@ -81,7 +83,8 @@ func newExpression(text string) *expression {
 	if err != nil {
 		return &expression{err: err}
 	}
-	return &expression{re: re, prefix: literal(alone)}
+	steps, _ := size(alone)
+	return &expression{re: re, prefix: literal(alone), steps: steps}
 }
 
 // literal is the ASCII text, in lower case, that all matches begin with.
@@ -118,13 +121,10 @@ func appendLiteral(b *[]byte, re *syntax.Regexp) bool {
 	return false
 }
 
-// matches reports whether the expression takes the canonical path. One that is
-// broken takes every path: what it may have been meant to match must not fall
-// to another route, which may be less well guarded.
-func (x *expression) matches(path []byte) bool {
-	if x.re == nil {
-		return true
-	}
+// begins reports whether the path begins as all do that the expression takes. One
+// that is broken takes every path: what it may have been meant to match must not
+// fall to another route, which may be less well guarded.
+func (x *expression) begins(path []byte) bool {
 	for i := range len(x.prefix) {
 		if i == len(path) {
 			return false
@@ -140,5 +140,61 @@ func (x *expression) matches(path []byte) bool {
 			return false
 		}
 	}
-	return x.re.Match(path)
+	return true
+}
+
+// matches reports whether the expression takes the canonical path, which begins
+// so.
+func (x *expression) matches(path []byte) bool { return x.re == nil || x.re.Match(path) }
+
+// The bounds of an expression. nginx takes 4096 bytes for a whole parameter.
+// To match costs steps for each byte of a path, and repetitions multiply both;
+// the tables of classes cost memory.
+const (
+	MaxExpression = 2048   // bytes
+	maxSteps      = 4096   // letters, classes and the like
+	maxRanges     = 65_536 // of classes
+)
+
+// Steps gives how many steps an expression may cost for each byte of a path; ok is
+// false unless it is one of RE2 that can stand in a group, as every expression
+// of users does, and of a size that can be afforded.
+func Steps(text string) (steps int, ok bool) {
+	if len(text) > MaxExpression {
+		return 0, false
+	}
+	// By itself, or a parenthesis could end the group; and in it, or an
+	// unfinished quotation could swallow its end.
+	alone, err := syntax.Parse(text, syntax.Perl|syntax.FoldCase)
+	if err != nil {
+		return 0, false
+	}
+	if _, err = syntax.Parse("^(?:"+text+")", syntax.Perl|syntax.FoldCase); err != nil {
+		return 0, false
+	}
+	steps, ranges := size(alone)
+	return steps, steps <= maxSteps && ranges <= maxRanges
+}
+
+// size counts what an expression is compiled to. It cannot overflow: the
+// parser bounds the product of nested repetitions to 1000.
+func size(re *syntax.Regexp) (steps, ranges int) {
+	switch re.Op {
+	case syntax.OpLiteral:
+		steps = len(re.Rune)
+	case syntax.OpCharClass:
+		steps, ranges = 1, len(re.Rune)/2
+	default:
+		steps = 1
+	}
+	for _, sub := range re.Sub {
+		n, r := size(sub)
+		steps += n
+		ranges += r
+	}
+	if re.Op == syntax.OpRepeat {
+		times := max(re.Min, re.Max, 1)
+		steps, ranges = steps*times, ranges*times
+	}
+	return steps, ranges
 }

@@ -12,7 +12,7 @@ func TestPathsLookupOfExpressions(t *testing.T) {
 	f := func(table, path string, want int) {
 		t.Helper()
 		list := matches(table)
-		if got := NewPaths(list, NewExpressions()).Lookup([]byte(path)); got != want {
+		if got := NewPaths(list, nil, NewExpressions()).Lookup([]byte(path)); got != want {
 			t.Errorf("%s: %s selects %d, want %d", table, path, got, want)
 		}
 		if got := scanPaths(list, path); got != want {
@@ -46,7 +46,7 @@ func TestPathsLookupOfExpressions(t *testing.T) {
 }
 
 func TestBroken(t *testing.T) {
-	p := NewPaths(matches("/a ^/(?=b) ^/ok ^/x["), nil)
+	p := NewPaths(matches("/a ^/(?=b) ^/ok ^/x["), nil, nil)
 	var at []int
 	for i, err := range p.Broken() {
 		if err == nil {
@@ -68,7 +68,7 @@ func TestExpressionsAreKept(t *testing.T) {
 	if again, _ := e.Compile("/a"); again != a {
 		t.Error("compiled again")
 	}
-	NewPaths(matches("^/c"), e)
+	NewPaths(matches("^/c"), nil, e)
 	e.Retain()
 	if len(e.known) != 2 || e.known["/a"] == nil || e.known["/c"] == nil {
 		t.Errorf("kept: %v", e.known)
@@ -89,7 +89,7 @@ func BenchmarkPathsLookupOfExpressions(b *testing.B) {
 		list = append(list, ir.Match{Path: ir.PathMatch{Kind: ir.PathRegex, Value: "/team/" + strings.Repeat("x", len(list)%97) + "(/|$)(.*)"}})
 	}
 	list = append(list, matches("^/shop(/|$)(.*)")...)
-	p := NewPaths(list, NewExpressions())
+	p := NewPaths(list, nil, NewExpressions())
 	path := []byte("/shop/cart/items/17")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -97,4 +97,33 @@ func BenchmarkPathsLookupOfExpressions(b *testing.B) {
 			b.Fatal("wrong route")
 		}
 	}
+}
+
+func TestSteps(t *testing.T) {
+	f := func(expr string, want bool) {
+		t.Helper()
+		if _, got := Steps(expr); got != want {
+			t.Errorf("%q: %v, want %v", expr, got, want)
+		}
+	}
+	f("/foo(/|$)(.*)", true)
+	f("/a|/b", true)
+	f("", true)
+	f("/(?!admin).*", false)
+	f("/(?<=x)y", false)
+	f(`/(a)\1`, false)
+	f("/a(", false)
+	f("/a)(b", false)
+	f("/a)|(b", false)
+	f("/*+", false)
+	f(`/\pL{10}`, true)
+	f(`/\pL{1000}`, false)
+	f("/(abcdefgh){1000}", false)
+	f("/a{1000}", true)
+	f(`/\Qa`, false)
+	f(`/\Qa\E`, true)
+	f("/((a{100}){100}){100}", false)
+	f("/\xff", false)
+	f("/"+strings.Repeat("a", MaxExpression-1), true)
+	f("/"+strings.Repeat("a", MaxExpression), false)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"math"
 	"slices"
@@ -20,6 +21,8 @@ import (
 type Paths struct {
 	nodes       []pathNode // nodes[0] is the root; empty when there are no routes
 	expressions []indexed  // by index
+	guards      []Guard    // by index; nil: all are the same
+	seed        maphash.Seed
 }
 
 // indexed is an expression with its place among the matches.
@@ -40,12 +43,12 @@ type pathNode struct {
 	children       int32  // index of the first child; all are adjacent
 }
 
-// NewPaths compiles the matches, given in order of precedence. Expressions come
-// from the cache, which may be nil. One that RE2 does not know takes every path
-// that no earlier match takes, and Broken tells of it. It panics on an unknown
-// kind.
-func NewPaths(matches []ir.Match, cache *Expressions) *Paths {
-	p := &Paths{}
+// NewPaths compiles the matches, given in order of precedence, with what guards
+// each; no guards at all: every one has another. Expressions come from the cache, which
+// may be nil. One that RE2 does not know takes every path that no earlier match
+// takes, and Broken tells of it. It panics on an unknown kind.
+func NewPaths(matches []ir.Match, guards []Guard, cache *Expressions) *Paths {
+	p := &Paths{seed: maphash.MakeSeed()}
 	terminals := make([]pathNode, 0, len(matches)) // prefix holds the whole value
 	for i, m := range matches {
 		if m.Path.Kind == ir.PathRegex {
@@ -69,6 +72,7 @@ func NewPaths(matches []ir.Match, cache *Expressions) *Paths {
 		p.build(0, merged, 0)
 		p.nodes = slices.Clip(p.nodes)
 	}
+	p.setGuards(guards, len(matches))
 	return p
 }
 
@@ -139,8 +143,16 @@ func (p *Paths) Broken() iter.Seq2[int, error] {
 // Lookup gives the index, among the matches given to NewPaths, of the first
 // that matches the canonical path, or -1. Its time grows with the length of
 // the path, not with the number of routes; but expressions are compared with
-// the beginning of the path one by one.
+// the beginning of the path one by one. It is Choose without its bounds, and
+// without other readings of the path.
 func (p *Paths) Lookup(path []byte) int {
+	work := math.MaxInt
+	return p.lookup(path, &work)
+}
+
+// lookup takes from the work that may be done. When there is none left the result
+// means nothing.
+func (p *Paths) lookup(path []byte, work *int) int {
 	best := int32(noRoute)
 	if len(p.nodes) > 0 {
 		best = p.walk(path)
@@ -148,6 +160,12 @@ func (p *Paths) Lookup(path []byte) int {
 	for i := range p.expressions {
 		x := &p.expressions[i]
 		if x.index >= best {
+			break
+		}
+		if !x.begins(path) {
+			continue
+		}
+		if *work -= x.steps * (len(path) + 1); *work < 0 {
 			break
 		}
 		if x.matches(path) {

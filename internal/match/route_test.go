@@ -68,7 +68,7 @@ func TestMatchesIngressTable(t *testing.T) {
 			if matchesPath(m, p) != want {
 				t.Errorf("matchesPath(%s %s, %s) = %v, want %v", kind, value, p, !want, want)
 			}
-			if got := NewPaths([]ir.Match{{Path: m}}, nil).Lookup([]byte(p)) == 0; got != want {
+			if got := NewPaths([]ir.Match{{Path: m}}, nil, nil).Lookup([]byte(p)) == 0; got != want {
 				t.Errorf("Lookup of %s in %s %s = %v, want %v", p, kind, value, got, want)
 			}
 		}
@@ -97,7 +97,7 @@ func TestPathsLookup(t *testing.T) {
 	f := func(table, path string, want int) {
 		t.Helper()
 		list := matches(table)
-		if got := NewPaths(list, nil).Lookup([]byte(path)); got != want {
+		if got := NewPaths(list, nil, nil).Lookup([]byte(path)); got != want {
 			t.Errorf("%s: %s selects %d, want %d", table, path, got, want)
 		}
 		if got := scanPaths(list, path); got != want {
@@ -133,7 +133,7 @@ func TestNewPathsRefusesUnknownKind(t *testing.T) {
 			t.Error("an unknown kind was taken")
 		}
 	}()
-	NewPaths([]ir.Match{{Path: ir.PathMatch{Kind: "Other", Value: "/"}}}, nil)
+	NewPaths([]ir.Match{{Path: ir.PathMatch{Kind: "Other", Value: "/"}}}, nil, nil)
 }
 
 func FuzzPathsLookup(f *testing.F) {
@@ -152,7 +152,7 @@ func FuzzPathsLookup(f *testing.F) {
 			t.Skip("slow, and no different")
 		}
 		list := matches(table)
-		p := NewPaths(list, nil)
+		p := NewPaths(list, nil, nil)
 		if got, want := p.Lookup([]byte(path)), scanPaths(list, path); got != want {
 			t.Errorf("%q: %q selects %d, a scan %d", table, path, got, want)
 		}
@@ -181,7 +181,7 @@ func manyPaths(n int) []ir.Match {
 func TestPathsLookupOfMany(t *testing.T) {
 	const n = 5000
 	list := manyPaths(n)
-	p := NewPaths(list, nil)
+	p := NewPaths(list, nil, nil)
 	for i := range n {
 		for _, suffix := range []string{"", "/x", "x"} {
 			path := list[i].Path.Value + suffix
@@ -197,7 +197,7 @@ func TestPathsLookupOfMany(t *testing.T) {
 }
 
 func TestPathsLookupAllocatesNothing(t *testing.T) {
-	p := NewPaths(manyPaths(1000), nil)
+	p := NewPaths(manyPaths(1000), nil, nil)
 	path := []byte("/team-1/service-1/v1/some/more")
 	if n := testing.AllocsPerRun(100, func() { p.Lookup(path) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -206,7 +206,7 @@ func TestPathsLookupAllocatesNothing(t *testing.T) {
 
 func BenchmarkPathsLookup(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
-		p := NewPaths(manyPaths(n), nil)
+		p := NewPaths(manyPaths(n), nil, nil)
 		for _, c := range []struct{ name, path string }{
 			{"hit", fmt.Sprintf("/team-%d/service-%d/v%d/orders/1", (n/3*3-2)%97, max(n/3*3-2, 0), (n/3*3-2)%7)},
 			{"fallback", "/login/form"},
@@ -227,6 +227,6 @@ func BenchmarkNewPaths(b *testing.B) {
 	list := manyPaths(10_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		NewPaths(list, nil)
+		NewPaths(list, nil, nil)
 	}
 }

@@ -185,14 +185,17 @@ func (x *exchange) match() ir.Reason {
 		x.growScratch(2 * len(req.Path))
 	}
 	x.path = path
-	if path.Suspicious() && h.paths.Ambiguous(path) {
+	choice := h.paths.Choose(&path)
+	if choice.Slow {
+		x.srv.o.Stats.SlowMatches.Add(1)
+	}
+	if choice.Ambiguous {
 		return ir.ReasonAmbiguousPath
 	}
-	i := h.paths.Lookup(path.Canonical)
-	if i < 0 {
+	if choice.Index < 0 {
 		return ir.ReasonNoRoute
 	}
-	x.route = &h.routes[i]
+	x.route = &h.routes[choice.Index]
 	if limit := x.bodyLimit(); limit > 0 && req.Length > limit {
 		return ir.ReasonBodyTooLarge
 	}

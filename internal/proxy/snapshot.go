@@ -355,7 +355,7 @@ func (c *Compiler) host(h *ir.Host) (*host, error) {
 			return nil, err
 		}
 	}
-	out.paths = match.NewPaths(matches, c.paths)
+	out.paths = match.NewPaths(matches, match.Guards(h.Routes), c.paths)
 	for i := range out.paths.Broken() {
 		out.routes[i].close()
 	}

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -144,12 +145,13 @@ func (m *merger) foreignExpressions(h *mergedHost) {
 		switch {
 		case c.Type == typeSpecific:
 			h.claims[i] = m.checked(expression(c, c.Path))
-		case !isLiteral(c.Path) && c.Type == typeExact:
+		case !candidate.IsLiteral(c.Path) && c.Type == typeExact:
 			h.claims[i] = m.checked(exactly(expression(c, c.Path)))
-		case !isLiteral(c.Path):
+		case !candidate.IsLiteral(c.Path):
 			h.claims[i] = m.checked(expression(c, c.Path))
 		}
 	}
+	m.afford(h)
 }
 
 func (m *merger) tellOfForeign(h *mergedHost, c routeClaim) {
@@ -175,4 +177,59 @@ func (h *mergedHost) isChallenge(c *routeClaim) bool {
 		return false
 	}
 	return c.IsChallenge()
+}
+
+// spending is what the expressions of a namespace cost, on all hosts.
+type spending struct {
+	sets []*candidate.Set // that have any, by age
+	over map[*candidate.Owner]bool
+}
+
+// refuses reports whether the expressions of an object are too much.
+func (s *spending) refuses(o *candidate.Owner) bool { return s != nil && s.over[o] }
+
+// spend takes the expressions of an object into account, or with gone no longer.
+func (x *index) spend(set *candidate.Set, gone bool) {
+	if set.Steps == 0 {
+		return
+	}
+	namespace := set.Owner.Ref.Namespace
+	s := x.spent[namespace]
+	if s == nil {
+		s = &spending{}
+		x.spent[namespace] = s
+	}
+	x.respent[namespace] = struct{}{}
+	at, found := slices.BinarySearchFunc(s.sets, set.Owner, func(o *candidate.Set, by *candidate.Owner) int { return o.Owner.Compare(by) })
+	switch {
+	case !gone && !found:
+		s.sets = slices.Insert(s.sets, at, set)
+	case gone && found:
+		s.sets = slices.Delete(s.sets, at, at+1)
+	}
+}
+
+// budget finds which objects have more expressions than their namespace may:
+// the youngest. It touches the hosts of those of which this changes.
+func (x *index) budget(bound int) {
+	for _, namespace := range slices.Sorted(maps.Keys(x.respent)) {
+		s := x.spent[namespace]
+		over, total := map[*candidate.Owner]bool{}, 0
+		for _, set := range s.sets {
+			if total+set.Steps <= bound {
+				total += set.Steps
+			} else {
+				over[set.Owner] = true
+			}
+			if over[set.Owner] != s.over[set.Owner] {
+				for _, p := range set.Hosts {
+					x.touch(p)
+				}
+			}
+		}
+		if s.over = over; len(s.sets) == 0 {
+			delete(x.spent, namespace)
+		}
+	}
+	clear(x.respent)
 }

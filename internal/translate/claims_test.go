@@ -292,3 +292,63 @@ func newLines(before, after string) []string {
 	}
 	return out
 }
+
+// TestExpressionsAreBounded: what all expressions of a host, and of a namespace,
+// may cost has a bound; the youngest are closed, with all that begins like them.
+func TestExpressionsAreBounded(t *testing.T) {
+	const regex = "use-regex: true"
+	one := func(host string, paths ...string) string { return rules(rule(host, paths...)) }
+	f := func(name string, bound int, manifests, wantConfig, wantVerdicts string) {
+		t.Helper()
+		states(t, func(o *Options) { o.HTTPSAddr, o.bound = invalidAddr, bound })(name, manifests, wantConfig, wantVerdicts)
+	}
+	f("of a host", 12, svc("a", "b/a")+
+		annotated("shop", one("one.com", "ImplementationSpecific /a.*x a", "ImplementationSpecific /literal/is/free a"), regex)+
+		annotated("b/late@2021", one("one.com", "ImplementationSpecific /b/.*x a"), regex),
+		`
+		http one.com
+		  Regex /literal/is/free -> default/a:80 (shop)
+		  Regex /b/ -> 503 AnnotationInvalid (late)
+		  Regex /a.*x -> default/a:80 (shop)
+		`, "Ingress b/late: Rejected RegexLimit: spec.rules[0].http.paths[0].path\n")
+	f("of a namespace", 12, svc("a", "b/a")+
+		annotated("shop", one("one.com", "ImplementationSpecific /a.*x a"), regex)+
+		annotated("late@2021", one("two.com", "ImplementationSpecific /b/.*x a"), regex)+
+		annotated("small@2022", one("two.com", "ImplementationSpecific /.* a"), regex)+
+		annotated("b/late@2021", one("three.com", "ImplementationSpecific /b/.*x a"), regex),
+		`
+		http one.com
+		  Regex /a.*x -> default/a:80 (shop)
+		http three.com
+		  Regex /b/.*x -> b/a:80 (late)
+		http two.com
+		  Regex /b/ -> 503 AnnotationInvalid (late)
+		  Regex /.* -> default/a:80 (small)
+		`, "Ingress default/late: Rejected RegexLimit: spec.rules[0].http.paths[0].path\n")
+}
+
+// TestUnreachablePaths: a path is rejected when the data plane answers 400 to
+// everybody who asks for it, or never finds it.
+func TestUnreachablePaths(t *testing.T) {
+	f := states(t, func(o *Options) { o.HTTPSAddr = invalidAddr })
+	const list = "allowlist-source-range: 10.0.0.0/8"
+	f("parameters beside another guard", svc("a")+object("shop", one("Prefix / a", "Prefix /app;v=1 a"))+annotated("guard@2021", one("Prefix /app a"), list),
+		`
+		http one.com
+		  Element /app;v=1 -> default/a:80 (shop)
+		  Element /app -> default/a:80 {ips [10.0.0.0/8]-[]} (guard)
+		  Element / -> default/a:80 (shop)
+		`, "Ingress default/shop: Rejected PathUnreachable: spec.rules[0].http.paths[1].path\n")
+	f("parameters where nothing is guarded", svc("a")+object("shop", one("Prefix / a", "Prefix /app;v=1 a", "Prefix /app a")),
+		`
+		http one.com
+		  Element /app;v=1 -> default/a:80 (shop)
+		  Element /app -> default/a:80 (shop)
+		  Element / -> default/a:80 (shop)
+		`, "")
+	f("dot segments, which Exact and Prefix cannot have", svc("a")+object("shop", one("ImplementationSpecific /a/../b a")),
+		`
+		http one.com
+		  Element /a/../b -> default/a:80 (shop)
+		`, "Ingress default/shop: Rejected PathUnreachable: spec.rules[0].http.paths[0].path\n")
+}

@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
@@ -77,6 +78,7 @@ func (m *merger) expressions(h *mergedHost) {
 		kept = append(kept, m.checked(c))
 	}
 	h.claims = kept
+	m.afford(h)
 	m.narrow(h)
 }
 
@@ -130,7 +132,7 @@ func (m *merger) narrow(h *mergedHost) {
 		}
 		literal := c.typed.Route.Match.Path
 		switch {
-		case c.Type == typeExact && c.Regex && !isLiteral(c.Path):
+		case c.Type == typeExact && c.Regex && !candidate.IsLiteral(c.Path):
 			*c = exactly(*c)
 		case c.Type == typeExact:
 			*c = matching(*c, literal)
@@ -180,28 +182,106 @@ func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
-// isLiteral reports whether the text means the same as an expression, but for
-// the letters in place of dots.
-func isLiteral(text string) bool { return !strings.ContainsAny(text, `\+*?()|[]{}^$`) }
-
-// checked closes a claim whose expression RE2 does not know. What it may have
-// been meant to match must not fall to another route, which may be less well
-// guarded: all that begins like it is closed.
+// checked closes a claim whose expression RE2 does not know.
 func (m *merger) checked(c routeClaim) routeClaim {
-	if candidate.IsExpression(c.Path) {
+	if _, ok := match.Steps(c.Path); ok {
 		return c
 	}
-	r := *c.Route
+	return m.closeExpression(c, verdict.RegexUnsupported, "is a regular expression, and none of RE2's",
+		"write it without look-around and back references (https://github.com/google/re2/wiki/Syntax), in at most 2048 letters")
+}
+
+// closeExpression closes what an expression may have been meant to match, which
+// must not fall to another route, which may be less well guarded: all that
+// begins like it.
+func (m *merger) closeExpression(c routeClaim, reason verdict.Reason, why, remedy string) routeClaim {
 	prefix := candidate.LiteralPrefix(c.Path)
 	if prefix == "" {
 		prefix = "/"
 	}
-	r.Route.Match.Path = ir.PathMatch{Kind: ir.PathRegex, Value: regexp.QuoteMeta(prefix)}
-	c.Route = &r
+	m.reject(c.owner, c.Field+".path", reason,
+		"on host "+c.Host.String()+" the path "+quote(c.Path)+" "+why+": all that begins with "+quote(prefix)+" and has no longer path answers 503", remedy)
+	c = matching(c, ir.PathMatch{Kind: ir.PathRegex, Value: regexp.QuoteMeta(prefix)})
 	c.closed = ir.ReasonAnnotationInvalid
-	m.reject(c.owner, c.Field+".path", verdict.RegexUnsupported,
-		"on host "+c.Host.String()+" the path "+quote(c.Path)+
-			" is a regular expression, and none of RE2's: all that begins with "+quote(prefix)+" and has no longer path answers 503",
-		"write it without look-around and back references (https://github.com/google/re2/wiki/Syntax), in at most 2048 letters")
 	return c
+}
+
+// The bounds of what all expressions of a host, and those of a namespace on all
+// hosts, may cost for each byte of a path.
+const (
+	maxHostSteps      = 65_536
+	maxNamespaceSteps = 262_144
+)
+
+// afford closes the expressions of a host that are too much, the youngest first.
+func (m *merger) afford(h *mergedHost) {
+	var costly []*routeClaim
+	for i := range h.claims {
+		if c := &h.claims[i]; c.Route.Route.Match.Path.Kind == ir.PathRegex && c.closed == "" && c.typed != nil && !candidate.IsLiteral(c.typed.Path) {
+			costly = append(costly, c)
+		}
+	}
+	slices.SortFunc(costly, func(a, b *routeClaim) int { return cmp.Compare(a.rank, b.rank) })
+	total := 0
+	for _, c := range costly {
+		steps, _ := match.Steps(c.Path)
+		switch {
+		case m.spent[c.owner.Ref.Namespace].refuses(c.owner):
+			*c = m.closeExpression(*c, verdict.RegexLimit, "is more than the expressions of one namespace may cost",
+				"use simpler expressions, or fewer")
+		case total+steps > cmp.Or(m.options.bound, maxHostSteps):
+			*c = m.closeExpression(*c, verdict.RegexLimit, "is more than the expressions of one host may cost",
+				"use simpler expressions, or several hosts")
+		default:
+			total += steps
+		}
+	}
+}
+
+// unreachable tells about paths that no request can select: the data plane, whose
+// own code is asked, would answer 400, or reads all spellings otherwise.
+func (m *merger) unreachable(h *mergedHost) {
+	var paths *match.Paths
+	for i := range h.claims {
+		c := &h.claims[i]
+		typed := c.Route
+		if c.typed != nil {
+			typed = c.typed
+		}
+		kind := c.Route.Route.Match.Path.Kind
+		if c.First || c.Default || h.settings.passthrough != nil || c.closed != "" || kind == ir.PathRegex && !candidate.IsLiteral(typed.Path) {
+			continue
+		}
+		value := typed.Route.Match.Path.Value
+		if !match.Odd(value) {
+			continue
+		}
+		if paths == nil {
+			paths = h.paths()
+		}
+		switch paths.Reaches(value) {
+		case match.NeverAsked:
+			m.reject(c.owner, c.Field+".path", verdict.PathUnreachable,
+				"no request has the path "+quote(value)+" after normalising: it is never selected",
+				"write the path without dot segments")
+		case match.AlwaysRefused:
+			m.reject(c.owner, c.Field+".path", verdict.PathUnreachable,
+				"requests for path "+quote(value)+" of host "+h.pattern.String()+
+					" are answered 400 (AmbiguousPath): servers that read it otherwise would find it under another path of the host, which is guarded otherwise",
+				`use a path without ";", "%2F", "%5C", backslashes and "//", or give both paths the same guards`)
+		}
+	}
+}
+
+// paths is the table that the data plane makes of the claims.
+func (h *mergedHost) paths() *match.Paths {
+	matches, routes := make([]ir.Match, len(h.claims)), make([]*ir.Route, len(h.claims))
+	for i := range h.claims {
+		c := &h.claims[i]
+		if routes[i] = &c.Route.Route; c.closed != "" {
+			routes[i] = closedRoute(routes[i], c.closed)
+		}
+		matches[i] = routes[i].Match
+	}
+	return match.NewPaths(matches, match.Guards(routes), nil)
 }

@@ -28,6 +28,9 @@ type index struct {
 	asking  *sorted.Editor[*asker]
 	wanted  map[ir.HostPattern]struct{}
 	renamed []*node
+
+	spent   map[string]*spending // by namespace
+	respent map[string]struct{}  // of which something has changed
 }
 
 // node is one pattern. What was made stays, with what it was made of, and is
@@ -128,7 +131,7 @@ func compareNodes(a, b *node) int { return a.pattern.Compare(b.pattern) }
 func compareHosts(a, b *host) int { return a.Pattern.Compare(b.Pattern) }
 
 func newIndex() *index {
-	x := &index{byPattern: map[ir.HostPattern]*node{}, wanted: map[ir.HostPattern]struct{}{}}
+	x := &index{byPattern: map[ir.HostPattern]*node{}, wanted: map[ir.HostPattern]struct{}{}, spent: map[string]*spending{}, respent: map[string]struct{}{}}
 	x.asking = sorted.NewEditor(sorted.List[*asker]{}, byAge)
 	x.homeless = sorted.NewEditor(sorted.List[*node]{}, compareNodes)
 	x.visited = sorted.NewEditor(sorted.List[*node]{}, func(a, b *node) int { return compareNodes(b, a) })
@@ -172,6 +175,7 @@ func (x *index) touch(p ir.HostPattern) *node {
 }
 
 func (x *index) add(s *candidate.Set) {
+	x.spend(s, false)
 	for _, p := range s.Hosts {
 		x.touch(p).ruleOf(s)
 	}
@@ -201,6 +205,7 @@ func (n *node) ruleOf(s *candidate.Set) *ruled {
 }
 
 func (x *index) remove(s *candidate.Set) {
+	x.spend(s, true)
 	for _, p := range s.Hosts {
 		n := x.touch(p)
 		n.rules = slices.DeleteFunc(n.rules, func(r ruled) bool { return r.set == s })

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -81,6 +82,7 @@ func (m *memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 	})
 	m.said.by(aboutClasses, classVerdicts)
 	m.claim(lowered)
+	m.index.budget(cmp.Or(o.bound, maxNamespaceSteps))
 	a := &assembler{
 		merger: &merger{index: m.index, uses: m.uses, said: m.said, options: o},
 		served: m.served, fallback: m.defaultCertificate(v, o), borrowed: map[string]int{},

@@ -36,7 +36,7 @@ type world struct {
 
 var (
 	worldHosts = []string{"a.com", "www.a.com", "b.com", "x.bar.com", "y.bar.com", "*.bar.com", "*.a.com", "", "c.com", "z.z.com", "Bad_host"}
-	worldPaths = []string{"Prefix /", "Exact /", "Prefix /p", "Exact /p", "ImplementationSpecific /p", "Prefix /q/", "ImplementationSpecific /x(?=a)", "Prefix /.well-known/acme-challenge/", "Exact /.well-known/acme-challenge/t"}
+	worldPaths = []string{"Prefix /", "Exact /", "Prefix /p", "Exact /p", "ImplementationSpecific /p", "Prefix /q/", "ImplementationSpecific /x(?=a)", "ImplementationSpecific /y.*z", "Exact /p;x", "Prefix /.well-known/acme-challenge/", "Exact /.well-known/acme-challenge/t"}
 	worldNotes = []string{
 		"rewrite-target: /$1", "use-regex: true", "server-alias: e.com,f.com,b.com", "server-alias: e.com,x.bar.com", "from-to-www-redirect: true",
 		"auth-tls-secret: ca", "auth-tls-secret: pair", "ssl-passthrough: true", "ssl-passthrough: true", "backend-protocol: HTTPS", "proxy-ssl-secret: pair",
@@ -48,7 +48,7 @@ var (
 )
 
 // words that must occur in what the edits come to.
-var words = []string{"refused", "through", "auth(", "Regex", "www.", "e.com", "503 TLSUnavailable", "challenge/"}
+var words = []string{"refused", "through", "auth(", "Regex", "www.", "e.com", "503 TLSUnavailable", "challenge/", "/y -> 503"}
 
 func pick[T any](w *world, all []T) T { return all[w.r.IntN(len(all))] }
 
@@ -281,7 +281,7 @@ func (w *world) end(o Options) {
 			w.t.Errorf("a list of verdicts is left, said by a %T", who)
 		}
 	}
-	if m.lowered.Len() > 0 || len(x.byPattern) != 1 || x.asking.List().Len() > 0 || len(x.renamed) > 0 || x.homeless.List().Len() > 0 || x.visited.List().Len() > 0 || m.reports.List().Len() > 0 ||
+	if m.lowered.Len() > 0 || len(x.byPattern) != 1 || x.asking.List().Len() > 0 || len(x.renamed) > 0 || len(x.spent)+len(x.respent) > 0 || x.homeless.List().Len() > 0 || x.visited.List().Len() > 0 || m.reports.List().Len() > 0 ||
 		len(m.uses.backends.byKey) > 0 || len(m.uses.certificates.byKey) > 1 || m.served.plain.List().Len() > 0 || m.served.names.List().Len() != names {
 		w.t.Errorf("something is left: %d patterns, %d asking, %d other names", len(x.byPattern), x.asking.List().Len(), len(x.renamed))
 	}

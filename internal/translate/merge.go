@@ -169,6 +169,7 @@ func (m *merger) settleNode(n *node) {
 		m.passThrough(n, h)
 		m.clientAuth(h)
 		m.expressions(h)
+		m.unreachable(h)
 		m.cipherSuites(h)
 	}
 	m.tellOf(n)

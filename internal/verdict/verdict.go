@@ -73,6 +73,8 @@ const (
 	PassthroughConflict    Reason = "PassthroughConflict"    // a host's TLS is passed through, so nothing else can be done there
 	HostSettingOwned       Reason = "HostSettingOwned"       // a setting of the whole host is another Ingress's
 	RegexUnsupported       Reason = "RegexUnsupported"       // a path that is no regular expression of RE2: 503
+	RegexLimit             Reason = "RegexLimit"             // the regular expressions of a host or a namespace cost too much: 503
+	PathUnreachable        Reason = "PathUnreachable"        // a path that no request can select
 	RegexHost              Reason = "RegexHost"              // a path means something else, since others of its host are regular expressions
 	HostOwned              Reason = "HostOwned"              // another namespace owns the host, and has not granted it
 	EndpointAddressRefused Reason = "EndpointAddressRefused" // loopback, link-local or metadata address

@@ -26,6 +26,9 @@ type Registry struct {
 	TLSHandshakes Outcomes
 	Upstream      Upstream
 	Config        Config
+	// SlowMatches are requests whose path was expensive to compare with the
+	// regular expressions of their host.
+	SlowMatches atomic.Uint64
 
 	mu      sync.RWMutex
 	routes  map[RouteLabels]*Route

@@ -47,6 +47,8 @@ type Set struct {
 	HTTPS HTTPS
 	// Server is what it asks of its hosts as a whole.
 	Server Server
+	// Steps are those of all its paths as expressions; see match.Steps.
+	Steps int
 	// Grants names the namespaces that may add paths to its hosts, as far as
 	// these belong to its namespace; "*" is every one.
 	Grants []string

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 )
 
@@ -17,7 +18,7 @@ func commonName() reader {
 	const grammar = `"CN=" with a regular expression of RE2`
 	return reader{grammar, func(s *settings, value string) finding {
 		expr, ok := strings.CutPrefix(value, "CN=")
-		if !ok || expr == "" || !candidate.IsExpression(expr) {
+		if _, expression := match.Steps(expr); !ok || expr == "" || !expression {
 			return bad(value, grammar)
 		}
 		s.clientCert.matchCN = expr

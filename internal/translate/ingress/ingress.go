@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gatehouse.dev/gatehouse/internal/ir"
+	"gatehouse.dev/gatehouse/internal/match"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
 	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
@@ -95,6 +96,12 @@ func (l *lowering) ingress(m membership) *candidate.Set {
 	l.rules()
 	l.defaultBackend()
 	l.appRoots()
+	for i := range l.set.Routes {
+		if r := &l.set.Routes[i]; !candidate.IsLiteral(r.Path) {
+			steps, _ := match.Steps(r.Path)
+			l.set.Steps += steps
+		}
+	}
 	l.tls()
 	return l.set
 }

@@ -1,0 +1,67 @@
+package match
+
+import "gatehouse.dev/gatehouse/internal/ir"
+
+// Guard is what lies before the endpoint of a Route.
+type Guard struct {
+	// Class is the same for those that ask the same of requests.
+	Class int32
+	// Local: no endpoint ever sees a request.
+	Local bool
+}
+
+// closed is the Class of Routes that let nobody in. A redirect to HTTPS is one of
+// them: what guards the Route there is not to be seen here.
+const closed = -1
+
+// Guards gives those of Routes.
+func Guards(routes []*ir.Route) []Guard {
+	out := make([]Guard, len(routes))
+	known := map[ir.Security]int32{} // by the pointers in it
+	var classes []ir.Security
+	for i, r := range routes {
+		g := &out[i]
+		g.Local = r.Action.Forward == nil
+		if to := r.Action.Redirect; r.Action.Respond != nil || to != nil && to.Scheme != "" {
+			g.Class = closed
+			continue
+		}
+		class, ok := known[r.Security]
+		if !ok {
+			class = 0
+			for int(class) < len(classes) && !classes[class].Equal(r.Security) {
+				class++
+			}
+			if int(class) == len(classes) {
+				classes = append(classes, r.Security)
+			}
+			known[r.Security] = class
+		}
+		g.Class = class
+	}
+	return out
+}
+
+func (p *Paths) setGuards(guards []Guard, n int) {
+	if guards == nil {
+		guards = make([]Guard, n)
+		for i := range guards {
+			guards[i].Class = int32(i)
+		}
+	}
+	for i := range p.Broken() {
+		guards[i] = Guard{closed, true}
+	}
+	for _, g := range guards {
+		if g.Class != guards[0].Class {
+			p.guards = guards
+			return
+		}
+	}
+}
+
+// guarded reports whether a request that selects the Route may get to an endpoint
+// that others are kept from.
+func (p *Paths) guarded(chosen int) bool {
+	return p.guards != nil && chosen >= 0 && !p.guards[chosen].Local
+}
