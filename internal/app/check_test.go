@@ -99,7 +99,7 @@ func TestCheckInputs(t *testing.T) {
 	f(good, "accepted  Service default/s  (NAME:1)\n1 objects, 0 rejected\n", nil)
 	f(good+bad, `accepted  Service default/s  (NAME:1)
 rejected  Ingress default/i  (NAME:6)
-    Rejected ServiceNotFound at spec.defaultBackend.service.name: Service default/missing does not exist: the path answers 500
+    Rejected ServiceNotFound at spec.defaultBackend.service.name: Service default/missing does not exist: the path answers 503
         remedy: create the Service in the namespace of the Ingress, or correct the name
 2 objects, 1 rejected
 `, ErrRejected)

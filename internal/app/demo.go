@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -225,7 +226,7 @@ func demoRoutes(cfg *ir.Config, secure bool) (all []demoRoute) {
 					to = fmt.Sprintf("redirect (%d)", r.Action.Redirect.Status)
 				}
 				if f := r.Action.Forward; f != nil && len(f.Targets) > 0 {
-					to = plainID(f.Targets[0].Backend)
+					to = plainID(cmp.Or(f.Targets[0].Backend, f.Fallback))
 				}
 				all = append(all, demoRoute{h.Pattern.String(), r.Match.Path.Value, to})
 			}

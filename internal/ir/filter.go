@@ -5,7 +5,9 @@ package ir
 type Filters struct {
 	// Rewrite replaces the path.
 	Rewrite *Rewrite
-	// Host replaces the Host field towards the endpoint (upstream-vhost).
+	// Host replaces the Host field towards the endpoint (upstream-vhost). In it
+	// "$http_host" stands for that of the request, and "$host" for the same in
+	// lower case and without a port.
 	Host string
 	// Prefix is sent as X-Forwarded-Prefix; empty: none.
 	Prefix string

@@ -219,9 +219,12 @@ type Forward struct {
 // Retry bounds how a request is tried again on another endpoint. The zero value
 // means the data plane's default.
 type Retry struct {
-	Off     bool          // never
-	Tries   int           // endpoints asked at most; 0: the default, 3
-	Timeout time.Duration // no new try after this; 0: no bound
+	Off bool // never
+	// NoErrors: not after a connect that failed, or a connection that ended
+	// before the answer. NoTimeouts: not after one of them took too long.
+	NoErrors, NoTimeouts bool
+	Tries                int           // endpoints asked at most; 0: the default, 3
+	Timeout              time.Duration // no new try after this; 0: no bound
 }
 
 // Timeouts bound single waits, never the whole of a stream. Zero means no
@@ -238,6 +241,10 @@ type Target struct {
 	Weight  uint32
 	Backend BackendID
 	Respond *Respond
+	// Service and Port are what a Respond stands for, which the Forward's
+	// Fallback is told.
+	Service string
+	Port    uint16
 }
 
 // Redirect answers with a Location. Empty parts keep the request's own.
@@ -249,7 +256,11 @@ type Redirect struct {
 	Scheme   string
 	Host     string
 	Port     uint16 // 0: the scheme's own
-	Path     string // replaces path and query
+	// Path replaces path and query; "$request_uri" in it as in Location.
+	Path string
+	// HostPort: the port is that of the request's Host, as ingress-nginx has it
+	// for app-root; Port is then 0.
+	HostPort bool
 }
 
 // Respond is an answer made here.

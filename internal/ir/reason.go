@@ -6,7 +6,7 @@ type Reason string
 
 // Reasons that translation puts into a Config.
 const (
-	ReasonInvalidBackend   Reason = "InvalidBackend"   // 500: the Service or its port does not exist
+	ReasonInvalidBackend   Reason = "InvalidBackend"   // 503: the Service or its port does not exist
 	ReasonGuardUnsupported Reason = "GuardUnsupported" // 503: the Ingress asks for a guard that is not enforced here
 	ReasonGuardInvalid     Reason = "GuardInvalid"     // 503: the guard's value or what it refers to is broken
 	ReasonTLSUnavailable   Reason = "TLSUnavailable"   // 503 or refused handshake: the host has no usable certificate

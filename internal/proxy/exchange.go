@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"math/rand/v2"
 	"net/netip"
@@ -234,8 +235,9 @@ func (x *exchange) act() {
 
 // redirect answers with a Location.
 func (x *exchange) redirect(to *ir.Redirect) {
+	named := func(s string) string { return strings.ReplaceAll(s, "$request_uri", string(x.req.Target)) }
 	if to.Location != "" {
-		x.answerStatus(to.Status, "", "Location: "+strings.ReplaceAll(to.Location, "$request_uri", string(x.req.Target))+"\r\n")
+		x.answerStatus(to.Status, "", "Location: "+named(to.Location)+"\r\n")
 		return
 	}
 	scheme, host, target := x.ln.scheme, string(x.host), string(x.req.Target)
@@ -249,7 +251,10 @@ func (x *exchange) redirect(to *ir.Redirect) {
 		scheme, host = x.scheme(), to.Host
 	}
 	if to.Path != "" {
-		target = to.Path
+		target = named(to.Path)
+	}
+	if to.HostPort {
+		host += hostPort(x.req.Authority)
 	}
 	if host == "" {
 		// HTTP/1.0 without Host: there is no name to lead to, and our address may be
@@ -264,6 +269,15 @@ func (x *exchange) redirect(to *ir.Redirect) {
 	}
 	b.WriteString(target + "\r\n")
 	x.answerStatus(to.Status, "", b.String())
+}
+
+// hostPort is the port of a valid authority with its colon, or nothing.
+func hostPort(authority []byte) string {
+	i := bytes.LastIndexByte(authority, ':')
+	if i < 0 || i == len(authority)-1 || bytes.IndexByte(authority[i:], ']') >= 0 {
+		return ""
+	}
+	return string(authority[i:])
 }
 
 // identify finds out who the client is and names the request.

@@ -58,7 +58,7 @@ func (x *exchange) forward(r *route) {
 		x.answer(ir.ReasonNoEndpoints)
 		return
 	}
-	if r.fallback != nil && t.backend != nil && t.backend.Size() == 0 {
+	if r.fallback != nil && t.absent() {
 		t = r.fallback
 	}
 	x.target = t
@@ -79,11 +79,20 @@ func (x *exchange) forward(r *route) {
 	}
 }
 
+// absent reports whether there is nothing to ask: the Service is missing, or has
+// no endpoint.
+func (t *target) absent() bool {
+	if t.respond != nil {
+		return t.respond.Reason == ir.ReasonInvalidBackend
+	}
+	return t.backend.Size() == 0
+}
+
 // attempt sends the request to one endpoint after another until one has begun
 // to answer, and reads the head of its answer. A request is sent again only
 // while not one byte of it can have had an effect: connects that failed, and
 // (for idempotent methods, with the whole request at hand) connections that
-// ended before a byte of the answer.
+// ended before a byte of the answer, or on which none came in time.
 func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 	reason := x.gather(t)
 	if reason == "" && !x.shapeEarly(t) {
@@ -139,8 +148,7 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 		} else {
 			s.reason = x.giveUp(p, err)
 		}
-		again := s.reason == ir.ReasonBadGateway || s.reason == ir.ReasonEndpointLost
-		if !again || !silent || (p != nil && !moving) || (sent && !s.replay) {
+		if !r.again(s.reason) || !silent || (p != nil && !moving) || (sent && !s.replay) {
 			return nil, s.reason
 		}
 		if (!fresh || refused) && !lost && !ep.Gone() {
@@ -190,6 +198,20 @@ func (x *exchange) abandon(p *pump, reason ir.Reason) ir.Reason {
 		}
 	}
 	return reason
+}
+
+// again reports whether another endpoint may be tried for the reason. An endpoint
+// that vanished is an error for nginx too, not a timeout: its kernel says so.
+func (r *route) again(reason ir.Reason) bool {
+	switch reason {
+	case ir.ReasonUpstreamTimeout, ir.ReasonConnectTimeout:
+		return !r.retry.NoTimeouts
+	case ir.ReasonBadGateway, ir.ReasonEndpointLost, ir.ReasonConnectFailed, ir.ReasonUpstreamTLS, ir.ReasonUpstreamTLSVerify:
+		return !r.retry.NoErrors
+	case ir.ReasonOverloaded: // ours, and nobody was asked
+		return true
+	}
+	return false
 }
 
 // tooLate reports whether no further endpoint may be tried.

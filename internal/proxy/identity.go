@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
 	"gatehouse.dev/gatehouse/internal/proxy/proxyproto"
@@ -96,7 +97,7 @@ func (x *exchange) hostless() bool {
 // appendHost appends the host that the endpoint is asked for.
 func (x *exchange) appendHost(b []byte) []byte {
 	if host := x.route.filters.Host; host != "" {
-		return append(b, host...)
+		return append(b, x.upstreamHost(host)...)
 	}
 	if host := x.publicHost(); len(host) > 0 {
 		return append(b, host...)
@@ -154,6 +155,15 @@ func (x *exchange) appendIdentity(b []byte) []byte {
 	}
 	b = append(b, "\r\n"...)
 	return x.appendCertificate(b)
+}
+
+// upstreamHost fills in what an ir.Filters.Host takes from the request. Both
+// variables have been found to be a valid authority.
+func (x *exchange) upstreamHost(host string) string {
+	if strings.IndexByte(host, '$') < 0 {
+		return host
+	}
+	return strings.NewReplacer("$http_host", string(x.publicHost()), "$host", string(x.host)).Replace(host)
 }
 
 // proxyHeader is the PROXY header that a connection for this client begins

@@ -171,7 +171,7 @@ func (s *search) next(same *upstream.Endpoint) (*upstream.Endpoint, ir.Reason) {
 		if ok {
 			s.reason = x.connectReason(l.err)
 		}
-		if s.last() {
+		if s.last() || ok && !s.r.again(s.reason) {
 			return s.rest()
 		}
 	}

@@ -426,3 +426,59 @@ func TestProxyProtocolOut(t *testing.T) {
 		f(fmt.Sprintf("v%d, chosen in TLS", version), version, ir.BackendHTTP, true)
 	}
 }
+
+// An endpoint that reads the request and is silent for the read timeout: others
+// are asked, each with a read timeout of its own, up to three and only for what may
+// be repeated; then 504 (ingress-nginx 1.15.1, "error timeout"). Of the words of
+// proxy-next-upstream each has its own failures.
+func TestReadTimeoutElsewhere(t *testing.T) {
+	f := func(name, request string, retry ir.Retry, status, attempts int, endpoints ...netip.AddrPort) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEdge(t, nil, endpoints...)
+			e.configure(func(c *ir.Config) {
+				a := open(c).Action.Forward
+				a.Timeouts.Read, a.Retry = short, retry
+			})
+			began := time.Now()
+			res, body := e.dial().roundTrip(request)
+			if res.StatusCode != status || status == 504 && !strings.Contains(body, "UpstreamTimeout") {
+				t.Errorf("%d %q", res.StatusCode, body)
+			}
+			if d := time.Since(began); status == 504 && d < time.Duration(attempts)*short {
+				t.Errorf("%d tries took %s", attempts, d)
+			}
+			if l := e.lastLog(); l["attempts"] != float64(attempts) {
+				t.Errorf("%v attempts, want %d", l["attempts"], attempts)
+			}
+		})
+	}
+	ended := make(chan int, 100)
+	silent := func() netip.AddrPort { return mute(t, ended).addr() }
+	closing := func() netip.AddrPort {
+		return newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) { readHead(r) }).addr()
+	}
+	f("three of four", get, ir.Retry{}, 504, 3, silent(), silent(), silent(), silent())
+	f("two of two", get, ir.Retry{}, 504, 2, silent(), silent())
+	f("PUT", strings.Replace(post, "POST", "PUT", 1)+"Content-Length: 1\r\n\r\nx", ir.Retry{}, 504, 3, silent(), silent(), silent())
+	f("POST", post+"Content-Length: 1\r\n\r\nx", ir.Retry{}, 504, 1, silent(), silent(), silent())
+	f("off", get, ir.Retry{Off: true}, 504, 1, silent(), silent())
+	f("errors only", get, ir.Retry{NoTimeouts: true}, 504, 1, silent(), silent())
+	f("errors only, and it is one", get, ir.Retry{NoTimeouts: true}, 502, 3, closing(), closing(), closing())
+	f("errors only, refused", get, ir.Retry{NoTimeouts: true}, 502, 2, refusing(t), refusing(t))
+	f("timeouts only", get, ir.Retry{NoErrors: true}, 504, 2, silent(), silent())
+	f("timeouts only, and it is an error", get, ir.Retry{NoErrors: true}, 502, 1, closing(), closing())
+	f("timeouts only, refused", get, ir.Retry{NoErrors: true}, 502, 1, refusing(t), refusing(t))
+	f("as long as there is time", get, ir.Retry{Timeout: short / 2}, 504, 1, silent(), silent())
+}
+
+// The second of two endpoints has the answer.
+func TestReadTimeoutThenAnswer(t *testing.T) {
+	e := newEdge(t, nil, mute(t, make(chan int, 100)).addr(), echo(t))
+	e.configure(func(c *ir.Config) { open(c).Action.Forward.Timeouts.Read = short })
+	for range 4 {
+		if res, body := e.ask(get); res.StatusCode != 200 {
+			t.Errorf("%d %q", res.StatusCode, body)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func (m *merger) expressions(h *mergedHost) {
 		case c.First:
 			claims = append(claims, expression(c, "/$"))
 			continue
-		case c.Type != typePrefix || c.Regex || c.Path == "/":
+		case c.Type == typeExact, c.Path == "/", c.Below == nil && (c.Type != typePrefix || c.Regex):
 			claims = append(claims, expression(c, c.Path))
 			continue
 		}
@@ -60,6 +60,9 @@ func (m *merger) expressions(h *mergedHost) {
 			end := expression(c, same+"$")
 			end.Route.Route.ID += "$"
 			claims = append(claims, end)
+		}
+		if c.Below != nil {
+			below.Route.Route.Filters.Rewrite = c.Below
 		}
 		claims = append(claims, below)
 	}

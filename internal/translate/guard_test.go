@@ -58,8 +58,8 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	for _, a := range []string{
 		`auth-type: "true"`, `auth-type: Basic`, `auth-secret: "a b"`, `auth-secret: "/x"`, `auth-secret: "a/b/c"`, `auth-secret-type: auth-foo`, `auth-realm: "a\"b"`, `auth-realm: "a\nb"`,
 		`satisfy: "true"`, `satisfy: Any`, `satisfy: ""`, `auth-type: ""`,
-		`allowlist-source-range: "true"`, `allowlist-source-range: ""`, `allowlist-source-range: "10.0.0.0/8,"`, `allowlist-source-range: "10.0.0.0/33"`,
-		`whitelist-source-range: "10.0.0.1 10.0.0.2"`, `whitelist-source-range: ""`, `denylist-source-range: "fe80::1%eth0"`, `denylist-source-range: ""`, `denylist-source-range: "::ffff:0:0/90"`,
+		`allowlist-source-range: "true"`, `allowlist-source-range: "10.0.0.0/8,"`, `allowlist-source-range: "10.0.0.0/33"`,
+		`whitelist-source-range: "10.0.0.1 10.0.0.2"`, `denylist-source-range: "fe80::1%eth0"`, `denylist-source-range: ""`, `denylist-source-range: "::ffff:0:0/90"`,
 		`ssl-passthrough: "yes"`, `ssl-passthrough: "on"`,
 		`proxy-ssl-secret: "a b"`, `proxy-ssl-secret: ""`, `proxy-ssl-verify: "true"`, `proxy-ssl-verify: "On"`, `proxy-ssl-verify-depth: "-1"`, `proxy-ssl-verify-depth: "x"`,
 		`proxy-ssl-name: "a_b"`, `proxy-ssl-name: "*"`, `proxy-ssl-server-name: "1"`, `proxy-ssl-protocols: "TLSv1.4"`, `proxy-ssl-protocols: SSLv3`, `proxy-ssl-ciphers: foo`, `proxy-ssl-ciphers: AES128-SHA`,
@@ -72,8 +72,8 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	for _, a := range []string{
 		`ssl-redirect: "on"`, `force-ssl-redirect: "yes"`, `backend-protocol: TCP`, `use-regex: maybe`,
 		`rewrite-target: "a"`, `rewrite-target: "/$host"`, `rewrite-target: "/$"`, `rewrite-target: "/$0"`, `rewrite-target: "/a?b=$1"`, `rewrite-target: "/a b"`, `rewrite-target: "/%2F"`, `rewrite-target: "http://x/"`,
-		`permanent-redirect: /x`, `permanent-redirect: "//x"`, `permanent-redirect: "ftp://x"`, `permanent-redirect: "https://$host/"`, `temporal-redirect: "https://"`, `temporal-redirect: "https://x/\r\ny"`,
-		`upstream-vhost: "a/b"`, `upstream-vhost: "$host"`, `upstream-vhost: "a b"`, `upstream-vhost: "a:b"`,
+		`permanent-redirect: "javascript:alert(1)"`, `permanent-redirect: "?x"`, `permanent-redirect: "/a b"`, `permanent-redirect: "/$host"`, `permanent-redirect: "ftp://x"`, `permanent-redirect: "https://$host/"`, `temporal-redirect: "https://"`, `temporal-redirect: "https://x/\r\ny"`,
+		`upstream-vhost: "a/b"`, `upstream-vhost: "$hostname"`, `upstream-vhost: "$remote_addr"`, `upstream-vhost: "${host}"`, `upstream-vhost: "$"`, `upstream-vhost: "a b"`, `upstream-vhost: "a:b"`,
 	} {
 		key, _, _ := strings.Cut(a, ":")
 		f("unreadable, "+a, nginx+a, "503 AnnotationInvalid", "Rejected AnnotationInvalid: metadata.annotations["+nginx+key+"]")
@@ -103,6 +103,17 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	for _, name := range []string{"rewrite-target", "backend-protocol", "proxy-body-size", "ssl-redirect", "permanent-redirect", "use-regex", "server-alias"} {
 		f("blank "+name, nginx+name+`: " "`, open, "")
 	}
+	// Guards that list or count, with an empty value: ingress-nginx 1.15.1 serves an
+	// Ingress with whitelist-source-range: "" openly, and charts write that where
+	// nothing is set. Of a denylist it answers 503, as of every other guard here.
+	for _, a := range []string{
+		`allowlist-source-range: ""`, `whitelist-source-range: ""`, `whitelist-source-range: " "`, `limit-rps: ""`, `limit-connections: ""`, `limit-whitelist: ""`,
+	} {
+		key, _, _ := strings.Cut(a, ":")
+		f("empty, "+a, nginx+a, open, "Ignored AnnotationInvalid: metadata.annotations["+nginx+key+"]")
+	}
+	f("empty hides nothing", nginx+`allowlist-source-range: "", `+nginx+`whitelist-source-range: "10.0.0.0/8"`, open+" {ips [10.0.0.0/8]-[]}", "")
+	f("empty hides nothing, own", own+`limit-rps: "", `+nginx+`limit-rps: "5"`, closed, guard(nginx+"limit-rps"))
 	f("two guards", nginx+`auth-url: x, `+nginx+`limit-rps: "5"`, closed, guard(nginx+"auth-url")+"\n"+guard(nginx+"limit-rps"))
 
 	// Switched off.
@@ -115,7 +126,7 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	}
 	// Nearly switched off.
 	for _, a := range []string{
-		`enable-modsecurity: ""`, `enable-modsecurity: "no"`, `limit-rps: "0.5"`, `limit-rps: ""`, `limit-rps: "00"`, `auth-url: ""`,
+		`enable-modsecurity: ""`, `enable-modsecurity: "no"`, `limit-rps: "0.5"`, `limit-rps: "00"`, `auth-url: ""`,
 	} {
 		key, _, _ := strings.Cut(a, ":")
 		f("not off, "+a, nginx+a, closed, guard(nginx+key))

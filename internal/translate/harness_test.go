@@ -226,6 +226,9 @@ func showAction(a ir.Action) string {
 	switch {
 	case a.Forward != nil:
 		does := plainID(a.Forward.Targets[0].Backend)
+		if to := a.Forward.Targets[0]; to.Respond != nil {
+			does = fmt.Sprintf("%d %s", to.Respond.Status, to.Respond.Reason)
+		}
 		if a.Forward.Fallback != "" {
 			does += " else " + plainID(a.Forward.Fallback)
 		}
@@ -571,7 +574,9 @@ func rules(rules ...string) string { return "spec:\n  rules:\n" + strings.Join(r
 
 func useForward(used map[ir.BackendID]bool, f *ir.Forward) {
 	for _, t := range f.Targets {
-		used[t.Backend] = true
+		if t.Respond == nil {
+			used[t.Backend] = true
+		}
 	}
 	if f.Fallback != "" {
 		used[f.Fallback] = true

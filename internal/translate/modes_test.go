@@ -48,14 +48,14 @@ func TestSSLRedirect(t *testing.T) {
 		`
 		http one.com
 		  Exact /.well-known/acme-challenge/x -> default/a:80 (shop)
-		  Element /gone -> 500 InvalidBackend (shop)
+		  Element /gone -> 308 https://HOSTURI (shop)
 		  Element / -> 308 https://HOSTURI (shop)
 		http two.com
 		  Element / -> default/a:80 (shop)
 		https one.com [default/one] hsts
 		  one.com
 		    Exact /.well-known/acme-challenge/x -> default/a:80 (shop)
-		    Element /gone -> 500 InvalidBackend (shop)
+		    Element /gone -> 503 InvalidBackend (shop)
 		    Element / -> default/a:80 (shop)
 		https * [self-made]
 		  two.com as http
@@ -291,7 +291,7 @@ func TestPassthrough(t *testing.T) {
 		http one.com
 		  Element / -> 308 https://HOSTURI (vault)
 		http two.com
-		  Element / -> 500 InvalidBackend (vault)
+		  Element / -> 503 InvalidBackend (vault)
 		https one.com refused InvalidBackend
 		https two.com refused InvalidBackend
 		https * [self-made]

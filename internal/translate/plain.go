@@ -115,14 +115,15 @@ func (a *assembler) plainHost(at *node) {
 // whether one differs.
 //
 // ACME challenges are neither redirected nor asked for a client certificate,
-// because they are fetched without TLS. What answers an error stays as it is.
+// because they are fetched without TLS. What answers an error stays as it is, but
+// for a missing Service: as in ingress-nginx the redirect comes before it.
 // Nothing guards a redirect: a password must not be asked for in the clear.
 func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS func(*candidate.Owner) bool) bool {
 	changed, https := false, a.options.HTTPSAddr.IsValid()
 	for i, c := range claims {
 		r := routes[i]
 		switch {
-		case r.Action.Respond != nil:
+		case r.Action.Respond != nil && r.Action.Respond.Reason != ir.ReasonInvalidBackend:
 		case candidate.IsChallenge(r.Match.Path):
 			if r.Security.ClientCert != nil {
 				open := *r
@@ -130,8 +131,9 @@ func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS 
 				routes[i], changed = &open, true
 			}
 		case c.https == candidate.HTTPSNever || c.https == candidate.HTTPSIfTLS && !(https && hasTLS(c.owner)):
-		case r.Action.Redirect != nil && r.Action.Redirect.Location != "" && r.Security == (ir.Security{}):
-			// It leads elsewhere, and shows nothing: no detour.
+		case r.Action.Redirect != nil && (r.Action.Redirect.Location != "" || r.Action.Redirect.Path != "") && r.Security == (ir.Security{}):
+			// It leads elsewhere, and shows nothing: no detour. A relative one and
+			// app-root come before HTTPS in ingress-nginx too.
 		default:
 			routes[i] = &ir.Route{ID: r.ID, Origin: r.Origin, Match: r.Match, Action: ir.Action{Redirect: a.toHTTPS()}}
 			changed = true
@@ -145,7 +147,7 @@ func (a *assembler) plainRoutes(routes []*ir.Route, claims []routeClaim, hasTLS 
 func namePort(routes []*ir.Route, port uint16) bool {
 	changed := false
 	for i := range routes {
-		if to := routes[i].Action.Redirect; to != nil && to.Location == "" && to.Scheme == "" && to.Port != port {
+		if to := routes[i].Action.Redirect; to != nil && to.Location == "" && to.Scheme == "" && !to.HostPort && to.Port != port {
 			named, route := *to, *routes[i]
 			named.Port = port
 			route.Action.Redirect = &named

@@ -72,12 +72,28 @@ func TestExpressions(t *testing.T) {
 		  Regex / -> default/b:80 {rewrite / to /$2, prefix /a} (shop)
 		`, "")
 
-	f("a target that is the path changes nothing",
+	f("a target that is the path rewrites what lies below, and makes expressions all the same; / on / does not (ingress-nginx 1.15.1)",
 		svc("a", "b")+annotated("shop", one("Prefix /x a"), "rewrite-target: /x", "x-forwarded-prefix: /x")+object("more", one("Exact /y b")),
 		`
 		http one.com
+		  Regex /x/ -> default/a:80 {rewrite /x/ to /x} (shop)
+		  Regex /y -> default/b:80 (more)
+		  Regex /x -> default/a:80 (shop)
+		`, "")
+
+	f("the root on the root",
+		svc("a", "b")+annotated("shop", one("Prefix / a"), "rewrite-target: /")+object("more", one("Exact /y b")),
+		`
+		http one.com
 		  Exact /y -> default/b:80 (more)
-		  Element /x -> default/a:80 (shop)
+		  Element / -> default/a:80 (shop)
+		`, "")
+
+	f("a target that is an Exact path",
+		svc("a")+annotated("shop", one("Exact /x a"), "rewrite-target: /x"),
+		`
+		http one.com
+		  Regex /x -> default/a:80 (shop)
 		`, "")
 
 	f("as it is spelled: escapes and case stay",
@@ -163,7 +179,7 @@ func TestRedirectsAndNames(t *testing.T) {
 			annotated("late@2021", one("Prefix /late a"), "app-root: /late"),
 		`
 		http one.com
-		  Exact / -> 302 SCHEME://HOST/app {ips [10.0.0.0/8]-[]} (shop)
+		  Exact / -> 302 SCHEME://HOST/app (shop)
 		  Element /late -> default/a:80 (late)
 		  Element /app -> default/a:80 {ips [10.0.0.0/8]-[]} (shop)
 		  Exact / -> default/a:80 {ips [10.0.0.0/8]-[]} (shop)
@@ -230,14 +246,12 @@ func TestRedirectsAndNames(t *testing.T) {
 		svc("a")+annotated("one", one("Prefix / a"), "from-to-www-redirect: true", "app-root: /app"),
 		`
 		http one.com
-		  Exact / -> 302 SCHEME://HOST:8080/app (one)
+		  Exact / -> 302 SCHEME://HOST/app (one)
 		  Element / -> default/a:80 (one)
 		http www.one.com
 		  Element / -> 308 SCHEME://one.com:8080URI (one)
 		https * [self-made]
-		  one.com
-		    Exact / -> 302 SCHEME://HOST:8443/app (one)
-		    Element / -> default/a:80 (one)
+		  one.com as http
 		  www.one.com
 		    Element / -> 308 SCHEME://one.com:8443URI (one)
 		`, "")

@@ -113,7 +113,7 @@ func TestRoutes(t *testing.T) {
 			object("young@2020", rules(rule("example.com", "Prefix /login a"))),
 		`
 		http example.com
-		  Element /login -> 500 InvalidBackend (old)
+		  Element /login -> 503 InvalidBackend (old)
 		`,
 		`
 		Ingress default/old: Rejected ServiceNotFound: spec.rules[0].http.paths[0].backend.service.name
@@ -307,7 +307,7 @@ func TestDefaultBackend(t *testing.T) {
 		object("all", "spec:\n"+def("gone")),
 		`
 		http *
-		  Element / -> 500 InvalidBackend (all)
+		  Element / -> 503 InvalidBackend (all)
 		`,
 		`
 		Ingress default/all: Rejected ServiceNotFound: spec.defaultBackend.service.name
@@ -345,24 +345,24 @@ func TestBackends(t *testing.T) {
 	f("by number", service(ports), "{service: {name: a, port: {number: 80}}}", "default/a:80", "")
 	f("by name", service(ports), "{service: {name: a, port: {name: web}}}", "default/a:80", "")
 	f("TCP beside UDP", service(ports), "{service: {name: a, port: {number: 53}}}", "default/a:53", "")
-	f("UDP only", service(ports), "{service: {name: a, port: {number: 99}}}", "500 InvalidBackend", "ServicePortNotFound: "+at+".service.port.number")
-	f("UDP by name", service(ports), "{service: {name: a, port: {name: dns}}}", "500 InvalidBackend", "ServicePortNotFound: "+at+".service.port.name")
-	f("number missing", service(ports), "{service: {name: a, port: {number: 8080}}}", "500 InvalidBackend", "ServicePortNotFound: "+at+".service.port.number")
-	f("name missing", service(ports), "{service: {name: a, port: {name: http}}}", "500 InvalidBackend", "ServicePortNotFound: "+at+".service.port.name")
-	f("Service missing", "", "{service: {name: a, port: {number: 80}}}", "500 InvalidBackend", "ServiceNotFound: "+at+".service.name")
+	f("UDP only", service(ports), "{service: {name: a, port: {number: 99}}}", "503 InvalidBackend", "ServicePortNotFound: "+at+".service.port.number")
+	f("UDP by name", service(ports), "{service: {name: a, port: {name: dns}}}", "503 InvalidBackend", "ServicePortNotFound: "+at+".service.port.name")
+	f("number missing", service(ports), "{service: {name: a, port: {number: 8080}}}", "503 InvalidBackend", "ServicePortNotFound: "+at+".service.port.number")
+	f("name missing", service(ports), "{service: {name: a, port: {name: http}}}", "503 InvalidBackend", "ServicePortNotFound: "+at+".service.port.name")
+	f("Service missing", "", "{service: {name: a, port: {number: 80}}}", "503 InvalidBackend", "ServiceNotFound: "+at+".service.name")
 	f("other namespace", "apiVersion: v1\nkind: Service\nmetadata: {namespace: other, name: a}\nspec: {ports: [{port: 80}]}",
-		"{service: {name: a, port: {number: 80}}}", "500 InvalidBackend", "ServiceNotFound: "+at+".service.name")
-	f("resource", service(ports), "{resource: {apiGroup: x.io, kind: Bucket, name: b}}", "500 InvalidBackend", "ResourceUnsupported: "+at+".resource")
-	f("empty", service(ports), "{}", "500 InvalidBackend", "ObjectInvalid: "+at)
-	f("no port", service(ports), "{service: {name: a}}", "500 InvalidBackend", "ObjectInvalid: "+at+".service.port")
-	f("two ports", service(ports), "{service: {name: a, port: {number: 80, name: web}}}", "500 InvalidBackend", "ObjectInvalid: "+at+".service.port")
-	f("no name", service(ports), "{service: {port: {number: 80}}}", "500 InvalidBackend", "ObjectInvalid: "+at+".service.name")
-	f("port too high", service(ports), "{service: {name: a, port: {number: 65616}}}", "500 InvalidBackend", "ObjectInvalid: "+at+".service.port.number")
+		"{service: {name: a, port: {number: 80}}}", "503 InvalidBackend", "ServiceNotFound: "+at+".service.name")
+	f("resource", service(ports), "{resource: {apiGroup: x.io, kind: Bucket, name: b}}", "503 InvalidBackend", "ResourceUnsupported: "+at+".resource")
+	f("empty", service(ports), "{}", "503 InvalidBackend", "ObjectInvalid: "+at)
+	f("no port", service(ports), "{service: {name: a}}", "503 InvalidBackend", "ObjectInvalid: "+at+".service.port")
+	f("two ports", service(ports), "{service: {name: a, port: {number: 80, name: web}}}", "503 InvalidBackend", "ObjectInvalid: "+at+".service.port")
+	f("no name", service(ports), "{service: {port: {number: 80}}}", "503 InvalidBackend", "ObjectInvalid: "+at+".service.name")
+	f("port too high", service(ports), "{service: {name: a, port: {number: 65616}}}", "503 InvalidBackend", "ObjectInvalid: "+at+".service.port.number")
 	f("headless", service("{clusterIP: None, ports: [{port: 80}]}"), "{service: {name: a, port: {number: 80}}}", "default/a:80", "")
 	f("NodePort", service("{type: NodePort, ports: [{port: 80, nodePort: 30000}]}"), "{service: {name: a, port: {number: 80}}}", "default/a:80", "")
-	f("node port is no port", service("{type: NodePort, ports: [{port: 80, nodePort: 30000}]}"), "{service: {name: a, port: {number: 30000}}}", "500 InvalidBackend", "ServicePortNotFound: "+at+".service.port.number")
+	f("node port is no port", service("{type: NodePort, ports: [{port: 80, nodePort: 30000}]}"), "{service: {name: a, port: {number: 30000}}}", "503 InvalidBackend", "ServicePortNotFound: "+at+".service.port.number")
 	f("LoadBalancer", service("{type: LoadBalancer, ports: [{port: 80}]}"), "{service: {name: a, port: {number: 80}}}", "default/a:80", "")
 	f("ExternalName, any number", service("{type: ExternalName, externalName: x.org}"), "{service: {name: a, port: {number: 8443}}}", "default/a:8443", "")
 	f("ExternalName, named", service("{type: ExternalName, externalName: x.org, ports: [{name: web, port: 81}]}"), "{service: {name: a, port: {name: web}}}", "default/a:81", "")
-	f("ExternalName, unknown name", service("{type: ExternalName, externalName: x.org}"), "{service: {name: a, port: {name: web}}}", "500 InvalidBackend", "ServicePortNotFound: "+at+".service.port.name")
+	f("ExternalName, unknown name", service("{type: ExternalName, externalName: x.org}"), "{service: {name: a, port: {name: web}}}", "503 InvalidBackend", "ServicePortNotFound: "+at+".service.port.name")
 }

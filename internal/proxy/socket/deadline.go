@@ -13,9 +13,9 @@ type deadline struct {
 // base makes moments of the monotonic clock out of times.
 var base = time.Now()
 
-// slack is how late a deadline may be that is d away: half of it, a second at
+// slack is how late a deadline may be that is d away: a tenth of it, a second at
 // most.
-func slack(d time.Duration) time.Duration { return max(0, min(d/2, time.Second)) }
+func slack(d time.Duration) time.Duration { return max(0, min(d/10, time.Second)) }
 
 // near reports whether the deadline that is set will do for one that is d after
 // now: not before it, and not more than slack behind.
@@ -33,7 +33,7 @@ func (s *deadline) set(t time.Time) {
 }
 
 // ReadWithin sets the deadline of reads to d after now, or somewhat later (by
-// d/2, at most a second): while the one that is set will do, nothing is done.
+// d/10, at most a second): while the one that is set will do, nothing is done.
 func (c *Conn) ReadWithin(now time.Time, d time.Duration) error {
 	if c.read.near(now, d) {
 		return nil

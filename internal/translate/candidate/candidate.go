@@ -119,6 +119,8 @@ type Route struct {
 	// Regex: the path is a regular expression, and in the namespace that owns
 	// the host it makes all paths there such.
 	Regex bool
+	// Below is the Rewrite of what lies below Path, where Path itself needs none.
+	Below *ir.Rewrite
 	// Type is the path type as the user wrote it, for verdicts.
 	Type string
 	// Field of the object, for verdicts.

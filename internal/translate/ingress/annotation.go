@@ -45,6 +45,10 @@ type Annotation struct {
 	// Guard: it protects something. An Ingress that carries it stays closed
 	// when it is not enforced yet, or when its value cannot be read.
 	Guard bool
+	// BlankOff: it guards by what its value lists or counts, so that an empty
+	// value, as charts write it where nothing is set, asks for nothing. Any other
+	// guard with an empty value stays closed.
+	BlankOff bool
 	// Closes: it decides where or how requests go, so that a value that cannot
 	// be read closes the Ingress too.
 	Closes bool

@@ -239,6 +239,9 @@ value can do there.
 			default:
 				idle = "`" + string(a.Idle) + "`"
 			}
+			if a.BlankOff {
+				idle = strings.TrimPrefix(idle+", blank", ", ")
+			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, a.Scope, a.Risk, guard, idle, value, a.Doc)
 		}
 	}

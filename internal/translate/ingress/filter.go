@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,28 +67,29 @@ func serverAliases() reader {
 	}}
 }
 
-// nextUpstream says after what another endpoint is tried. Here that is either
-// what "error timeout" means, or nothing.
+// nextUpstream says after what another endpoint is tried.
 func nextUpstream() reader {
-	const grammar = `"error timeout" or "off"`
+	const grammar = `"error", "timeout" or both, or "off"`
 	return reader{grammar, func(s *settings, value string) finding {
 		var more []string
-		tried := false
+		var errors, timeouts, off bool
 		for word := range strings.FieldsSeq(value) {
 			switch word {
 			case "off":
-				s.retryOff = true
-			case "error", "timeout":
-				tried = true
+				off = true
+			case "error":
+				errors = true
+			case "timeout":
+				timeouts = true
 			case "invalid_header", "http_500", "http_502", "http_503", "http_504", "http_403", "http_404", "http_429", "non_idempotent":
 				more = append(more, word)
 			default:
-				s.retryOff = false
 				return bad(value, grammar)
 			}
 		}
 		// What names only answers must not lead to tries after other failures.
-		s.retryOff = s.retryOff || !tried
+		s.retry.Off = off || !errors && !timeouts
+		s.retry.NoErrors, s.retry.NoTimeouts = !s.retry.Off && !errors, !s.retry.Off && !timeouts
 		if len(more) > 0 {
 			return finding{
 				ignored: []string{"has parts without effect: " + strings.Join(more, " ")},
@@ -102,18 +104,18 @@ func nextUpstream() reader {
 const everyEndpoint = 1000
 
 func nextUpstreamTries() reader {
-	n := number("a number from 0 to 1000", 0, everyEndpoint, func(s *settings) *int { return &s.retryTries })
+	n := number("a number from 0 to 1000", 0, everyEndpoint, func(s *settings) *int { return &s.retry.Tries })
 	return reader{n.grammar, func(s *settings, value string) finding {
 		f := n.read(s, value)
-		if f.wrong == "" && s.retryTries == 0 {
-			s.retryTries = everyEndpoint
+		if f.wrong == "" && s.retry.Tries == 0 {
+			s.retry.Tries = everyEndpoint
 		}
 		return f
 	}}
 }
 
 func nextUpstreamTimeout() reader {
-	d := seconds(func(s *settings) *time.Duration { return &s.retryTimeout })
+	d := seconds(func(s *settings) *time.Duration { return &s.retry.Timeout })
 	return reader{d.grammar + ", or 0", func(s *settings, value string) finding {
 		if value == "0" {
 			return finding{}
@@ -142,7 +144,7 @@ func httpErrors() reader {
 // filters gives what all paths have in common, with the Backends it needs.
 func (l *lowering) filters(pages *candidate.Backend) (ir.Filters, []*candidate.Backend) {
 	s := &l.settings
-	f := ir.Filters{Host: s.upstreamHost, MaxBody: s.maxBody, HTTP10: s.http10}
+	f := ir.Filters{MaxBody: s.maxBody, HTTP10: s.http10}
 	if len(s.customHTTPErrors) == 0 {
 		return f, nil
 	}
@@ -157,6 +159,27 @@ func (l *lowering) filters(pages *candidate.Backend) (ir.Filters, []*candidate.B
 	return f, []*candidate.Backend{pages}
 }
 
+// upstreamHost gives the Host that the endpoints of a path get; empty: the request's.
+func (l *lowering) upstreamHost(service string, port uint16) string {
+	host := l.settings.upstreamHost
+	if !strings.Contains(host, "$") {
+		return host
+	}
+	return os.Expand(host, func(name string) string {
+		switch name {
+		case "service_name":
+			return service
+		case "service_port":
+			return strconv.Itoa(int(port))
+		case "namespace":
+			return l.ing.Namespace
+		case "ingress_name":
+			return l.ing.Name
+		}
+		return "$" + name // of the request
+	})
+}
+
 // rewrite gives the Rewrite of a path as the user wrote it, nil where there is
 // nothing to do.
 func (l *lowering) rewrite(path string) *ir.Rewrite {
@@ -165,6 +188,23 @@ func (l *lowering) rewrite(path string) *ir.Rewrite {
 		return nil
 	}
 	return &ir.Rewrite{Pattern: path, Replacement: target}
+}
+
+// asksForRegex reports whether the path makes those of its host regular
+// expressions: every rewrite-target does, but / on /.
+func (l *lowering) asksForRegex(path string) bool {
+	target := l.settings.rewriteTarget
+	return l.settings.useRegex == yes || target != "" && (target != path || path != "/")
+}
+
+// rewriteBelow gives the Rewrite of what lies below a path that is the target
+// itself; nil where there is nothing to do. Ingress-nginx makes a location of its
+// own of it, and finds that its path, with a slash, is not the target.
+func (l *lowering) rewriteBelow(path string) *ir.Rewrite {
+	if target := l.settings.rewriteTarget; target == "" || target != path || strings.HasSuffix(path, "/") || l.settings.useRegex == yes {
+		return nil
+	}
+	return &ir.Rewrite{Pattern: path + "/", Replacement: path}
 }
 
 // redirect gives where all requests of the Ingress are sent to, nil for nowhere.
@@ -176,6 +216,9 @@ func (l *lowering) redirect() *ir.Redirect {
 		}
 		if r.code == 0 {
 			r.code = []int{permanent: 301, temporal: 302}[kind]
+		}
+		if r.url[0] == '/' {
+			return &ir.Redirect{Status: r.code, Path: r.url}
 		}
 		return &ir.Redirect{Status: r.code, Location: r.url}
 	}

@@ -34,7 +34,7 @@ func (l *lowering) annotations() bool {
 			unknown = append(unknown, g)
 			continue
 		}
-		if old, taken := known[row.Name]; !taken || precedence(g, row) < precedence(old, row) {
+		if old, taken := known[row.Name]; !taken || precedes(g, old, row) {
 			known[row.Name] = g
 		}
 	}
@@ -44,6 +44,9 @@ func (l *lowering) annotations() bool {
 		g := known[name]
 		row, _, _ := findRow(g.key)
 		switch {
+		case row.BlankOff && g.blank():
+			l.ignore(annotationField(g.key), verdict.AnnotationInvalid, g.name+" is empty: it guards nothing",
+				"give it a value, or remove the annotation")
 		case row.Supported():
 			l.supported(row, g)
 		case row.Idle.Holds(g.value):
@@ -71,6 +74,17 @@ func (l *lowering) annotations() bool {
 		l.unknown(g, i < maxUnknown)
 	}
 	return canary
+}
+
+func (g given) blank() bool { return strings.TrimSpace(g.value) == "" }
+
+// precedes reports whether a value counts rather than an earlier one of the same
+// row. An empty one that asks for nothing never hides one that asks for something.
+func precedes(g, old given, row *Annotation) bool {
+	if (row.BlankOff || !row.Guard) && g.blank() != old.blank() {
+		return old.blank()
+	}
+	return precedence(g, row) < precedence(old, row)
 }
 
 func precedence(g given, row *Annotation) int {

@@ -75,7 +75,7 @@ func (l *lowering) prepare() {
 	c.filters, c.backends = l.filters(plain)
 	c.forward = ir.Forward{
 		Timeouts: ir.Timeouts{Connect: s.connect, Read: s.read, Send: s.send},
-		Retry:    ir.Retry{Off: s.retryOff, Tries: s.retryTries, Timeout: s.retryTimeout},
+		Retry:    s.retry,
 	}
 	if own != nil {
 		c.forward.Fallback = own.ID
@@ -168,7 +168,9 @@ func (l *lowering) defaultBackend() {
 	}
 }
 
-// appRoots redirects the path "/" of each host, before all other paths.
+// appRoots redirects the path "/" of each host, before all other paths, and as
+// in ingress-nginx before all guards but client certificates: it shows nothing
+// but where the guarded paths are.
 func (l *lowering) appRoots() {
 	s := &l.settings
 	if s.appRoot == "" {
@@ -179,15 +181,14 @@ func (l *lowering) appRoots() {
 		r := candidate.Route{
 			Host: host, First: true, Type: string(networkingv1.PathTypeExact), Field: field, Path: "/",
 			Route: ir.Route{
-				ID:       ir.RouteID(l.ids + host.String() + "|appRoot"),
-				Origin:   l.section(field),
-				Match:    ir.Match{Path: ir.PathMatch{Kind: ir.PathExact, Value: "/"}},
-				Security: l.common.security,
-				Action:   ir.Action{Redirect: &ir.Redirect{Status: 302, Path: s.appRoot}},
+				ID:     ir.RouteID(l.ids + host.String() + "|appRoot"),
+				Origin: l.section(field),
+				Match:  ir.Match{Path: ir.PathMatch{Kind: ir.PathExact, Value: "/"}},
+				Action: ir.Action{Redirect: &ir.Redirect{Status: 302, Path: s.appRoot, HostPort: true}},
 			},
 		}
 		if l.closed != nil {
-			r.Route.Security, r.Route.Action = ir.Security{}, ir.Action{Respond: l.closed}
+			r.Route.Action = ir.Action{Respond: l.closed}
 		}
 		l.set.Routes = append(l.set.Routes, r)
 	}
@@ -196,18 +197,25 @@ func (l *lowering) appRoots() {
 // act gives a route its security, filters and action: forward; or redirect; or
 // answer, when the Ingress is closed or its target does not exist.
 func (l *lowering) act(r *candidate.Route, b *networkingv1.IngressBackend, field string) {
-	r.Regex = l.settings.useRegex == yes || l.rewrite(r.Path) != nil
+	r.Regex, r.Below = l.asksForRegex(r.Path), l.rewriteBelow(r.Path)
 	if l.closed == nil && l.common.redirect != nil {
 		r.Route.Security = l.common.security
 		r.Route.Action = ir.Action{Redirect: l.common.redirect}
 		return // its Service is never asked, and often does not exist
 	}
-	answer := &ir.Respond{Status: 500, Reason: ir.ReasonInvalidBackend}
-	answers := ": the path answers 500"
-	if l.closed != nil {
+	// 503 as ingress-nginx answers: what is missing may be on its way.
+	answer := &ir.Respond{Status: 503, Reason: ir.ReasonInvalidBackend}
+	answers := ": the path answers 503"
+	switch {
+	case l.closed != nil:
 		answer, answers = l.closed, ""
+	case l.common.forward.Fallback != "":
+		answers = ": its requests go to the default-backend"
 	}
 	r.Route.Action = ir.Action{Respond: answer}
+	if l.closed == nil && l.common.forward.Fallback != "" {
+		defer l.standIn(r, b, answer)
+	}
 	switch {
 	case b.Resource != nil:
 		l.reject(field+".resource", verdict.ResourceUnsupported,
@@ -231,10 +239,32 @@ func (l *lowering) act(r *candidate.Route, b *networkingv1.IngressBackend, field
 	if passed {
 		return
 	}
+	l.filter(r, t.Service, t.Port)
+}
+
+// filter gives a route that forwards its security and filters.
+func (l *lowering) filter(r *candidate.Route, service string, port uint16) {
 	r.Route.Security, r.Route.Filters = l.common.security, l.common.filters
+	r.Route.Filters.Host = l.upstreamHost(service, port)
 	if w := l.rewrite(r.Path); w != nil {
 		r.Route.Filters.Rewrite, r.Route.Filters.Prefix = w, l.settings.forwardedPrefix
 	}
+}
+
+// standIn sends the requests of a route whose target does not exist to the
+// default-backend of the Ingress, as ingress-nginx does.
+func (l *lowering) standIn(r *candidate.Route, b *networkingv1.IngressBackend, missing *ir.Respond) {
+	if r.Route.Action.Respond != missing || l.settings.passthrough == yes {
+		return
+	}
+	target := ir.Target{Weight: 1, Respond: missing}
+	if b.Service != nil {
+		target.Service, target.Port = b.Service.Name, uint16(b.Service.Port.Number)
+	}
+	forward := l.common.forward
+	forward.Targets = []ir.Target{target}
+	r.Route.Action, r.Backends = ir.Action{Forward: &forward}, l.common.backends
+	l.filter(r, target.Service, target.Port)
 }
 
 // forwarding is what the routes of the Ingress to one target share.

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // settings is what the annotations of one Ingress ask for, as the table reads
@@ -49,9 +51,7 @@ type settings struct {
 	connect          time.Duration
 	read             time.Duration
 	send             time.Duration
-	retryOff         bool
-	retryTries       int
-	retryTimeout     time.Duration
+	retry            ir.Retry
 	defaultBackend   string
 	customHTTPErrors []int
 }

@@ -3,6 +3,7 @@ package ingress
 import (
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -255,8 +256,40 @@ func isAppRoot(s string) bool {
 // requestURI is the one nginx variable that redirects know.
 const requestURI = "$request_uri"
 
-// isLocation takes an absolute http or https URL, in which requestURI may stand.
-func isLocation(s string) bool { return isURL(strings.ReplaceAll(s, requestURI, "/")) }
+// location is where to redirect to: an absolute http or https URL; a path, which
+// is made absolute with the request's own scheme and host; or, as ingress-nginx
+// has it, another relative reference, which the client resolves (RFC 3986,
+// section 5.2). RequestURI may stand in it.
+func location(kind int) reader {
+	const grammar = "an absolute http or https URL, or a path, in which $request_uri may stand"
+	return reader{grammar, func(s *settings, value string) (f finding) {
+		if !isLocation(value) {
+			return bad(value, grammar)
+		}
+		if !isURL(strings.ReplaceAll(value, requestURI, "/")) && value[0] != '/' {
+			f.ignored = []string{"is sent as it is, and clients take " + quote(value) + " for a path below the present one"}
+			f.remedy = "begin it with https:// or with a slash"
+		}
+		s.redirect[kind].url = value
+		return f
+	}}
+}
+
+func isLocation(s string) bool {
+	plain := strings.ReplaceAll(s, requestURI, "/")
+	return isURL(plain) || isRelative(plain)
+}
+
+// isRelative takes a relative reference with a path. One that begins with two
+// slashes counts as a path, never as another host.
+func isRelative(s string) bool {
+	if s == "" || s[0] == '?' || s[0] == '#' || !isURLText(s) || strings.Contains(s, "$") {
+		return false
+	}
+	first, _, _ := strings.Cut(s, "/")
+	_, err := url.Parse("/" + s)
+	return err == nil && !strings.Contains(first, ":") // RFC 3986, section 4.2: it would be a scheme
+}
 
 func isURL(s string) bool {
 	if !isURLText(s) || strings.Contains(s, "$") {
@@ -288,6 +321,25 @@ func isHostField(s string) bool {
 	}
 	u, err := url.Parse("http://" + s)
 	return err == nil && u.Host == s && u.Hostname() != ""
+}
+
+// hostVariables are the variables of ingress-nginx that upstream-vhost knows.
+const hostVariables = "$service_name, $service_port, $namespace, $ingress_name, $host and $http_host"
+
+// isHostTemplate takes a host in which hostVariables may stand.
+func isHostTemplate(s string) bool {
+	known := !strings.Contains(s, "{")
+	plain := os.Expand(s, func(name string) string {
+		switch name {
+		case "service_name", "namespace", "ingress_name", "host", "http_host":
+			return "x"
+		case "service_port":
+			return "1"
+		}
+		known = false
+		return ""
+	})
+	return known && isHostField(plain)
 }
 
 func isPathText(s string) bool {

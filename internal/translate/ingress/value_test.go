@@ -172,12 +172,14 @@ func TestIsLocation(t *testing.T) {
 	}
 	for _, s := range []string{
 		"https://example.com", "http://example.com/a?b=c#d", "https://example.com$request_uri", "https://a.com:8443/x?rd=$request_uri", "https://[2001:db8::1]/",
+		// Relative ones, as ingress-nginx 1.15.1 takes them (RFC 3986, section 4.2).
+		"/x", "//x", "/x?a=b:c", "/new$request_uri", "example.com", "t.test/x",
 	} {
 		f(s, true)
 	}
 	for _, s := range []string{
-		"", "/x", "//x", "example.com", "ftp://x/", "javascript:alert(1)", "https://", "https:///x", "https://x/$host", "https://$host/", "https://x/$request_uri_x$y",
-		"https://x/ y", "https://x/\r\nSet-Cookie:a", "https://x/\"", "https://x/{a}", "https://x/<a>", "https://x/ü", "https://x:y/", "HTTPS",
+		"", "?x", "#x", "x:y/z", "$request_uri:x", "/$host", "/a b", "ftp://x/", "javascript:alert(1)", "https://", "https:///x", "https://x/$host", "https://$host/", "https://x/$request_uri_x$y",
+		"https://x/ y", "https://x/\r\nSet-Cookie:a", "https://x/\"", "https://x/{a}", "https://x/<a>", "https://x/ü", "https://x:y/", "HTTPS:",
 	} {
 		f(s, false)
 	}
@@ -191,7 +193,7 @@ func FuzzIsLocation(f *testing.F) {
 			return
 		}
 		u, err := url.Parse(strings.ReplaceAll(value, requestURI, "/"))
-		if err != nil || u.Host == "" || strings.ContainsAny(value, " \r\n\t\x00\"<>\\") {
+		if err != nil || u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" || u.Scheme != "" && u.Host == "" || strings.ContainsAny(value, " \r\n\t\x00\"<>\\") {
 			t.Errorf("%q: %v", value, err)
 		}
 	})
@@ -390,11 +392,11 @@ func TestReaders(t *testing.T) {
 func readBack(name string, s *settings) any {
 	switch name {
 	case "proxy-next-upstream":
-		return s.retryOff
+		return s.retry.Off
 	case "proxy-next-upstream-tries":
-		return s.retryTries
+		return s.retry.Tries
 	case "proxy-next-upstream-timeout":
-		return s.retryTimeout
+		return s.retry.Timeout
 	case "server-alias":
 		return s.aliases
 	case "custom-http-errors":

@@ -23,7 +23,7 @@ func TestIngressLifeCycle(t *testing.T) {
 
 	// Everything made in the wrong order: the Ingress first.
 	w.ingress("shop", "example.com", "/", "a")
-	w.serves(effective, "example.com", "/", 500, "InvalidBackend")
+	w.serves(effective, "example.com", "/", 503, "InvalidBackend")
 	w.service("a", a.port)
 	w.serves(effective, "example.com", "/", 503, "NoEndpoints")
 	w.setEndpoints("a", a.port, backendIPs[0])
