@@ -96,8 +96,8 @@ func (x *exchange) hostless() bool {
 
 // appendHost appends the host that the endpoint is asked for.
 func (x *exchange) appendHost(b []byte) []byte {
-	if host := x.route.filters.Host; host != "" {
-		return append(b, x.upstreamHost(host)...)
+	if host := x.upstreamHost(); host != "" {
+		return append(b, host...)
 	}
 	if host := x.publicHost(); len(host) > 0 {
 		return append(b, host...)
@@ -159,7 +159,8 @@ func (x *exchange) appendIdentity(b []byte) []byte {
 
 // upstreamHost fills in what an ir.Filters.Host takes from the request. Both
 // variables have been found to be a valid authority.
-func (x *exchange) upstreamHost(host string) string {
+func (x *exchange) upstreamHost() string {
+	host := x.route.filters.Host
 	if strings.IndexByte(host, '$') < 0 {
 		return host
 	}
