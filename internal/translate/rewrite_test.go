@@ -79,7 +79,7 @@ func TestExpressions(t *testing.T) {
 		  Regex /x/ -> default/a:80 {rewrite /x/ to /x} (shop)
 		  Regex /y -> default/b:80 (more)
 		  Regex /x -> default/a:80 (shop)
-		`, "")
+		`, "Ingress default/more: Warning RegexHost: spec.rules[0].http.paths[0].path")
 
 	f("the root on the root",
 		svc("a", "b")+annotated("shop", one("Prefix / a"), "rewrite-target: /")+object("more", one("Exact /y b")),
@@ -94,7 +94,7 @@ func TestExpressions(t *testing.T) {
 		`
 		http one.com
 		  Regex /x -> default/a:80 (shop)
-		`, "")
+		`, "Ingress default/shop: Warning RegexHost: spec.rules[0].http.paths[0].path")
 
 	f("as it is spelled: escapes and case stay",
 		svc("a")+annotated("shop", one("ImplementationSpecific /A%20b\\.c a"), regex),
