@@ -17,7 +17,7 @@ type opening struct {
 	body   []byte      // what is at hand
 	end    *http1.Head // not nil: body is all of it
 	lent   bool        // body lies in a buffer of its own, to be given back
-	told   bool        // HTTP/1.0: the body's length is told, although the client did not
+	told   bool        // the body's length is told, although the client did not
 	expect bool        // the client waits for a word before it sends the body
 }
 
@@ -104,6 +104,9 @@ func (x *exchange) gather(t *target) ir.Reason {
 		}
 		if done {
 			o.end = x.front.trailer()
+			// HTTP/2 ends bodies without telling their length, often in an empty frame of
+			// its own, and many servers of HTTP/1 want to know it.
+			o.told = req.HTTP2 && req.Chunked && !o.end.Any()
 		}
 		o.add(data, done)
 		if done || len(data) == 0 || len(o.body) >= http1.LargeBuffer {

@@ -86,7 +86,11 @@ func (r *reader) room() {
 // read reads frames until the connection ends.
 func (c *conn) read() error {
 	for {
-		if err := c.frames(); err != nil {
+		err := c.frames()
+		if c.server != nil {
+			c.server.startAll()
+		}
+		if err != nil {
 			return err
 		}
 		c.room()

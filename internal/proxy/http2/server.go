@@ -86,6 +86,11 @@ type ServerConn struct {
 	draining  drainPhase
 	drainBy   time.Time
 	workers   workers
+
+	// unstarted are requests with a body that run once all that was read has been
+	// taken in: then they know whether their end has come with them. Only the
+	// goroutine that reads touches it.
+	unstarted []*Stream
 }
 
 type drainPhase uint8
@@ -337,8 +342,26 @@ func (c *ServerConn) request(id uint32, end, self bool, frag []byte) error {
 	}
 	c.running++
 	c.idleFrames.give(8)
-	c.start(s)
+	if end {
+		c.start(s)
+	} else {
+		c.unstarted = append(c.unstarted, s)
+	}
 	return nil
+}
+
+// startAll runs the requests that wait for that.
+func (c *ServerConn) startAll() {
+	if len(c.unstarted) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.unstarted {
+		c.start(s)
+	}
+	clear(c.unstarted)
+	c.unstarted = c.unstarted[:0]
 }
 
 // trailerBlock takes in the header block of a stream that has had its first.
