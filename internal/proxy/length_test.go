@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 )
@@ -17,7 +18,7 @@ func TestLengthOfHTTP2Bodies(t *testing.T) {
 	f := func(name, method, want string, more func(p *peer2), later func(p *peer2)) {
 		t.Run(name, func(t *testing.T) {
 			rec := newRecorder(t, "")
-			e := newEdge(t, nil, rec.addr())
+			e := newEdge(t, func(o *Options) { o.watch = 10 * time.Millisecond }, rec.addr())
 			p, c := e.raw2()
 			defer c.Conn.Close() // nobody answers
 			// All frames in one write, and so in one read.
