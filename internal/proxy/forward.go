@@ -293,6 +293,11 @@ func (x *exchange) readAnswer(r *route, p *pump) error {
 		case status == 101 && x.req.Upgrade == nil:
 			x.upStatus = status
 			return errUnasked
+		case status == 101 && p != nil && !p.last.Load():
+			// What is still to come of the request would be taken for the first
+			// bytes of the new protocol.
+			x.upStatus = status
+			return errEarlySwitch
 		case status >= 200 || status == 101:
 			x.upStatus = status
 			return nil

@@ -133,7 +133,9 @@ func appendPayload(b, data []byte, end *http1.Head, chunked bool) []byte {
 // local sends an answer made here. The request's body may be unread: then the
 // connection ends after it, unless little enough is left to skip.
 func (c *conn) local(status int, extra string, body []byte) error {
-	c.keep = c.keep && c.skippable()
+	// After an upgrade that is refused, what the client has sent in the hope of it
+	// could be taken for a request.
+	c.keep = c.keep && c.request.Upgrade == nil && c.skippable()
 	b := append(c.x.out[:0], "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, ' ')
@@ -174,6 +176,9 @@ func (c *conn) tunnel() tunnelConn {
 		// The client did not wait for the answer: what it sent was meant for a
 		// protocol that had not been agreed on.
 		return nil
+	}
+	if c.detached != nil {
+		c.rd.Release() // the request's head is not in it
 	}
 	c.tcp.Patience(0) // a tunnel has deadlines of its own, and its first words this one
 	c.tcp.SetWriteDeadline(time.Now().Add(c.srv.o.SendTimeout))

@@ -80,7 +80,13 @@ func (x *exchange) gather(t *target) ir.Reason {
 	o, req := &x.opening, x.req
 	o.release()
 	if req.Upgrade != nil && (t.http2 || x.route.filters.HTTP10) {
-		return ir.ReasonNotImplemented // upgrades are of HTTP/1.1
+		if !req.HasBody() {
+			return ir.ReasonNotImplemented // upgrades are of HTTP/1.1
+		}
+		// A request that means something without: Upgrade may be ignored (RFC 9110,
+		// section 7.8).
+		req.Upgrade = nil
+		x.front.last()
 	}
 	if !req.HasBody() {
 		o.end = &noTrailer

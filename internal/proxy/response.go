@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,13 @@ import (
 func (x *exchange) relay(r *route, p *pump) {
 	x.status = x.res.Status
 	if x.res.Status == 101 {
+		if p != nil {
+			if reason := p.stop(); reason != "" || p.err != nil {
+				x.hop.end(false)
+				x.answer(cmp.Or(reason, ir.ReasonBadGateway))
+				return
+			}
+		}
 		x.upgrade(r)
 		return
 	}

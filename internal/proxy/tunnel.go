@@ -49,7 +49,11 @@ func (x *exchange) upgrade(r *route) {
 	}
 	x.bytesOut = int64(len(early))
 	t := &tunnel{down: down, up: up, idle: max(r.read, r.send), start: time.Now()}
-	if isWebSocket(x.req.Upgrade) {
+	protocol := x.req.Upgrade
+	if len(x.res.Upgrade) > 0 {
+		protocol = x.res.Upgrade // of those that were offered
+	}
+	if isWebSocket(protocol) {
 		t.framesIn, t.framesOut = &frames{}, &frames{}
 		t.framesOut.pass(early)
 		x.srv.webSockets.add(t)

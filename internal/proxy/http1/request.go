@@ -63,7 +63,7 @@ type Request struct {
 	Close bool
 	// KeepAlive10: an HTTP/1.0 client asked for keep-alive and must be told.
 	KeepAlive10 bool
-	// Upgrade is the value of an Upgrade that may be passed on, or nil.
+	// Upgrade is what may be passed on of the value of Upgrade, or nil.
 	Upgrade []byte
 	// Expect: the client waits for 100 Continue.
 	Expect bool
@@ -338,8 +338,8 @@ func (r *Request) interpret() error {
 	r.Close = closeAsked || (r.HTTP10 && !keepAlive)
 	r.KeepAlive10 = r.HTTP10 && !r.Close
 	r.Expect = r.Expect && !r.HTTP10 && r.HasBody()
-	if wantsUpgrade && !r.HTTP10 && !r.HasBody() && mayUpgrade(upgrade) {
-		r.Upgrade = upgrade
+	if wantsUpgrade && !r.HTTP10 {
+		r.Upgrade = upgradable(upgrade) // also with a body, after which the switch comes (RFC 9110, section 7.8)
 	}
 	return nil
 }
@@ -473,21 +473,48 @@ func codingError(v []byte) error {
 	}
 }
 
-// mayUpgrade refuses protocols that would change what we and the backend
-// think of the connection.
+// upgradable gives the protocols of an Upgrade that may be passed on, as they were
+// written; nil if there is none. It allocates only when others stand among them.
+func upgradable(v []byte) []byte {
+	if mayUpgrade(v) {
+		return v
+	}
+	var some []byte
+	for len(v) > 0 {
+		var p []byte
+		if p, v = nextElement(v); !mayUpgradeTo(p) {
+			continue
+		}
+		if len(some) > 0 {
+			some = append(some, ", "...)
+		}
+		some = append(some, p...)
+	}
+	return some
+}
+
+// mayUpgrade reports whether there are protocols, all of which may be passed on.
 func mayUpgrade(v []byte) bool {
 	if len(v) == 0 {
 		return false
 	}
-	for rest := v; len(rest) > 0; {
+	for len(v) > 0 {
 		var p []byte
-		p, rest = nextElement(rest)
-		name, _, _ := bytes.Cut(p, []byte("/"))
-		if !validToken(name) || equalFold("h2c", name) || equalFold("h2", name) || equalFold("http", name) || equalFold("tls", name) {
+		if p, v = nextElement(v); !mayUpgradeTo(p) {
 			return false
 		}
 	}
 	return true
+}
+
+// mayUpgradeTo refuses protocols that would change what we and the endpoint think
+// of the connection.
+func mayUpgradeTo(p []byte) bool {
+	name, version, ok := bytes.Cut(p, []byte("/"))
+	if !validToken(name) || ok && !validToken(version) {
+		return false
+	}
+	return !equalFold("h2c", name) && !equalFold("h2", name) && !equalFold("http", name) && !equalFold("tls", name)
 }
 
 // DropHost drops the Host field, for a request that gets another one.
