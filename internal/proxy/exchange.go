@@ -75,7 +75,8 @@ type progress struct {
 	upStatus   int
 	upStart    time.Time
 	upDuration time.Duration
-	halfClosed time.Time // when the client was first seen to have ended its side
+	halfClosed time.Time // when the client was first seen to have ended its side, or was last sent something since
+	probed     bool      // and it was sent something since
 }
 
 // front is the client's side of an exchange: an HTTP/1 connection (conn.go) or
@@ -85,6 +86,9 @@ type front interface {
 	sink
 	// left tells whether the client is still there, without reading.
 	left() clientState
+	// probe sends what means nothing to a client that only reads, so that one that has
+	// closed answers with a reset. False: it cannot be.
+	probe() bool
 	// stopReading makes a read of the payload that is under way, or to come, fail.
 	stopReading()
 	// hold keeps the request's head valid while its payload is read elsewhere.

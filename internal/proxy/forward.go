@@ -320,7 +320,7 @@ func (x *exchange) readAnswer(r *route, p *pump) error {
 func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) error {
 	var began time.Time // the endpoint's time; reads may take longer than asked for
 	for waited := time.Duration(0); ; {
-		slice := min(x.srv.o.watch, r.read-waited)
+		slice := min(x.look(waited), r.read-waited)
 		err := read(slice)
 		if err == nil || !http1.IsTimeout(err) {
 			return err
@@ -349,20 +349,6 @@ func (x *exchange) patiently(r *route, p *pump, read func(time.Duration) error) 
 			return errClientGone
 		}
 	}
-}
-
-// clientLeft reports whether the request is no longer worth answering.
-func (x *exchange) clientLeft() bool {
-	switch x.front.left() {
-	case clientGone:
-		return true
-	case clientHalfClosed:
-		if x.halfClosed.IsZero() {
-			x.halfClosed = time.Now()
-		}
-		return time.Since(x.halfClosed) >= x.srv.o.halfClose
-	}
-	return false
 }
 
 func count(o *stats.Outcomes, ok bool) {

@@ -47,6 +47,12 @@ func (c *conn) interim(res *http1.Response) error {
 	return c.send(append(b, "\r\n"...))
 }
 
+// probe sends 100 Continue, which clients that have not asked for it discard (RFC 9110,
+// section 15.2.1); those of HTTP/1.0 know no interim responses.
+func (c *conn) probe() bool {
+	return !c.request.HTTP10 && c.send([]byte("HTTP/1.1 100 Continue\r\n\r\n")) == nil
+}
+
 // begin frames the answer in the way that its client understands.
 func (c *conn) begin(res *http1.Response, extra string) error {
 	c.chunk = false

@@ -172,7 +172,7 @@ func (h *hop1) splice(r *route) error {
 	for waited := time.Duration(0); h.body.Left() > 0; {
 		lr.N = min(h.body.Left(), step)
 		send := x.srv.o.SendTimeout * time.Duration(step/spliceStep)
-		slice := min(x.srv.o.watch, r.read-waited, send/2)
+		slice := min(x.look(waited), r.read-waited, send/2)
 		now := time.Now()
 		from.SetReadDeadline(now.Add(slice))
 		c.tcp.SetWriteDeadline(now.Add(send))
@@ -182,6 +182,7 @@ func (h *hop1) splice(r *route) error {
 		waited += slice
 		if n > 0 {
 			waited = 0
+			x.served()
 		}
 		if step = min(2*step, spliceMost); err != nil || time.Since(now) > spliceSoon {
 			step = spliceStep

@@ -82,11 +82,12 @@ type Options struct {
 	// requests may then take.
 	DrainDelay, DrainTimeout time.Duration
 
-	// halfClose (5 s) is how long a request goes on whose client has ended its
-	// side of the connection: it may only have half-closed, or be gone.
+	// halfClose (5 s) is how long a request goes on, and a response may be silent,
+	// whose client has ended its side of the connection and seems to read: see
+	// departure.go.
 	halfClose time.Duration
-	// watch (1 s) is how often a request that waits for its endpoint looks at
-	// the client's connection.
+	// watch (1 s) is how often at least a request that waits for its endpoint looks
+	// at the client's connection.
 	watch time.Duration
 }
 

@@ -84,6 +84,9 @@ func (x *exchange) put(data []byte, flush bool) error {
 		return err
 	}
 	x.bytesOut += int64(len(data))
+	if flush {
+		x.served()
+	}
 	return nil
 }
 

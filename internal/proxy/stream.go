@@ -100,6 +100,8 @@ func (f *stream) left() clientState {
 	return clientThere
 }
 
+func (f *stream) probe() bool { return false } // a stream is never seen half-closed
+
 func (f *stream) interim(res *http1.Response) error { return f.s.WriteHead(res, nil, nil, false) }
 
 func (f *stream) begin(res *http1.Response, extra string) error {
