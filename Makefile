@@ -3,10 +3,10 @@ GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 LINT      := $(GO) tool -modfile=$(CURDIR)/test/lint/go.mod staticcheck
-PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/...
+PACKAGES  := ./cmd/... ./internal/... ./examples/... ./test/scale/... ./test/soak/...
 
 .PHONY: help build image demo test tools lint unit integration kube e2e conformance helm gateway \
-	cluster-up cluster-down kubectl bench bench-tls pgo scale fuzz docs manifests clean
+	cluster-up cluster-down kubectl bench bench-tls pgo scale soak fuzz docs manifests clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -82,6 +82,9 @@ pgo: ## Renew cmd/gatehouse/default.pgo, with which the compiler optimises; then
 
 scale: ## Measure clusters of 100 to 50,000 Ingresses: writes docs/SCALE.md, its curves and docs/scale.json
 	$(GO) run ./test/scale $(SCALEFLAGS)
+
+soak: ## Overload Gatehouse for a minute in namespaces of its own (root), and say who broke what: SOAKFLAGS="-stalled 10000"
+	$(GO) run ./test/soak $(SOAKFLAGS)
 
 fuzz: ## Each fuzz target for 30 s
 	@test/fuzz.sh '$(GO)' 30s

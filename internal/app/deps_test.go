@@ -42,6 +42,7 @@ var rules = []rule{
 	{path: "examples", ours: nil},
 	{path: "test/scale/objects", ours: nil},
 	{path: "test/scale/apiserver", ours: nil},
+	{path: "test/soak", ours: nil},
 	{path: "test/scale", ours: []string{"test/scale/objects", "test/scale/apiserver"}},
 }
 

@@ -311,3 +311,85 @@ func TestOnlyOneExchangeProbes(t *testing.T) {
 		}
 	})
 }
+
+// Of many exchanges that connect to an endpoint at once, some begin and the others wait
+// for their turn: a storm of connects takes the CPU from every other request. Who waits
+// in vain says nothing about the endpoint.
+func TestConnectsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const all = mostDialling + 50
+		begun, answer := 0, make(chan error)
+		var mu sync.Mutex
+		m, b, _ := newShop(t, Options{Dialer: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+			mu.Lock()
+			begun++
+			mu.Unlock()
+			select {
+			case err := <-answer:
+				near, _ := net.Pipe()
+				return near, err
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}}, addrA, addrB)
+		e := endpointAt(t, b, addrA)
+		failed := make(chan error, all)
+		dial := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			c, err := e.Dial(ctx, nil)
+			if err == nil {
+				_ = c.Close()
+			}
+			failed <- err
+		}
+		want := func(n int, when string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if begun != n {
+				t.Fatalf("%s: %d connects have begun, want %d", when, begun, n)
+			}
+		}
+		for range all {
+			go dial()
+		}
+		want(mostDialling, "at first")
+		time.Sleep(time.Second / 2)
+		for range 20 {
+			answer <- nil
+		}
+		want(mostDialling+20, "when 20 have ended")
+		time.Sleep(time.Second / 2) // for all, be they under way or waiting
+		ok, timeouts := 0, 0
+		for range all {
+			var d *DialError
+			switch err := <-failed; {
+			case err == nil:
+				ok++
+			case errors.As(err, &d) && d.Failure == DialTimeout:
+				timeouts++
+			default:
+				t.Error(err)
+			}
+		}
+		if ok != 20 || timeouts != all-20 || e.Active() != 0 {
+			t.Errorf("%d connected, %d timed out, %d are active; want 20, %d, 0", ok, timeouts, e.Active(), all-20)
+		}
+		if n := m.Ejections(); n != 1 { // by those that had their time
+			t.Errorf("%d ejections, want 1", n)
+		}
+		e.health.recover()
+
+		// All turns are taken: who waits in vain ejects nobody.
+		for range mostDialling {
+			e.dialling <- struct{}{}
+		}
+		go dial()
+		time.Sleep(time.Second)
+		if err := <-failed; err == nil || e.Ejected(time.Now()) {
+			t.Errorf("waited in vain: %v, ejected %v", err, e.Ejected(time.Now()))
+		}
+	})
+}
