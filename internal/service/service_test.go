@@ -1,6 +1,7 @@
 package service
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -82,4 +83,60 @@ func TestAddressPolicy(t *testing.T) {
 	f(local, "[::ffff:127.0.0.1]:9090", false)
 	f(local, "[::1]:10254", false)
 	f(local, "0.0.0.0:80", false)
+}
+
+// TestEmbeddedAddresses: an address of IPv6 with a forbidden one of IPv4 in it is
+// forbidden, by whatever translation or tunnel (RFC 6052, 8215, 4291, 2765, 3056,
+// 4380, 5214); with an allowed one in it, it is allowed.
+func TestEmbeddedAddresses(t *testing.T) {
+	forms := map[string]func(v4 [4]byte) string{
+		"IPv4-mapped":     func(v [4]byte) string { return fmt.Sprintf("::ffff:%d.%d.%d.%d", v[0], v[1], v[2], v[3]) },
+		"IPv4-compatible": func(v [4]byte) string { return fmt.Sprintf("::%d.%d.%d.%d", v[0], v[1], v[2], v[3]) },
+		"IPv4-translated": func(v [4]byte) string { return fmt.Sprintf("::ffff:0:%d.%d.%d.%d", v[0], v[1], v[2], v[3]) },
+		"NAT64":           func(v [4]byte) string { return fmt.Sprintf("64:ff9b::%d.%d.%d.%d", v[0], v[1], v[2], v[3]) },
+		"NAT64 local /96": func(v [4]byte) string { return fmt.Sprintf("64:ff9b:1:7::%d.%d.%d.%d", v[0], v[1], v[2], v[3]) },
+		"NAT64 local /64": func(v [4]byte) string {
+			return fmt.Sprintf("64:ff9b:1:7:%x:%x:%x::", v[0], int(v[1])<<8|int(v[2]), int(v[3])<<8)
+		},
+		"NAT64 local /56": func(v [4]byte) string {
+			return fmt.Sprintf("64:ff9b:1:7%02x:%x:%x::", v[0], v[1], int(v[2])<<8|int(v[3]))
+		},
+		"NAT64 local /48": func(v [4]byte) string {
+			return fmt.Sprintf("64:ff9b:1:%x:%x:%x::", int(v[0])<<8|int(v[1]), v[2], int(v[3])<<8)
+		},
+		"6to4": func(v [4]byte) string { return fmt.Sprintf("2002:%02x%02x:%02x%02x::1", v[0], v[1], v[2], v[3]) },
+		"Teredo client": func(v [4]byte) string {
+			return fmt.Sprintf("2001:0:808:808:0:0:%02x%02x:%02x%02x", v[0]^0xff, v[1]^0xff, v[2]^0xff, v[3]^0xff)
+		},
+		"Teredo server": func(v [4]byte) string {
+			return fmt.Sprintf("2001:0:%02x%02x:%02x%02x:0:0:f7f7:f7f7", v[0], v[1], v[2], v[3])
+		},
+		"ISATAP": func(v [4]byte) string { return fmt.Sprintf("2001:db8::200:5efe:%d.%d.%d.%d", v[0], v[1], v[2], v[3]) },
+	}
+	for name, form := range forms {
+		f := func(p AddressPolicy, v4 [4]byte, port uint16, want bool) {
+			t.Helper()
+			a, err := netip.ParseAddr(form(v4))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.Allows(netip.AddrPortFrom(a, port)); got != want {
+				t.Errorf("%s: %+v allows %s: %v, want %v", name, p, a, got, want)
+			}
+		}
+		strict := AddressPolicy{}
+		for _, v4 := range [][4]byte{{127, 0, 0, 1}, {169, 254, 169, 254}, {224, 0, 0, 1}} {
+			f(strict, v4, 80, false)
+		}
+		f(strict, [4]byte{10, 1, 2, 3}, 80, true)
+		f(strict, [4]byte{8, 8, 4, 4}, 80, true)
+		local := AddressPolicy{AllowLocal: true, Denied: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9090")}}
+		f(local, [4]byte{127, 0, 0, 1}, 80, true)
+		f(local, [4]byte{127, 0, 0, 1}, 9090, false)
+	}
+	for _, a := range []string{"2001:db8::1", "fd00::1", "64:ff9b:1::a01:203", "2606:4700::1111", "2001:db8::5efe:7f00:1:1"} {
+		if !(AddressPolicy{}).Allows(netip.AddrPortFrom(netip.MustParseAddr(a), 80)) {
+			t.Errorf("%s is refused", a)
+		}
+	}
 }
