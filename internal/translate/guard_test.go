@@ -144,9 +144,17 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 	f("unsupported", nginx+`proxy-buffering: "on", `+own+`enable-cors: "true"`, open, ignored(own+"enable-cors")+"\n"+ignored(nginx+"proxy-buffering"))
 	f("nothing to do", nginx+`ssl-redirect: "false", `+nginx+`backend-protocol: HTTP, `+nginx+`canary: "false"`, open, "")
 	f("removed", nginx+`secure-backends: "true"`, open, ignored(nginx+"secure-backends"))
-	f("unknown", nginx+`rate-limit: "5"`, open, "Ignored AnnotationUnknown: metadata.annotations["+nginx+"rate-limit]")
+	f("unknown", nginx+`proxy-bufering: "on"`, open, "Ignored AnnotationUnknown: metadata.annotations["+nginx+"proxy-bufering]")
 	f("unknown, own", own+`foo: bar`, open, "Ignored AnnotationUnknown: metadata.annotations["+own+"foo]")
 	f("unknown of a guard family", nginx+`auth-ulr: http://x`, closed, guard(nginx+"auth-ulr"))
+	// Nearly a guard: what people wrote who thought that they had one.
+	f("unknown, meant as a guard", nginx+`rate-limit: "5"`, closed, guard(nginx+"rate-limit"))
+	f("underscores", nginx+`auth_url: http://x`, closed, guard(nginx+"auth_url"))
+	f("case", nginx+`Auth-Url: http://x`, closed, guard(nginx+"Auth-Url"))
+	f("plural", nginx+`whitelist-source-ranges: 10.0.0.0/8`, closed, guard(nginx+"whitelist-source-ranges"))
+	f("half a name", own+`denylist: 10.0.0.0/8`, closed, guard(own+"denylist"))
+	f("case of the prefix", `Nginx.Ingress.Kubernetes.io/auth-url: http://x`, closed, guard("Nginx.Ingress.Kubernetes.io/auth-url"))
+	f("case of the prefix, no guard", `Gatehouse.dev/ssl-redirect: "true"`, open, "Ignored AnnotationUnknown: metadata.annotations[Gatehouse.dev/ssl-redirect]")
 	f("unknown snippet", own+`location-snippet: x`, closed, guard(own+"location-snippet"))
 }
 

@@ -80,7 +80,14 @@ func keepsAnnotation(key string) bool {
 	case "kubernetes.io/ingress.class", networkingv1.AnnotationIsDefaultIngressClass:
 		return true
 	}
-	return strings.HasPrefix(key, PrefixNginx) || strings.HasPrefix(key, PrefixOwn)
+	return HasPrefixFold(key, PrefixNginx) || HasPrefixFold(key, PrefixOwn)
+}
+
+// HasPrefixFold is strings.HasPrefix for ASCII, without regard to case: the API
+// takes keys of annotations whose prefix has letters in upper case, which then
+// mean nothing.
+func HasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // keepsSecretData reports whether all keys of a Secret of the type are kept: in

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,9 @@ type Annotation struct {
 	Closes bool
 	// Idle is the value with which it asks for nothing that is not so already.
 	Idle Idle
+	// Most is how many bytes the value may have: a longer one is not read. 0:
+	// as many as a parameter in nginx's own configuration, 4096.
+	Most int
 	// value reads it; zero as long as it is not supported.
 	value reader
 	// Removed says when ingress-nginx dropped it; empty for the current ones.
@@ -100,6 +104,9 @@ func (i Idle) Holds(value string) bool {
 // Supported reports whether it has its effect.
 func (a *Annotation) Supported() bool { return a.value.read != nil }
 
+// longest is how many bytes the value may have.
+func (a *Annotation) longest() int { return cmp.Or(a.Most, 4096) }
+
 // Value is the form of the value in words; empty for those not supported.
 func (a *Annotation) Value() string { return a.value.grammar }
 
@@ -124,13 +131,24 @@ func lookup(name string) *Annotation {
 // of such a family that the table does not know (mistyped, or newer than this
 // program) closes its Ingress too.
 var guardFamilies = struct{ prefixes, suffixes []string }{
-	prefixes: []string{"auth-", "limit-", "modsecurity", "waf"},
-	suffixes: []string{"-snippet", "-source-range"},
+	prefixes: []string{"allowlist", "auth", "blacklist", "blocklist", "denylist", "global-rate-limit", "jwt", "limit-", "modsecurity", "oauth", "proxy-ssl-", "satisfy", "waf", "whitelist"},
+	suffixes: []string{"-allowlist", "-denylist", "-snippet", "-snippets", "-source-range", "-source-ranges", "-whitelist"},
 }
 
+// inGuardFamily takes a name as plainName gives it.
 func inGuardFamily(name string) bool {
 	return slices.ContainsFunc(guardFamilies.prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) ||
 		slices.ContainsFunc(guardFamilies.suffixes, func(s string) bool { return strings.HasSuffix(name, s) })
+}
+
+// plainName spells a name as those of the table are.
+func plainName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r == '.' {
+			return '-'
+		}
+		return r
+	}, strings.ToLower(name))
 }
 
 // misnomers are names that people write although they never existed, with

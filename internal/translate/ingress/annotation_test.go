@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
 )
 
@@ -69,9 +70,7 @@ func TestTable(t *testing.T) {
 // be forgotten; and the rest, so that a new guard is decided upon.
 func TestGuardsAreMarked(t *testing.T) {
 	others := map[string]bool{
-		"proxy-ssl-ciphers": true, "proxy-ssl-name": true, "proxy-ssl-protocols": true, "proxy-ssl-secret": true, "proxy-ssl-server-name": true,
-		"proxy-ssl-verify": true, "proxy-ssl-verify-depth": true,
-		"enable-global-auth": true, "enable-modsecurity": true, "enable-owasp-core-rules": true, "satisfy": true, "ssl-passthrough": true,
+		"enable-global-auth": true, "enable-modsecurity": true, "enable-owasp-core-rules": true, "ssl-passthrough": true,
 		"global-rate-limit": true, "global-rate-limit-window": true, "global-rate-limit-key": true, "global-rate-limit-ignored-cidrs": true,
 	}
 	for _, a := range table {
@@ -86,6 +85,89 @@ func TestGuardsAreMarked(t *testing.T) {
 		}
 		if a.Risk == Critical && !a.Guard {
 			t.Errorf("%s is critical and no guard", a.Name)
+		}
+	}
+}
+
+// TestNearGuards: a name that is nearly a guard's, or of their kind, protects; one
+// that is nearly another's does not.
+func TestNearGuards(t *testing.T) {
+	f := func(name string, guard bool, suggested string) {
+		t.Helper()
+		if m := mean(name); m.guard != guard || suggested != "*" && m.name != suggested {
+			t.Errorf("%s: %+v, want %v %q", name, m, guard, suggested)
+		}
+	}
+	f("whitelist-source-ranges", true, "allowlist-source-range")
+	f("whitelist_source_range", true, "allowlist-source-range")
+	f("Whitelist-Source-Range", true, "allowlist-source-range")
+	f("whitelist", true, "allowlist-source-range")
+	f("denylist", true, "denylist-source-range")
+	f("auth", true, "")
+	f("keepalive-timeout", true, "auth-keepalive-timeout")
+	f("denylist-source", true, "denylist-source-range")
+	f("auth_url", true, "auth-url")
+	f("Auth-Url", true, "auth-url")
+	f("authurl", true, "auth-url")
+	f("AUTH.URL", true, "auth-url")
+	f("aut-url", true, "auth-url")
+	f("oauth-url", true, "auth-url")
+	f("proxy-ssl-verfy", true, "proxy-ssl-verify")
+	f("proxy_ssl_verify", true, "proxy-ssl-verify")
+	f("satisfies", true, "satisfy")
+	f("ssl-passtrough", true, "ssl-passthrough")
+	f("enable-mod-security", true, "enable-modsecurity")
+	f("configuration-snipet", true, "configuration-snippet")
+	f("server-snippets", true, "server-snippet")
+	f("rate-limit", true, "limit-rps")
+	f("limits-rps", true, "limit-rps")
+	f("basic-auth", true, "auth-type")
+
+	variants := func(name string) []string {
+		title := strings.ToUpper(name[:1]) + name[1:]
+		return []string{strings.ToUpper(name), title, strings.ReplaceAll(name, "-", "_"), name + "s", name + "-"}
+	}
+	for _, a := range table {
+		for _, name := range append([]string{a.Name}, a.Aliases...) {
+			for _, v := range variants(name) {
+				if lookup(v) == nil && mean(v).guard != a.Guard {
+					t.Errorf("%s of %s: %+v, but the guard is %v", v, name, mean(v), a.Guard)
+				}
+			}
+		}
+	}
+	// Names of older ingress-nginx, of other controllers, and of imagination, that
+	// protect nothing.
+	for _, name := range []string{
+		"add-base-url", "base-url-scheme", "grpc-backend", "upstream-max-fails", "upstream-fail-timeout", "session-cookie-hash",
+		"enable-influxdb", "influxdb-host", "influxdb-port", "proxy-hide-headers", "hsts", "hsts-max-age", "client-header-timeout",
+		"keepalive", "client-max-body-size", "max-body-size", "listen-ports", "server-tokens", "gzip",
+		"enable-brotli", "ssl-services", "websocket-services", "proxy-connect-timeouts", "worker-processes", "large-client-header-buffers",
+		"log-format", "opentelemetry", "cors-origins", "cors-allow-origins", "sticky-cookie", "load-balancer", "ssl-protocols",
+		"force-https", "rewrite", "redirect", "foo", "x", "description", "proxy-timeout", "proxy-headers", "custom-header",
+	} {
+		f(name, false, "*")
+	}
+}
+
+// TestLongValues: a value beyond its bound is not parsed, whatever it says.
+func TestLongValues(t *testing.T) {
+	for i := range table {
+		row := &table[i]
+		if !row.Supported() {
+			continue
+		}
+		read := false
+		probe := *row
+		probe.value.read = func(*settings, string) finding { read = true; return finding{} }
+		l := &lowering{result: &Lowered{}, ref: &verdict.Ref{}, settings: settings{given: map[string]given{}, bad: map[string]bool{}}}
+		l.supported(&probe, given{PrefixNginx + row.Name, row.Name, strings.Repeat("x", row.longest()+1)})
+		if read || len(l.result.Verdicts) != 1 || (l.closed != nil) != (row.Guard || row.Closes) {
+			t.Errorf("%s: read %v, closed %v: %v", row.Name, read, l.closed, l.result.Verdicts)
+		}
+		l.supported(&probe, given{PrefixNginx + row.Name, row.Name, strings.Repeat("x", row.longest())})
+		if !read {
+			t.Errorf("%s: %d bytes are too long", row.Name, row.longest())
 		}
 	}
 }
@@ -191,7 +273,10 @@ What is in the column "value" is supported; [ingress.md](ingress.md#annotations)
 - **Guards** protect something. An Ingress that carries one which is not supported yet, or whose value or what it
   refers to is broken, stays closed: all its paths, its default backend included, answer 503, with the verdict
   GuardUnsupported or GuardInvalid. It keeps its claim on them, so that no younger Ingress opens them. A name that
-  does not exist but looks like a guard's (` + guardFamilyText() + `) closes too.
+  does not exist but looks like a guard's (` + guardFamilyText() + `), or is
+  nearest to one of a guard, closes too, without regard to case and whatever separates the words; the verdict suggests
+  the name.
+- A value has at most 4096 bytes, or what is said here: a longer one cannot be read.
 - Those that decide **where or how** requests go close the Ingress in the same way when their value cannot be read.
 - Every **other** annotation without a value here, or with one that cannot be read, has no effect, with the verdict
   AnnotationUnsupported or AnnotationInvalid. An Ingress with ` + "`canary: \"true\"`" + ` claims nothing: all requests go
@@ -229,8 +314,11 @@ value can do there.
 				guard = "yes"
 			}
 			value := a.Value()
-			if !a.Supported() {
+			switch {
+			case !a.Supported():
 				value = "unsupported"
+			case a.Most > 0:
+				value += fmt.Sprintf(", up to %d KiB", a.Most>>10)
 			}
 			switch a.Idle {
 			case never:

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func (l *lowering) annotations() bool {
 	}
 	// Those that close first: the bound must never hide why.
 	slices.SortStableFunc(unknown, func(a, b given) int {
-		switch x, y := inGuardFamily(a.name), inGuardFamily(b.name); {
+		switch x, y := l.mean(a.name).guard, l.mean(b.name).guard; {
 		case x == y:
 			return 0
 		case x:
@@ -105,7 +106,12 @@ func (l *lowering) supported(row *Annotation, g given) {
 		return // as if it were not there, as in ingress-nginx
 	}
 	l.settings.given[row.Name] = g
-	f := row.value.read(&l.settings, value)
+	var f finding
+	if most := row.longest(); len(value) <= most {
+		f = row.value.read(&l.settings, value)
+	} else {
+		f = finding{wrong: fmt.Sprintf("has a value of %d bytes, of which at most %d are read", len(value), most), remedy: "make it shorter"}
+	}
 	field := annotationField(g.key)
 	for _, part := range f.ignored {
 		l.ignore(field, verdict.AnnotationUnsupported, g.name+" "+part, f.remedy)
@@ -160,34 +166,42 @@ func (l *lowering) close(reason ir.Reason) {
 }
 
 func (l *lowering) unknown(g given, tell bool) {
-	guard := inGuardFamily(g.name)
-	if guard {
+	m := l.mean(g.name)
+	if m.guard {
 		l.close(ir.ReasonGuardUnsupported)
 	}
 	if !tell {
 		return
 	}
+	name, suggested := g.name, m.name
+	if !strings.HasPrefix(g.key, PrefixOwn) && !strings.HasPrefix(g.key, PrefixNginx) {
+		// Only the case of the prefix is wrong, and perhaps the name.
+		name = g.key
+		if suggested != "" && !strings.Contains(suggested, "/") {
+			suggested = PrefixNginx + suggested
+		}
+	}
 	remedy := "remove the annotation"
-	if n := l.nearest(g.name); n != "" {
-		remedy = "did you mean " + n + "? Otherwise remove the annotation"
+	if suggested != "" {
+		remedy = "did you mean " + suggested + "? Otherwise remove the annotation"
 	}
 	field := annotationField(g.key)
-	if guard {
+	if m.guard {
 		l.reject(field, verdict.GuardUnsupported,
-			"there is no annotation "+quote(g.name)+", but such names protect: all paths of this Ingress answer 503", remedy)
+			"there is no annotation "+quote(name)+", but such names protect: all paths of this Ingress answer 503", remedy)
 		return
 	}
-	l.ignore(field, verdict.AnnotationUnknown, "there is no annotation "+quote(g.name), remedy)
+	l.ignore(field, verdict.AnnotationUnknown, "there is no annotation "+quote(name), remedy)
 }
 
-// nearest remembers, so that a mistake in a thousand Ingresses costs one search.
-func (l *lowering) nearest(name string) string {
-	n, ok := l.suggestions[name]
+// mean remembers, so that a mistake in a thousand Ingresses costs one search.
+func (l *lowering) mean(name string) meant {
+	m, ok := l.suggestions[name]
 	if !ok {
-		n = nearest(name)
-		l.suggestions[name] = n
+		m = mean(name)
+		l.suggestions[name] = m
 	}
-	return n
+	return m
 }
 
 func annotationField(key string) string { return "metadata.annotations[" + key + "]" }

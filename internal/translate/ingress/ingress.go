@@ -46,7 +46,7 @@ type lowering struct {
 	view         *references
 	options      Options
 	certificates *resolve.Certificates
-	suggestions  map[string]string
+	suggestions  map[string]meant
 	result       *Lowered
 
 	ing      *networkingv1.Ingress

@@ -94,7 +94,7 @@ func (m *Memory) Lower(v *view.View, o Options) (sorted.List[*Lowered], []verdic
 		*m = Memory{classes: v.IngressClasses, services: v.Services, lowered: sorted.NewEditor(sorted.List[*Lowered]{}, CompareLowered)}
 		m.verdicts = classes.verdicts()
 	}
-	l := &lowering{view: &references{View: v}, options: o, certificates: o.Certificates, suggestions: map[string]string{}}
+	l := &lowering{view: &references{View: v}, options: o, certificates: o.Certificates, suggestions: map[string]meant{}}
 	stale := map[reference]bool{}
 	edited(m.services, v.Services, func(k types.NamespacedName) { stale[reference{toService, k, nil}] = true })
 	edited(m.secrets, v.Secrets, func(k types.NamespacedName) { stale[reference{toSecret, k, nil}] = true })

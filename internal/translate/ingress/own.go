@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"gatehouse.dev/gatehouse/internal/view"
 )
 
 // own is what ingress-nginx has no annotation for: read under PrefixOwn only, so
@@ -11,7 +13,7 @@ import (
 // its prefix. Sorted by name, with the columns of table; docs/annotations.md is
 // written from it.
 var own = []Annotation{
-	{Name: "host-grant", Group: "Gatehouse's own", Scope: Whole, Risk: Medium, Doc: "namespaces that may add paths to hosts of this Ingress's rules which its namespace owns; see --host-claims",
+	{Name: "host-grant", Group: "Gatehouse's own", Scope: Whole, Risk: Medium, Most: 32 << 10, Doc: "namespaces that may add paths to hosts of this Ingress's rules which its namespace owns; see --host-claims",
 		value: hostGrant()},
 	// The term is HAProxy's (send-proxy): "proxy-protocol" alone means to accept it
 	// in ingress-nginx and Traefik, and to send it in haproxy-ingress.
@@ -29,7 +31,8 @@ func lookupOwn(name string) *Annotation {
 }
 
 // findRow finds what a key of an object's annotations means: the row, nil for a name
-// that does not exist, and the name; ok is false for keys that are not ours.
+// that does not exist, and the name; ok is false for keys that are not ours. Of a
+// prefix that is ours but for the case no name exists.
 func findRow(key string) (a *Annotation, name string, ok bool) {
 	if name, ok = strings.CutPrefix(key, PrefixOwn); ok {
 		if a = lookupOwn(name); a == nil {
@@ -39,6 +42,11 @@ func findRow(key string) (a *Annotation, name string, ok bool) {
 	}
 	if name, ok = strings.CutPrefix(key, PrefixNginx); ok {
 		return lookup(name), name, true
+	}
+	for _, prefix := range [...]string{PrefixOwn, PrefixNginx} {
+		if view.HasPrefixFold(key, prefix) {
+			return nil, key[len(prefix):], true
+		}
 	}
 	return nil, "", false
 }
