@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
 )
@@ -19,19 +20,23 @@ func newRegistry(o Options) *prometheus.Registry {
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{ejections: o.Ejections, stats: o.Stats, log: o.Log, version: o.Version, d: newDescriptions()},
+		&collector{
+			ejections: o.Ejections, stats: o.Stats, log: o.Log, version: o.Version, d: newDescriptions(),
+			config: o.Config, class: o.Class, namespace: o.Namespace,
+		},
 	)
 	return r
 }
 
 // descriptions are all metrics of Gatehouse. docs/metrics.md lists them, and a
 // test compares the two. Labels come from objects and fixed sets, never from
-// clients: no host, no path, no address.
+// clients: no path, no address, and no host but those of objects.
 type descriptions struct {
 	buildInfo, requests, duration, upstreamLatency, requestSize, responseSize, answers,
 	connectionsActive, connectionsAccepted, connectionsRefused, connectionsOverLimit, connectionsEvicted, acceptErrors,
 	tlsHandshakes, upstreamConnects, upstreamRetries, upstreamRefused,
-	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, slowMatches, logWritten, logDropped *prometheus.Desc
+	upstreamEjections, upstreamEjected, configGeneration, configLastSuccess, objectsRejected, slowMatches, logWritten, logDropped,
+	certificateExpiry, sslExpireTime *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -79,6 +84,11 @@ func newDescriptions() descriptions {
 		logWritten: d("access_log_written_total", "Lines of the access log that were written whole."),
 		logDropped: d("access_log_dropped_total",
 			"Lines of the access log that were dropped because its writer stalled or failed."),
+		certificateExpiry: d("certificate_expiry_timestamp_seconds",
+			"When a certificate that is shown expires, in Unix time; the labels name its Secret, and are empty for the self-made one.", "namespace", "secret"),
+		// Under the name that alerts of ingress-nginx's users have.
+		sslExpireTime: prometheus.NewDesc("nginx_ingress_controller_ssl_expire_time_seconds",
+			"When the certificate that a host shows expires, in Unix time.", []string{"class", "host", "namespace", "secret_name"}, nil),
 	}
 }
 
@@ -88,6 +98,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.connectionsActive, d.connectionsAccepted, d.connectionsRefused, d.connectionsOverLimit, d.connectionsEvicted, d.acceptErrors,
 		d.tlsHandshakes, d.upstreamConnects,
 		d.upstreamRetries, d.upstreamRefused, d.upstreamEjections, d.upstreamEjected, d.configGeneration, d.configLastSuccess, d.objectsRejected, d.slowMatches, d.logWritten, d.logDropped,
+		d.certificateExpiry, d.sslExpireTime,
 	}
 }
 
@@ -98,6 +109,9 @@ type collector struct {
 	log       *accesslog.Logger
 	version   string
 	d         descriptions
+
+	config           func() *ir.Config
+	class, namespace string
 }
 
 // Describe implements prometheus.Collector.
@@ -144,6 +158,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.counter(c.d.logWritten, written)
 	out.counter(c.d.logDropped, dropped)
+	c.collectCertificates(out)
 }
 
 func (c *collector) collectRoute(out sink, s *stats.RouteSnapshot) {

@@ -44,6 +44,10 @@ type Options struct {
 	Recent    *Recent                            // the last lines of the log; nil: none
 	Flags     func() map[string]string           // by name, what the program runs with; nil: not shown
 
+	// Class and Namespace are of this controller, for metrics with the labels of
+	// ingress-nginx's.
+	Class, Namespace string
+
 	PProf   bool   // serve /debug/pprof/
 	Version string // of this build
 	Logger  *slog.Logger
@@ -108,6 +112,9 @@ func (s *Server) debug() []endpoint {
 		{"/debug/report", "what translation says about the objects", s.dump(s.o.Report)},
 		{"/debug/verdicts", "what is wrong with which object", s.dump(func() any {
 			return append([]verdict.Verdict{}, s.o.Verdicts()...) // [] rather than null
+		})},
+		{"/debug/certificates", "the certificates that are shown, the first to expire first", s.dump(func() any {
+			return certificates(s.o.Config(), time.Now())
 		})},
 		{"/debug/upstreams", "backends with their endpoints: connections, and who is ejected and why", s.dump(s.o.Upstreams)},
 		{"/debug/process", "version, flags, environment without secrets, memory", s.dump(s.process)},

@@ -312,6 +312,7 @@ func (g *Gateway) Run(ctx context.Context, version string) error {
 func (g *Gateway) adminOptions(version string) admin.Options {
 	return admin.Options{
 		Stats: g.stats, Log: g.access, Ready: g.Ready, Degraded: g.source.Degraded, PProf: g.s.PProf, Version: version,
+		Class: g.s.ControllerName, Namespace: g.s.LeaseNamespace,
 		Config:   func() *ir.Config { return g.loop.state().config },
 		Report:   func() any { return g.loop.state().report },
 		Verdicts: func() []verdict.Verdict { return g.loop.state().verdicts },

@@ -52,6 +52,7 @@ var parts = []part{
 	{name: "failures.jsonl", path: "/debug/failures", about: "the last 100 requests that failed, without queries, users and clients"},
 	{name: "verdicts.json", path: "/debug/verdicts", about: "what is wrong with which object, and the remedy"},
 	{name: "upstreams.json", path: "/debug/upstreams", about: "backends with their endpoints: connections, and who is ejected and why"},
+	{name: "certificates.json", path: "/debug/certificates", about: "the certificates that are shown, and when they expire"},
 	{name: "config.json", path: "/debug/config", about: "the configuration that serves; keys and passwords are left out"},
 	{name: "report.json", path: "/debug/report", about: "what translation says about each object"},
 	{name: "metrics.txt", path: "/metrics", about: "all metrics, in Prometheus' text format"},

@@ -86,6 +86,8 @@ type checkedObject struct {
 	Verdicts []verdict.Verdict `json:"verdicts,omitempty"`
 	// TLS says how an accepted Ingress's hosts are served under HTTPS.
 	TLS []tlsMode `json:"tls,omitempty"`
+	// Certificate says when that of a Secret holds, if it is shown.
+	Certificate *certificateTerm `json:"certificate,omitempty"`
 }
 
 // check gives the verdicts on a directory, a file, or standard input for "-".
@@ -121,10 +123,13 @@ func check(path string, std Streams, o Options) (*checkResult, error) {
 	everywhere := netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 	to := s.translation()
 	to.HTTPAddr, to.HTTPSAddr, to.AnyClass, to.SelfSigned = everywhere, everywhere, true, selfSigned
+	to.Now = time.Now()
 	v := store.View()
 	cfg, report := translate.Build(v, to)
 	all := merge(verdicts, report.Verdicts, translate.Services(v, to, nil).Verdicts)
-	return collect(objects, all, report, tlsModes(cfg)), nil
+	result := collect(objects, all, report, tlsModes(cfg))
+	result.addTerms(cfg, to.Now)
+	return result, nil
 }
 
 // collect sorts the verdicts, and what there is to say about TLS, to their
@@ -201,6 +206,9 @@ func (r *checkResult) print(w io.Writer) error {
 				host = "any other host"
 			}
 			fmt.Fprintf(&b, "    tls: %s: %s\n", host, m.Text)
+		}
+		if o.Certificate != nil {
+			fmt.Fprintf(&b, "    certificate: %s\n", o.Certificate.Text)
 		}
 		for _, v := range o.Verdicts {
 			line(v)

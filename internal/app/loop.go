@@ -87,7 +87,7 @@ func (l *loop) state() *applied {
 	if a := l.last.Load(); a != nil {
 		return a
 	}
-	return &applied{config: &ir.Config{}}
+	return &applied{config: &ir.Config{}, report: &translate.Report{}}
 }
 
 // Run follows the Store until ctx ends. An error is one of the system, such as
@@ -109,17 +109,33 @@ func (l *loop) Run(ctx context.Context) error {
 	}
 }
 
-// wait returns when something has changed, and enough time for more to come.
+// lookAtClock bounds how late it is seen that a certificate has begun or ended where
+// the clock was set, or the machine slept.
+const lookAtClock = 10 * time.Minute
+
+// wait returns when there is something to do: the objects have changed, and there
+// was enough time for more to come, or time alone changes what is said of them.
 func (l *loop) wait(ctx context.Context) error {
 	for changed := false; !changed; {
+		pause := lookAtClock
+		if due := l.state().report.Due; !due.IsZero() {
+			pause = min(pause, max(0, time.Until(due)))
+		}
+		clock := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
+			clock.Stop()
 			return ctx.Err()
+		case <-clock.C:
+			if l.termsDue(time.Now()) {
+				return nil
+			}
 		case <-l.later:
 			l.tell()
 		case <-l.store.Changed():
 			changed = true
 		}
+		clock.Stop()
 	}
 	select {
 	case <-ctx.Done():
@@ -127,6 +143,12 @@ func (l *loop) wait(ctx context.Context) error {
 	case <-time.After(l.hold()):
 		return nil
 	}
+}
+
+// termsDue reports whether certificates are to be judged again.
+func (l *loop) termsDue(now time.Time) bool {
+	due := l.state().report.Due
+	return !due.IsZero() && !due.After(now)
 }
 
 // hold is how long to wait for more changes.
@@ -159,9 +181,13 @@ func (l *loop) step(ctx context.Context) error {
 	began, rebuilt := time.Now(), false
 	l.endpoints = translate.Services(v, l.options, l.endpoints)
 	next := &applied{view: v}
+	l.options.Now = time.Now()
 	if old != nil && old.view.Routing == v.Routing {
 		l.need(l.endpoints.State)
 		next.config, next.report = old.config, old.report
+		if l.termsDue(l.options.Now) {
+			l.judge(v, next)
+		}
 	} else {
 		// Until the swap the old routes serve, whose Services may be gone.
 		if l.needed != l.endpoints.State {
@@ -239,6 +265,16 @@ func (l *loop) rebuild(ctx context.Context, v *view.View, next *applied) (err er
 	l.log.Debug("configuration applied", "generation", v.Generation, "routes", len(next.config.Listeners),
 		"build", built.Sub(start), "compile", time.Since(built))
 	return nil
+}
+
+// judge makes the report anew, of objects that have not changed.
+func (l *loop) judge(v *view.View, next *applied) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.log.Error("certificates not judged", "error", fmt.Errorf("BUG: %v\n%s", r, debug.Stack()))
+		}
+	}()
+	_, next.report = translate.Build(v, l.options)
 }
 
 // nameFlag says by which flag an address came that cannot be bound.

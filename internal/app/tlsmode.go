@@ -2,7 +2,9 @@ package app
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 )
@@ -127,6 +129,50 @@ func (m *tlsMode) words() string {
 		})
 	}
 	return text
+}
+
+// certificateTerm says when a certificate holds.
+type certificateTerm struct {
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	// Text is all of it in words.
+	Text string `json:"text"`
+}
+
+func termOf(c *ir.Certificate, now time.Time) *certificateTerm {
+	t := &certificateTerm{NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+	const layout = "2006-01-02 15:04 MST"
+	begin, end := t.NotBefore.UTC().Format(layout), t.NotAfter.UTC().Format(layout)
+	left := t.NotAfter.Sub(now)
+	switch days := int(left / (24 * time.Hour)); {
+	case now.Before(t.NotBefore):
+		t.Text = "NOT VALID before " + begin
+	case left < 0:
+		t.Text = "EXPIRED on " + end
+	case days == 1:
+		t.Text = "expires on " + end + " (in 1 day)"
+	case days == 0:
+		t.Text = "expires on " + end + " (in " + left.Truncate(time.Minute).String() + ")"
+	default:
+		t.Text = "expires on " + end + " (in " + strconv.Itoa(days) + " days)"
+	}
+	return t
+}
+
+// addTerms says of each Secret whose certificate is shown when that holds.
+func (r *checkResult) addTerms(cfg *ir.Config, now time.Time) {
+	type name struct{ namespace, name string }
+	terms := map[name]*certificateTerm{}
+	for c := range cfg.Certificates.All() {
+		if c.Origin.Kind == "Secret" {
+			terms[name{c.Origin.Namespace, c.Origin.Name}] = termOf(c, now)
+		}
+	}
+	for i := range r.Objects {
+		if o := &r.Objects[i]; o.Object.Kind == "Secret" {
+			o.Certificate = terms[name{o.Object.Namespace, o.Object.Name}]
+		}
+	}
 }
 
 func nameOfOrigin(o ir.Origin) ingressName { return ingressName{o.Namespace, o.Name} }

@@ -142,7 +142,12 @@ type Certificate struct {
 	Origin Origin
 	Chain  []byte
 	Key    Secret
+	CertificateTerm
 }
+
+// CertificateTerm is when the leaf of a Certificate holds; zero: not known. It says
+// so to people; handshakes do not ask.
+type CertificateTerm struct{ NotBefore, NotAfter time.Time }
 
 // Origin says which object, and which part of it, something came from.
 type Origin struct {

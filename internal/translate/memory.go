@@ -35,6 +35,7 @@ type memory struct {
 	uses         *uses
 	served       *served
 	said         *said
+	terms        *terms
 
 	asked    bool                        // for the fallback
 	secrets  sorted.List[*corev1.Secret] // that there were then
@@ -45,7 +46,7 @@ type memory struct {
 func NewMemory() *Memory { return &Memory{} }
 
 func (m *memory) reset(o Options) {
-	*m = memory{certificates: o.Certificates, index: newIndex(), uses: newUses(), served: newServed(), said: newSaid()}
+	*m = memory{certificates: o.Certificates, index: newIndex(), uses: newUses(), served: newServed(), said: newSaid(), terms: newTerms()}
 	m.reports = sorted.NewEditor(sorted.List[*IngressReport]{}, compareReports)
 	if m.certificates == nil {
 		m.certificates = resolve.NewCertificates()
@@ -83,13 +84,15 @@ func (m *memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 	m.said.by(aboutClasses, classVerdicts)
 	m.claim(lowered)
 	m.index.budget(cmp.Or(o.bound, maxNamespaceSteps))
+	fallback := m.defaultCertificate(v, o)
+	m.judgeTerms(v, o)
 	a := &assembler{
 		merger: &merger{index: m.index, uses: m.uses, said: m.said, options: o},
-		served: m.served, fallback: m.defaultCertificate(v, o), borrowed: map[string]int{},
+		served: m.served, fallback: fallback, borrowed: map[string]int{},
 	}
 	a.merge()
 	cfg := a.config()
-	return cfg, &Report{Generation: v.Generation, Ingresses: m.reports.List(), Verdicts: m.said.sorted()}
+	return cfg, &Report{Generation: v.Generation, Ingresses: m.reports.List(), Verdicts: m.said.sorted(), Due: m.terms.due()}
 }
 
 // claim brings the index up to date with what the Ingresses claim now.
@@ -98,6 +101,8 @@ func (m *memory) claim(lowered sorted.List[*ingress.Lowered]) {
 	sorted.Diff(m.lowered, lowered, ingress.CompareLowered, func(old, now *ingress.Lowered) {
 		if old != nil {
 			m.said.by(old, nil)
+			m.said.by(aboutTerm{old}, nil)
+			m.terms.forget(old)
 			if old.Set != nil {
 				m.index.remove(old.Set)
 			}
@@ -107,6 +112,7 @@ func (m *memory) claim(lowered sorted.List[*ingress.Lowered]) {
 		}
 		if now != nil {
 			m.said.by(now, now.Verdicts)
+			m.terms.note(now)
 			if now.Set != nil {
 				come = append(come, now.Set)
 			}
@@ -149,6 +155,7 @@ type part int
 const (
 	aboutClasses part = iota
 	aboutFallback
+	aboutFallbackTerm
 	aboutNames
 	aboutGuests
 )

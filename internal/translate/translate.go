@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -72,6 +73,11 @@ type Options struct {
 	// Addresses says which endpoint addresses are accepted.
 	Addresses service.AddressPolicy
 
+	// Now is the time at which the terms of certificates are judged, the only one of
+	// these that may differ from one Build with a Memory to the next. It changes
+	// nothing but verdicts. Zero: they are not judged.
+	Now time.Time
+
 	// bound is in place of maxBorrowed and maxExtra, in tests; 0: those.
 	bound int
 }
@@ -85,6 +91,9 @@ type Report struct {
 	// Verdicts about all objects, sorted with verdict.Verdict.Compare, without
 	// repetitions.
 	Verdicts []verdict.Verdict
+	// Due is when the verdicts will be others of the same objects, because a
+	// certificate begins or ends; zero: never.
+	Due time.Time
 }
 
 // IngressReport says whether an Ingress is ours.
@@ -111,12 +120,14 @@ func defaultCertificate(v *view.View, o Options) (*resolve.Certificate, []verdic
 	var verdicts []verdict.Verdict
 	if name := o.DefaultTLSSecret; name.Name != "" {
 		cert, problem := o.Certificates.Find(v, name.Namespace, name.Name)
+		ref := defaultCertificateRef(v, o)
 		if problem == nil {
-			return cert, nil
-		}
-		ref := verdict.Ref{Kind: "Secret", Namespace: name.Namespace, Name: name.Name, APIVersion: "v1"}
-		if s := v.Secret(name.Namespace, name.Name); s != nil {
-			ref.UID, ref.ResourceVersion, ref.Generation = string(s.UID), s.ResourceVersion, s.Generation
+			for _, f := range slices.Concat(cert.ChainFlaws, cert.ServerFlaws) {
+				verdicts = append(verdicts, verdict.Verdict{
+					Object: ref, Severity: verdict.Warning, Reason: f.Reason, Message: "as the default certificate: " + f.Message, Remedy: f.Remedy,
+				})
+			}
+			return cert, verdicts
 		}
 		verdicts = append(verdicts, verdict.Verdict{
 			Object: ref, Severity: verdict.Rejected, Field: problem.Field, Reason: problem.Reason,
@@ -132,6 +143,15 @@ func defaultCertificate(v *view.View, o Options) (*resolve.Certificate, []verdic
 		cert.ID = ir.NewCertificateID(cert.Chain, cert.Key)
 	}
 	return cert, verdicts
+}
+
+func defaultCertificateRef(v *view.View, o Options) verdict.Ref {
+	name := o.DefaultTLSSecret
+	ref := verdict.Ref{Kind: "Secret", Namespace: name.Namespace, Name: name.Name, APIVersion: "v1"}
+	if s := v.Secret(name.Namespace, name.Name); s != nil {
+		ref.UID, ref.ResourceVersion, ref.Generation = string(s.UID), s.ResourceVersion, s.Generation
+	}
+	return ref
 }
 
 // sortVerdicts puts them in order and drops repetitions.

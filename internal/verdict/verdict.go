@@ -61,6 +61,11 @@ const (
 	SecretNotFound         Reason = "SecretNotFound"         // the TLS Secret does not exist
 	SecretInvalid          Reason = "SecretInvalid"          // the TLS Secret holds no usable certificate
 	CertificateMismatch    Reason = "CertificateMismatch"    // the certificate does not name the host
+	CertificateChain       Reason = "CertificateChain"       // a part of the chain is missing, unreadable or out of place
+	CertificateUsage       Reason = "CertificateUsage"       // the certificate is not for servers
+	CertificateExpires     Reason = "CertificateExpires"     // the certificate ends soon and was not renewed
+	CertificateExpired     Reason = "CertificateExpired"     // the certificate has ended
+	CertificateNotYetValid Reason = "CertificateNotYetValid" // the certificate holds later
 	HostTLSOwned           Reason = "HostTLSOwned"           // another Ingress owns the host's TLS
 	TLSUnavailable         Reason = "TLSUnavailable"         // no usable certificate for the host at all
 	PathConflict           Reason = "PathConflict"           // an older Ingress has the same host, path and type

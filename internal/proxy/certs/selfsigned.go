@@ -48,5 +48,8 @@ func SelfSigned(now time.Time, hosts ...string) (ir.Certificate, error) {
 	}
 	chainPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	return ir.Certificate{ID: ir.NewCertificateID(chainPEM, keyPEM), Chain: chainPEM, Key: keyPEM}, nil
+	return ir.Certificate{
+		ID: ir.NewCertificateID(chainPEM, keyPEM), Chain: chainPEM, Key: keyPEM,
+		CertificateTerm: ir.CertificateTerm{NotBefore: template.NotBefore, NotAfter: template.NotAfter},
+	}, nil
 }

@@ -84,6 +84,7 @@ func (l *lowering) makeBridge() *bridge {
 			return refuse(problem)
 		}
 		out.certificate, out.tls.Certificate = certificate, certificate.ID
+		l.shows(field, certificate, nil)
 	}
 	// Without verification the authority is of no use, but one that is broken
 	// is a mistake worth stopping for; a missing Secret always is.

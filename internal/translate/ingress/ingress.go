@@ -117,6 +117,9 @@ func (l *lowering) tls() {
 				l.reject(field+".secretName", problem.Reason, problem.Message, problem.Remedy)
 			}
 			claim.Certificate = cert
+			if cert != nil {
+				l.shows(field+".secretName", cert, cert.ServerFlaws)
+			}
 		}
 		if len(entry.Hosts) == 0 {
 			l.tlsOfRules(claim)
@@ -134,6 +137,17 @@ func (l *lowering) tls() {
 			}
 			claim.Host = host
 			l.set.TLS = append(l.set.TLS, claim)
+		}
+	}
+}
+
+// shows notes that a certificate is shown because of the field, and tells of its
+// flaws, and of these.
+func (l *lowering) shows(field string, c *resolve.Certificate, more []resolve.Flaw) {
+	l.result.Shown = append(l.result.Shown, Shown{field, c})
+	for _, flaws := range [][]resolve.Flaw{c.ChainFlaws, more} {
+		for _, f := range flaws {
+			l.tell(verdict.Warning, field, f.Reason, "Secret "+c.Origin.Namespace+"/"+c.Origin.Name+": "+f.Message, f.Remedy)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"gatehouse.dev/gatehouse/internal/sorted"
 	"gatehouse.dev/gatehouse/internal/translate/candidate"
+	"gatehouse.dev/gatehouse/internal/translate/resolve"
 	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/internal/view"
 )
@@ -30,9 +31,17 @@ type Lowered struct {
 	Set *candidate.Set
 	// Verdicts in no particular order.
 	Verdicts []verdict.Verdict
+	// Shown are the certificates that it has shown, to clients or to endpoints.
+	Shown []Shown
 
 	ingress *networkingv1.Ingress
 	seen    []reference
+}
+
+// Shown is a certificate with the field that names it.
+type Shown struct {
+	Field       string
+	Certificate *resolve.Certificate
 }
 
 // reference is a name that was looked up. What it led to stands with Secrets

@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -14,18 +13,16 @@ import (
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
-// minRSABits is the smallest RSA key that crypto/rsa signs with: a smaller one
-// would parse, and then fail every handshake.
-const minRSABits = 1024
-
 // Certificate is a usable certificate: chain and key parse and belong together.
-// Whether it has expired is not asked, because translation has no clock.
+// Whether it holds now TermFlaw says.
 type Certificate struct {
 	ir.Certificate
 	// Names are its DNS names in lower case; without any, its common name.
 	Names []string
 	// ECDSA: its key is of this kind, which is the cheaper to serve.
 	ECDSA bool
+	// ChainFlaws are those of the chain, ServerFlaws what only servers mind.
+	ChainFlaws, ServerFlaws []Flaw
 }
 
 // Covers reports whether one of the names stands for every host of the
@@ -78,6 +75,9 @@ type content struct {
 	turn    uint64
 	names   []string
 	ecdsa   bool
+	leaf    ir.CertificateTerm
+	chain   []Flaw
+	usage   []Flaw
 	problem string
 }
 
@@ -185,9 +185,13 @@ func (c *Certificates) readNew(s *corev1.Secret) *result {
 			},
 			Chain: chain,
 			Key:   ir.Secret(key),
+
+			CertificateTerm: found.leaf,
 		},
 		Names: found.names,
 		ECDSA: found.ecdsa,
+
+		ChainFlaws: found.chain, ServerFlaws: found.usage,
 	}}
 }
 
@@ -204,14 +208,16 @@ func parse(chain, key []byte) *content {
 			return &content{problem: err.Error()}
 		}
 	}
-	if pub, ok := leaf.PublicKey.(*rsa.PublicKey); ok && pub.N.BitLen() < minRSABits {
-		return &content{problem: fmt.Sprintf("its RSA key has %d bits, at least %d are needed", pub.N.BitLen(), minRSABits)}
+	if why := unusableKey(leaf); why != "" {
+		return &content{problem: why}
 	}
 	names := leaf.DNSNames
 	if len(names) == 0 && leaf.Subject.CommonName != "" {
 		names = []string{leaf.Subject.CommonName}
 	}
-	found := &content{ecdsa: leaf.PublicKeyAlgorithm == x509.ECDSA}
+	found := &content{ecdsa: leaf.PublicKeyAlgorithm == x509.ECDSA, usage: usageFlaws(leaf)}
+	found.leaf = ir.CertificateTerm{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
+	found.chain = chainFlaws(chain)
 	for _, n := range names {
 		found.names = append(found.names, strings.ToLower(n))
 	}

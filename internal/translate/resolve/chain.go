@@ -1,0 +1,131 @@
+package resolve
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gatehouse.dev/gatehouse/internal/verdict"
+)
+
+// Flaw is what is wrong with a certificate that is shown all the same: clients may
+// refuse it.
+type Flaw struct {
+	Reason  verdict.Reason
+	Message string // about "the certificate"
+	Remedy  string
+}
+
+// minRSABits is the smallest RSA key that crypto/rsa signs with: a smaller one
+// would parse, and then fail every handshake.
+const minRSABits = 1024
+
+// unusableKey says why no handshake can succeed with the key, or "".
+func unusableKey(leaf *x509.Certificate) string {
+	switch pub := leaf.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if pub.N.BitLen() < minRSABits {
+			return fmt.Sprintf("its RSA key has %d bits, at least %d are needed", pub.N.BitLen(), minRSABits)
+		}
+	case *ecdsa.PublicKey:
+		// RFC 8446 has signatures for these three only, and clients follow it in TLS 1.2.
+		if c := pub.Curve; c != elliptic.P256() && c != elliptic.P384() && c != elliptic.P521() {
+			return "its key is on the curve " + c.Params().Name + ", which no client takes: use P-256"
+		}
+	}
+	return ""
+}
+
+const chainRemedy = "put the leaf and after it each certificate's issuer into tls.crt, every one in a PEM block of its own"
+
+// chainFlaws looks at the text of a chain whose first certificate is the leaf. Whoever
+// reads PEM skips what it cannot read, and so would a mistake go unseen until
+// clients that do not know the issuer fail.
+func chainFlaws(text []byte) (flaws []Flaw) {
+	var chain []*x509.Certificate
+	tell := func(format string, args ...any) {
+		flaws = append(flaws, Flaw{verdict.CertificateChain, fmt.Sprintf(format, args...), chainRemedy})
+	}
+	begun, read := bytes.Count(text, []byte("-----BEGIN ")), 0
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		read++
+		if block.Type != "CERTIFICATE" {
+			tell("block %d of tls.crt is of the type %s and is not shown", read, quoteType(block.Type))
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			tell("certificate %d of tls.crt cannot be read: %v", read, err)
+			continue
+		}
+		chain = append(chain, c)
+	}
+	if read < begun {
+		tell("of %d PEM blocks in tls.crt only %d can be read: one is cut off, or not separated from the next by a line break", begun, read)
+	}
+	if len(chain) > 0 {
+		linkFlaws(chain, tell)
+	}
+	return flaws
+}
+
+// linkFlaws looks whether each certificate is followed by its issuer. Where a chain
+// that is whole ends nobody can tell: at one that some client trusts. But a leaf that
+// says where its issuer can be fetched has not come from a root alone (RFC 5280,
+// section 4.2.2.1): few clients fetch it.
+func linkFlaws(chain []*x509.Certificate, tell func(string, ...any)) {
+	if leaf := chain[0]; len(chain) == 1 {
+		if len(leaf.IssuingCertificateURL) > 0 && !bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
+			tell("the certificate of its issuer (%s) is missing", leaf.Issuer)
+		}
+		return
+	}
+	for i, c := range chain[:len(chain)-1] {
+		if bytes.Equal(c.RawIssuer, chain[i+1].RawSubject) && c.CheckSignatureFrom(chain[i+1]) == nil {
+			continue
+		}
+		if slices.ContainsFunc(chain, func(p *x509.Certificate) bool { return p != c && bytes.Equal(c.RawIssuer, p.RawSubject) }) {
+			tell("certificate %d of tls.crt is not followed by its issuer (%s), which stands elsewhere in it or has another key", i+1, c.Issuer)
+		} else if !bytes.Equal(c.RawSubject, c.RawIssuer) || i == 0 {
+			tell("certificate %d of tls.crt is not followed by its issuer (%s), which is missing", i+1, c.Issuer)
+		} else {
+			tell("certificate %d of tls.crt is a root, and the certificate after it is of no use", i+1)
+		}
+	}
+}
+
+// usageFlaws looks at what the leaf may be used for (RFC 5280, sections 4.2.1.3 and
+// 4.2.1.12): OpenSSL, Go and browsers refuse a server that shows another.
+func usageFlaws(leaf *x509.Certificate) (flaws []Flaw) {
+	const remedy = "have it issued for servers: extended key usage serverAuth, key usage digitalSignature"
+	given := len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0
+	forServers := slices.ContainsFunc(leaf.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
+		return u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageAny
+	})
+	if given && !forServers {
+		flaws = append(flaws, Flaw{verdict.CertificateUsage, "the certificate's extended key usage does not name servers (serverAuth): clients refuse it", remedy})
+	}
+	const signs = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement | x509.KeyUsageKeyEncipherment
+	if leaf.KeyUsage != 0 && leaf.KeyUsage&signs == 0 {
+		flaws = append(flaws, Flaw{verdict.CertificateUsage, "the certificate's key usage does not allow signatures (digitalSignature): clients refuse it", remedy})
+	}
+	return flaws
+}
+
+func quoteType(s string) string {
+	const most = 40
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return fmt.Sprintf("%q", strings.ToValidUTF8(s, "?"))
+}
