@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -77,8 +78,8 @@ func (l *lowering) makeBridge() *bridge {
 		l.reject(field, p.Reason, p.Message+": all paths of this Ingress answer 503", p.Remedy)
 		return out
 	}
-	// A client certificate may be left out, but not half of it.
-	if secret != nil && (len(secret.Data["tls.crt"]) > 0 || len(secret.Data["tls.key"]) > 0) {
+	// A client certificate may be left out, but not half of it, nor be empty.
+	if has(secret, "tls.crt") || has(secret, "tls.key") {
 		certificate, problem := l.certificates.Find(l.view, name.Namespace, name.Name)
 		if problem != nil {
 			return refuse(problem)
@@ -88,16 +89,26 @@ func (l *lowering) makeBridge() *bridge {
 	}
 	// Without verification the authority is of no use, but one that is broken
 	// is a mistake worth stopping for; a missing Secret always is.
-	if out.tls.Verify || secret == nil || len(secret.Data["ca.crt"]) > 0 || len(secret.Data["ca.crl"]) > 0 || out.certificate == nil {
+	if out.tls.Verify || has(secret, "ca.crt") || has(secret, "ca.crl") || out.certificate == nil {
 		authority, problem := l.certificates.Authority(l.view, name)
 		if problem != nil {
 			return refuse(problem)
 		}
+		l.flawed(field, name, authority.Flaws)
 		if out.tls.Verify {
 			out.tls.CAs, out.tls.CRL = authority.CAs, authority.CRL
 		}
 	}
 	return out
+}
+
+// has reports whether the Secret, if it exists, has the key, be it empty.
+func has(s *corev1.Secret, key string) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.Data[key]
+	return ok
 }
 
 // target gives the Backend of a port of a Service, with the settings of the

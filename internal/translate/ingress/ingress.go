@@ -21,6 +21,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/match"
@@ -145,10 +146,15 @@ func (l *lowering) tls() {
 // flaws, and of these.
 func (l *lowering) shows(field string, c *resolve.Certificate, more []resolve.Flaw) {
 	l.result.Shown = append(l.result.Shown, Shown{field, c})
-	for _, flaws := range [][]resolve.Flaw{c.ChainFlaws, more} {
-		for _, f := range flaws {
-			l.tell(verdict.Warning, field, f.Reason, "Secret "+c.Origin.Namespace+"/"+c.Origin.Name+": "+f.Message, f.Remedy)
-		}
+	name := types.NamespacedName{Namespace: c.Origin.Namespace, Name: c.Origin.Name}
+	l.flawed(field, name, c.ChainFlaws)
+	l.flawed(field, name, more)
+}
+
+// flawed tells of flaws of a Secret that is used all the same.
+func (l *lowering) flawed(field string, name types.NamespacedName, flaws []resolve.Flaw) {
+	for _, f := range flaws {
+		l.tell(verdict.Warning, field, f.Reason, "Secret "+name.String()+": "+f.Message, f.Remedy)
 	}
 }
 

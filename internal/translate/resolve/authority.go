@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -17,79 +18,114 @@ const (
 	crlKey = "ca.crl"
 )
 
-// Authority is whom to trust: PEM, checked to be readable. CRL may be empty.
+// Authority is whom to trust: PEM, checked to be readable. CRL is nil where there are
+// no revocation lists.
 type Authority struct {
 	CAs, CRL []byte
+	// Flaws are what is wrong with the CAs: those that are left are trusted.
+	Flaws []Flaw
 }
 
 // Authority reads the certificate authorities of a Secret of any type. A
-// revocation list that cannot be read makes the whole of it unusable: else
-// whom it bars would pass.
+// revocation list that cannot be read, or a key for it with nothing in it, makes
+// the whole of it unusable: else whom it bars would pass.
 func (c *Certificates) Authority(v Objects, name types.NamespacedName) (Authority, *Problem) {
 	secret := v.Secret(name.Namespace, name.Name)
 	if secret == nil {
 		return Authority{}, missingSecret(name)
 	}
-	a := Authority{CAs: secret.Data[caKey], CRL: secret.Data[crlKey]}
-	if problem := c.authorityProblem(secret); problem != "" {
+	found := c.checkedAuthority(secret)
+	if found.problem != "" {
 		return Authority{}, &Problem{"", verdict.SecretInvalid,
-			fmt.Sprintf("Secret %s holds no usable certificate authority: %s", name, problem),
-			"put the certificates of the authority into ca.crt and, if there are any, its revocation lists into ca.crl, both in PEM"}
+			fmt.Sprintf("Secret %s holds no usable certificate authority: %s", name, found.problem),
+			"put the certificates of the authority into ca.crt and, if there are any, its revocation lists into ca.crl, both in PEM; without any, remove the key ca.crl"}
 	}
-	return a, nil
+	return Authority{CAs: secret.Data[caKey], CRL: secret.Data[crlKey], Flaws: found.flaws}, nil
 }
 
-func (c *Certificates) authorityProblem(s *corev1.Secret) string {
+func (c *Certificates) checkedAuthority(s *corev1.Secret) *checked {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.authorities[s]
 	if r == nil {
-		r = &checked{problem: checkAuthority(s.Data[caKey], s.Data[crlKey])}
+		r = checkAuthority(s.Data)
 		c.authorities[s] = r
 	}
 	r.turn = c.turn
-	return r.problem
+	return r
 }
 
-func checkAuthority(cas, crl []byte) string {
-	n, err := readBlocks(cas, "CERTIFICATE", func(der []byte) error {
+func checkAuthority(data map[string][]byte) *checked {
+	cas, crl := data[caKey], data[crlKey]
+	found, err := readBlocks(cas, "CERTIFICATE", func(der []byte) error {
 		_, err := x509.ParseCertificate(der)
 		return err
 	})
 	switch {
 	case err != nil:
-		return caKey + ": " + err.Error()
-	case n == 0:
-		return caKey + " is missing, or holds no certificate"
+		return &checked{problem: caKey + ": " + err.Error()}
+	case found.read == 0:
+		return &checked{problem: caKey + " is missing, or holds no certificate"}
 	}
-	n, err = readBlocks(crl, "X509 CRL", func(der []byte) error {
+	out := &checked{flaws: found.flaws(caKey)}
+	if _, there := data[crlKey]; !there {
+		return out
+	}
+	found, err = readBlocks(crl, "X509 CRL", func(der []byte) error {
 		_, err := x509.ParseRevocationList(der)
 		return err
 	})
 	switch {
 	case err != nil:
-		return crlKey + ": " + err.Error()
-	case n == 0 && len(crl) > 0:
-		return crlKey + " holds no revocation list"
+		return &checked{problem: crlKey + ": " + err.Error()}
+	case found.read == 0:
+		return &checked{problem: crlKey + " holds no revocation list"}
+	case found.read+found.others < found.begun:
+		return &checked{problem: fmt.Sprintf("%s: of %d PEM blocks only %d can be read", crlKey, found.begun, found.read+found.others)}
+	case found.strange != "":
+		return &checked{problem: crlKey + ": a block has the type " + quoteType(found.strange) + " instead of \"X509 CRL\""}
 	}
-	return ""
+	return out
 }
 
-// readBlocks gives the PEM blocks of the type to read, and their number.
-func readBlocks(data []byte, kind string, read func(der []byte) error) (int, error) {
-	n := 0
+// pemBlocks counts the blocks of a PEM text.
+type pemBlocks struct {
+	begun, read, others int
+	strange             string // type of one that is neither what is looked for nor a certificate
+}
+
+// flaws tells of what readers of PEM skip.
+func (b *pemBlocks) flaws(key string) (flaws []Flaw) {
+	const remedy = "put every certificate into a PEM block of its own"
+	if b.read+b.others < b.begun {
+		flaws = append(flaws, Flaw{verdict.CertificateChain, fmt.Sprintf(
+			"of %d PEM blocks in %s only %d can be read: one is cut off, or not separated from the next by a line break", b.begun, key, b.read+b.others), remedy})
+	}
+	if b.strange != "" {
+		flaws = append(flaws, Flaw{verdict.CertificateChain, "a block of " + key + " is of the type " + quoteType(b.strange) + " and is not trusted", remedy})
+	}
+	return flaws
+}
+
+// readBlocks gives the PEM blocks of the type to read.
+func readBlocks(data []byte, kind string, read func(der []byte) error) (b pemBlocks, err error) {
+	b.begun = bytes.Count(data, []byte("-----BEGIN "))
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
-			return n, nil
+			return b, nil
 		}
 		if block.Type != kind {
+			b.others++
+			if block.Type != "CERTIFICATE" {
+				b.strange = block.Type
+			}
 			continue
 		}
 		if err := read(block.Bytes); err != nil {
-			return n, err
+			return b, err
 		}
-		n++
+		b.read++
 	}
 }
 

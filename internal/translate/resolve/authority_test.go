@@ -1,12 +1,14 @@
 package resolve
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -79,7 +81,13 @@ func TestAuthority(t *testing.T) {
 	f("one", map[string][]byte{"ca.crt": ca}, "")
 	f("two, with text", map[string][]byte{"ca.crt": both([]byte("# text\n"), both(ca, ca))}, "")
 	f("with a list", map[string][]byte{"ca.crt": ca, "ca.crl": crl}, "")
-	f("empty list", map[string][]byte{"ca.crt": ca, "ca.crl": nil}, "")
+	// Who has put an empty list there, as a job that failed does, has not asked for none.
+	f("empty list", map[string][]byte{"ca.crt": ca, "ca.crl": nil}, "ca.crl holds no")
+	f("blank list", map[string][]byte{"ca.crt": ca, "ca.crl": []byte(" \n")}, "ca.crl holds no")
+	f("one of two lists cut", map[string][]byte{"ca.crt": ca, "ca.crl": both(crl, crl[:len(crl)-40])}, "of 2 PEM blocks only 1")
+	f("one list glued to the other", map[string][]byte{"ca.crt": ca, "ca.crl": both(crl[:len(crl)-1], both(crl, crl))}, "PEM blocks only")
+	f("a list of another type", map[string][]byte{"ca.crt": ca, "ca.crl": both(crl, bytes.ReplaceAll(crl, []byte("X509 CRL"), []byte("CRL")))}, `type "CRL"`)
+	f("a certificate beside the list", map[string][]byte{"ca.crt": ca, "ca.crl": both(crl, ca)}, "")
 	f("nothing", nil, "ca.crt is missing")
 	f("empty", map[string][]byte{"ca.crt": nil}, "ca.crt is missing")
 	f("no PEM", map[string][]byte{"ca.crt": []byte("x")}, "ca.crt is missing")
@@ -93,6 +101,26 @@ func TestAuthority(t *testing.T) {
 	if _, problem := NewCertificates().Authority(view.NewStore().View(), nameOfSecret); problem == nil || problem.Reason != verdict.SecretNotFound {
 		t.Errorf("no Secret: %v", problem)
 	}
+}
+
+// TestAuthorityFlaws: an authority that is lost bars its clients, and lets nobody in:
+// the others are trusted, with a word.
+func TestAuthorityFlaws(t *testing.T) {
+	ca, _ := authority(t)
+	f := func(cas []byte, want string) {
+		t.Helper()
+		got, problem := NewCertificates().Authority(viewWith(opaque(map[string][]byte{"ca.crt": cas})), nameOfSecret)
+		if problem != nil {
+			t.Fatal(problem)
+		}
+		if text := fmt.Sprint(got.Flaws); (len(got.Flaws) == 0) != (want == "") || !strings.Contains(text, want) {
+			t.Errorf("%s, want %q", text, want)
+		}
+	}
+	f(ca, "")
+	f(bytes.Join([][]byte{ca, ca}, nil), "")
+	f(bytes.Join([][]byte{ca, ca[:len(ca)-40]}, nil), "of 2 PEM blocks in ca.crt only 1 can be read")
+	f(bytes.Join([][]byte{ca, bytes.ReplaceAll(ca, []byte(" CERT"), []byte(" TRUSTED CERT"))}, nil), `type "TRUSTED CERTIFICATE"`)
 }
 
 // TestAuthorityIsForgotten: what is not read between two Sweeps does not stay

@@ -59,6 +59,7 @@ type Certificates struct {
 type checked struct {
 	turn    uint64
 	problem string
+	flaws   []Flaw
 }
 
 // result is what a Secret object holds. Objects of a View are never written to,
