@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +140,89 @@ func TestPassthrough(t *testing.T) {
 	if n := strings.Count(e.logged.String(), `"server_name":"pass.example"`); n != 2 {
 		t.Errorf("%d lines for what was passed through, want 2:\n%s", n, e.logged)
 	}
+}
+
+// firstWrite keeps what is written first.
+type firstWrite struct {
+	net.Conn
+	b []byte
+}
+
+func (w *firstWrite) Write(p []byte) (int, error) {
+	w.b = slices.Clone(p)
+	return 0, io.ErrClosedPipe
+}
+
+// TestPassthroughOfFinalDot: Python 3 sends the dot of "pass.example." in the server
+// name; it is the same host (as in nginx 1.22), and not a byte is changed.
+func TestPassthroughOfFinalDot(t *testing.T) {
+	var raw firstWrite
+	tls.Client(&raw, &tls.Config{ServerName: "pass.exampleX"}).Handshake()
+	hello := bytes.Replace(raw.b, []byte("pass.exampleX"), []byte("pass.example."), 1)
+	got := make(chan []byte, 1)
+	e := newEdge(t, nil, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		b := make([]byte, len(hello))
+		n, _ := io.ReadFull(r, b)
+		got <- b[:n]
+		io.WriteString(c, "it is here")
+	}).addr())
+	e.passthrough(nil)
+	c, err := net.Dial("tcp", e.srv.Addr("https").String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := c.Write(hello); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); string(b) != "it is here" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if !bytes.Equal(<-got, hello) {
+		t.Error("the hello was changed")
+	}
+}
+
+// TestClientProtocols: what a client gets that offers these by ALPN. nginx 1.22 gives
+// the same: http/1.0 is served, and of protocols that it does not have the handshake
+// ends with no_application_protocol (RFC 7301, section 3.2).
+func TestClientProtocols(t *testing.T) {
+	e := newEdge(t, nil, echo(t))
+	f := func(want string, offered ...string) {
+		t.Helper()
+		nc, err := net.Dial("tcp", e.srv.Addr("https").String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		tc := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, ServerName: "example.com", NextProtos: offered})
+		switch err := tc.Handshake(); {
+		case want == "refused":
+			if err == nil || !strings.Contains(err.Error(), "no application protocol") {
+				t.Errorf("%q: %v", offered, err)
+			}
+			return
+		case err != nil || tc.ConnectionState().NegotiatedProtocol != want:
+			t.Errorf("%q: %q, %v; want %q", offered, tc.ConnectionState().NegotiatedProtocol, err, want)
+			return
+		case want == "h2":
+			return
+		}
+		io.WriteString(tc, "GET / HTTP/1.0\r\nHost: example.com\r\n\r\n")
+		if b, err := io.ReadAll(tc); err != nil || !strings.Contains(string(b), " 200 OK\r\n") {
+			t.Errorf("%q: %q, %v", offered, b, err)
+		}
+	}
+	f("")
+	f("http/1.0", "http/1.0")
+	f("http/1.0", "foo", "http/1.0")
+	f("http/1.1", "http/1.0", "http/1.1")
+	f("h2", "http/1.0", "h2")
+	f("refused", "foo")
+	f("refused", "acme-tls/1")
+	f("refused", "http/0.9")
 }
 
 func TestPassthroughWithoutEndpoint(t *testing.T) {

@@ -236,6 +236,12 @@ func (s *Server) closeAll() int {
 	return len(s.conns)
 }
 
+// clientProtocols are those that clients may choose by ALPN. http/1.0 (RFC 7301,
+// section 6) is for clients that offer nothing else; nginx takes it too. One that
+// offers only what is not spoken here gets the alert no_application_protocol
+// (section 3.2), as from nginx.
+var clientProtocols = []string{"h2", "http/1.1", "http/1.0"}
+
 func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 	var tlsConfig *tls.Config
 	kind := &s.o.Stats.HTTP
@@ -246,7 +252,7 @@ func (s *Server) accept(id ir.BindID, l *net.TCPListener) {
 				return l.names
 			}
 			return nil
-		}, "h2", "http/1.1")
+		}, clientProtocols...)
 		tlsConfig.CipherSuites, tlsConfig.CurvePreferences = s.o.CipherSuites, s.o.Curves
 		if s.o.Tickets != nil {
 			defer s.o.Tickets.Share(tlsConfig)()

@@ -104,8 +104,13 @@ func parseServerName(data []byte) (string, error) {
 
 const maxName, maxLabel = 253, 63
 
-// hostName checks a name and lowers its case.
+// hostName checks a name and lowers its case. RFC 6066 forbids a final dot, which
+// some clients send all the same (Python's, of "example.com."); it is the root's, and
+// the name without it means the same.
 func hostName(name []byte) (string, error) {
+	if n := len(name); n > 1 && name[n-1] == '.' {
+		name = name[:n-1]
+	}
 	if len(name) == 0 || len(name) > maxName {
 		return "", ErrName
 	}
@@ -128,7 +133,7 @@ func hostName(name []byte) (string, error) {
 		}
 	}
 	if label == 0 {
-		return "", ErrName // a trailing dot: RFC 6066 forbids it
+		return "", ErrName // two dots at the end
 	}
 	return string(low[:len(name)]), nil
 }

@@ -5,7 +5,7 @@
 // It takes the bytes that have come so far and gives the server name, a wish
 // for more bytes, or the reason to refuse. The bytes stay as they are: the
 // caller keeps them to hand them on. It judges the framing and the name, as
-// strictly as crypto/tls does or more so, and leaves the rest to whoever ends
+// strictly as crypto/tls does or more so, but for a final dot, and leaves the rest to whoever ends
 // TLS. Where two readers could find different names in one hello it is refused.
 // It does no I/O, never reads past the hello, and looks at each byte a bounded
 // number of times; the caller bounds the time.
@@ -61,7 +61,8 @@ type Parser struct {
 // MaxRaw bytes. After a hello or an error it must not be called again.
 //
 // serverName is in lower case, "" when there is none: labels of letters, digits,
-// '-' and '_', at most 253 bytes, no trailing dot. An IPv4 address, which RFC
+// '-' and '_', at most 253 bytes, without the final dot that a client may have sent
+// (crypto/tls refuses such a hello when TLS ends here). An IPv4 address, which RFC
 // 6066 forbids and some clients send, has that form and is left as a name that
 // no host has. It is all that is allocated for a hello in one record, which is
 // read in place.
