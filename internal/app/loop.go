@@ -110,8 +110,11 @@ func (l *loop) Run(ctx context.Context) error {
 }
 
 // lookAtClock bounds how late it is seen that a certificate has begun or ended where
-// the clock was set, or the machine slept.
-const lookAtClock = 10 * time.Minute
+// the clock was set, or the machine slept; atLeast how often that is looked at.
+const (
+	lookAtClock = 10 * time.Minute
+	atLeast     = time.Second
+)
 
 // wait returns when there is something to do: the objects have changed, and there
 // was enough time for more to come, or time alone changes what is said of them.
@@ -119,7 +122,7 @@ func (l *loop) wait(ctx context.Context) error {
 	for changed := false; !changed; {
 		pause := lookAtClock
 		if due := l.state().report.Due; !due.IsZero() {
-			pause = min(pause, max(0, time.Until(due)))
+			pause = min(pause, max(atLeast, time.Until(due)))
 		}
 		clock := time.NewTimer(pause)
 		select {
