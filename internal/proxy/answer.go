@@ -86,7 +86,7 @@ func (x *exchange) answerStatus(status int, reason ir.Reason, extra string) {
 		text = nil
 	}
 	x.headSent = true
-	if x.front.local(status, extra+x.hsts(), text) == nil && string(x.req.Method) != "HEAD" {
+	if x.front.local(status, extra+x.hsts(), text) == nil && string(x.req.Method) != "HEAD" && x.grpcType(status) == "" {
 		x.bytesOut = int64(len(text))
 	}
 }

@@ -142,12 +142,20 @@ func (c *conn) local(status int, extra string, body []byte) error {
 	// After an upgrade that is refused, what the client has sent in the hope of it
 	// could be taken for a request.
 	c.keep = c.keep && c.request.Upgrade == nil && c.skippable()
+	mediaType, said := c.x.grpcType(status), status
+	var text []byte
+	if mediaType != "" {
+		said, text, body = http.StatusOK, body, nil
+	}
 	b := append(c.x.out[:0], "HTTP/1.1 "...)
-	b = strconv.AppendInt(b, int64(status), 10)
+	b = strconv.AppendInt(b, int64(said), 10)
 	b = append(b, ' ')
-	b = append(b, http.StatusText(status)...)
+	b = append(b, http.StatusText(said)...)
 	b = append(b, "\r\n"...)
-	b = c.x.appendLocal(b, status, extra, body)
+	b = c.x.appendLocal(b, said, extra, body)
+	if mediaType != "" {
+		b = append(appendGRPC(b, mediaType, status, text), "Content-Length: 0\r\n"...)
+	}
 	if len(body) > 0 {
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, int64(len(body)), 10)

@@ -225,6 +225,64 @@ func TestLocalAnswerToGRPC(t *testing.T) {
 	}
 }
 
+// An error made here has the form that its client understands: gRPC-Web (PROTOCOL-WEB.md
+// of gRPC) has a status in the fields of a response without a body ("trailers-only"),
+// over every version of HTTP, in the media type that the client asks for. Envoy's
+// filter grpc_web answers so too. Redirects are for the browser below it.
+func TestLocalAnswerToGRPCWeb(t *testing.T) {
+	e := newEdge(t, nil)
+	e.configure(func(c *ir.Config) {
+		h := c.Listeners[0].Hosts.At(0)
+		h.Routes = append([]*ir.Route{{ID: "moved", Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/moved"}},
+			Action: ir.Action{Redirect: &ir.Redirect{Status: 308, Path: "/new"}}}}, h.Routes...)
+	})
+	f := func(contentType, accept, want string) {
+		t.Run(contentType+" "+accept, func(t *testing.T) {
+			plain := new(http.Client)
+			plain.Transport = &http.Transport{DialContext: e.client2(false).Transport.(*http.Transport).DialContext}
+			defer plain.CloseIdleConnections()
+			for _, c := range []*http.Client{e.client2(false), plain} {
+				req, _ := http.NewRequest("POST", e.url(false, "/pkg.Service/Call"), strings.NewReader("AAAAAAA="))
+				req.Header.Set("Content-Type", contentType)
+				if accept != "" {
+					req.Header.Set("Accept", accept)
+				}
+				res, err := c.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(res.Body)
+				res.Body.Close()
+				if want == "" {
+					if res.StatusCode != 503 || res.Header.Get("Grpc-Status") != "" {
+						t.Errorf("%v", res)
+					}
+					continue
+				}
+				if res.StatusCode != 200 || res.Header.Get("Grpc-Status") != "14" || !strings.Contains(res.Header.Get("Grpc-Message"), "NoEndpoints") ||
+					res.Header.Get("Content-Type") != want || len(body) > 0 || len(res.Header["Content-Type"]) != 1 {
+					t.Errorf("%v %q, want %s", res, body, want)
+				}
+			}
+		})
+	}
+	f("application/grpc-web+proto", "", "application/grpc-web+proto")
+	f("application/grpc-web", "*/*", "application/grpc-web+proto")
+	f("application/grpc-web+json; charset=utf-8", "", "application/grpc-web+json")
+	f("application/grpc-web-text", "application/grpc-web-text", "application/grpc-web-text+proto")
+	f("application/grpc-web-text+proto", "", "application/grpc-web-text+proto")
+	f("application/grpc-web-text", "application/grpc-web", "application/grpc-web+proto")
+	f("application/grpc-web+proto", "application/grpc-web-text", "application/grpc-web-text+proto")
+	f("application/grpc-website", "", "")
+	f("text/plain", "", "")
+
+	c := e.dial()
+	c.write("POST /moved HTTP/1.1\r\nHost: example.com\r\nContent-Type: application/grpc-web\r\nContent-Length: 0\r\n\r\n")
+	if res, _ := c.read("POST"); res.StatusCode != 308 {
+		t.Errorf("%v", res)
+	}
+}
+
 // Draining tells HTTP/2 clients to go, and lets open requests end.
 func TestDrainHTTP2(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})

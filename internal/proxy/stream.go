@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
@@ -142,61 +140,21 @@ func (f *stream) write(data []byte, end *http1.Head, flush bool) error {
 
 func (f *stream) local(status int, extra string, body []byte) error {
 	f.res = nil
-	lines := f.x.appendLocal(nil, status, extra, body)
-	if isGRPC(f.x.req) && status >= 300 {
-		if f.x.cancelled {
-			// Only the client knows whether its deadline has passed or this is a
-			// cancellation: it hears what the endpoint said.
-			f.s.Reset(http2.CodeCancel)
-			return errCancelled
-		}
-		return f.localGRPC(status, lines, body)
+	mediaType := f.x.grpcType(status)
+	if mediaType == "" {
+		return f.s.WriteLocal(status, f.x.appendLocal(nil, status, extra, body), body)
 	}
-	return f.s.WriteLocal(status, lines, body)
+	if f.x.cancelled && mediaType == "application/grpc" {
+		// Only the client knows whether its deadline has passed or this is a
+		// cancellation: it hears what the endpoint said.
+		f.s.Reset(http2.CodeCancel)
+		return errCancelled
+	}
+	lines := appendGRPC(f.x.appendLocal(nil, status, extra, nil), mediaType, status, body)
+	return f.s.WriteHead(&http1.Response{Status: http.StatusOK}, lines, nil, true)
 }
 
 var errCancelled = errors.New("the endpoint cancelled the stream")
-
-// localGRPC answers as gRPC does: HTTP 200 with the status in the fields, since
-// a gRPC client looks nowhere else.
-func (f *stream) localGRPC(status int, lines, body []byte) error {
-	kept := lines[:0:0]
-	for line := range strings.SplitAfterSeq(string(lines), "\r\n") {
-		if !strings.HasPrefix(line, "Content-Type:") && !strings.HasPrefix(line, "X-Content-Type-Options:") {
-			kept = append(kept, line...)
-		}
-	}
-	kept = append(kept, "Content-Type: application/grpc\r\ngrpc-status: "...)
-	kept = strconv.AppendInt(kept, int64(grpcStatus(status)), 10)
-	kept = append(kept, "\r\ngrpc-message: "...)
-	kept = append(kept, strings.TrimSpace(string(body))...)
-	kept = append(kept, "\r\n"...)
-	return f.s.WriteHead(&http1.Response{Status: http.StatusOK}, kept, nil, true)
-}
-
-func isGRPC(r *http1.Request) bool {
-	return strings.HasPrefix(string(r.Get("content-type")), "application/grpc")
-}
-
-// grpcStatus is the gRPC status code of an HTTP status
-// (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
-func grpcStatus(status int) int {
-	switch status {
-	case http.StatusBadRequest:
-		return 13 // INTERNAL
-	case http.StatusUnauthorized:
-		return 16 // UNAUTHENTICATED
-	case http.StatusForbidden:
-		return 7 // PERMISSION_DENIED
-	case http.StatusNotFound:
-		return 12 // UNIMPLEMENTED
-	case http.StatusRequestEntityTooLarge:
-		return 8 // RESOURCE_EXHAUSTED
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return 14 // UNAVAILABLE
-	}
-	return 2 // UNKNOWN
-}
 
 func (f *stream) cut(gone bool) {
 	code := http2.CodeInternal
