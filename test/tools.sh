@@ -15,5 +15,10 @@ if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
 	echo "tests need:$missing; install them, or run as root where apt-get is" >&2
 	exit 1
 fi
-apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+# One at a time, since other clones on this machine may be at the same: apt does
+# not wait for the lock of its lists, and for dpkg's only if told to.
+apt() {
+	DEBIAN_FRONTEND=noninteractive flock -o /var/lib/apt apt-get -o DPkg::Lock::Timeout=600 "$@"
+}
+apt update -qq
+apt install -y -qq --no-install-recommends $missing

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// aptOnce keeps two tests from installing at the same time.
+// aptOnce keeps two tests from installing at the same time; flock does so for two
+// runs on one machine, since apt does not wait for the lock of its lists.
 var aptOnce sync.Mutex
 
 // tool gives the path of a program, and installs its Debian package where it is
@@ -24,7 +25,7 @@ func tool(t testing.TB, name, pkg string) string {
 		return path
 	}
 	for _, args := range [][]string{{"update", "-qq"}, {"install", "-y", "-qq", "--no-install-recommends", pkg}} {
-		cmd := exec.Command("apt-get", args...)
+		cmd := exec.Command("flock", append([]string{"-o", "/var/lib/apt", "apt-get", "-o", "DPkg::Lock::Timeout=600"}, args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s is needed: install the package %s, or run as root where apt-get is: %v\n%s", name, pkg, err, out)

@@ -2,6 +2,8 @@ package cluster_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,9 +89,10 @@ func TestNodes(t *testing.T) {
 		t.Logf("%s: %v", what, time.Since(begin).Round(10*time.Millisecond))
 	}
 
+	name, before := clusterName(t, "nodes-test"), mounts(t)
 	var c *cluster.Cluster
 	timed("up", func() (err error) {
-		c, err = cluster.Start(ctx, cluster.Options{Name: "nodes-test", Nodes: 3, Images: []string{os.Getenv(serverEnv)}})
+		c, err = cluster.Start(ctx, cluster.Options{Name: name, Nodes: 3, Images: []string{os.Getenv(serverEnv)}})
 		return err
 	})
 	defer func() {
@@ -109,7 +112,7 @@ func TestNodes(t *testing.T) {
 	if _, err := cluster.Start(ctx, cluster.Options{Nodes: 1}); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a second cluster in this process: %v", err)
 	}
-	if _, err := cluster.Start(ctx, cluster.Options{Name: "nodes-test", Nodes: 1}); err == nil || !strings.Contains(err.Error(), "already") {
+	if _, err := cluster.Start(ctx, cluster.Options{Name: name, Nodes: 1}); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a second cluster of this name: %v", err)
 	}
 	timed("audit", func() error { return audited(ctx, c) })
@@ -136,7 +139,7 @@ func TestNodes(t *testing.T) {
 		return reachable(ctx, c)
 	})
 	timed("down", c.Close)
-	if left := leftBehind(t, "nodes-test"); len(left) > 0 {
+	if left := leftBehind(t, name, before); len(left) > 0 {
 		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
 }
@@ -466,8 +469,35 @@ func dumped(ctx context.Context, c *cluster.Cluster, dir string) error {
 		f("node-3/containers.txt", image.TestServer))
 }
 
-// leftBehind lists what a closed cluster should have taken with it.
-func leftBehind(t *testing.T, name string) (left []string) {
+// clusterName is one that no other clone's run on this machine has: clusters lock
+// their names, and control groups are called after them.
+func clusterName(t *testing.T, base string) string {
+	t.Helper()
+	var id [4]byte
+	rand.Read(id[:])
+	return base + "-" + hex.EncodeToString(id[:])
+}
+
+// mounts are those that this process sees, by their number.
+func mounts(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		id, _, _ := strings.Cut(line, " ")
+		all[id] = line
+	}
+	return all
+}
+
+// leftBehind lists what a closed cluster should have taken with it. Processes and
+// links are seen of the test's own namespaces only. Mounts of other programs, of
+// Docker's or another clone's network namespaces, were copied into ours when it
+// was made: those that were there before the cluster are not its own.
+func leftBehind(t *testing.T, name string, before map[string]string) (left []string) {
 	t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -481,11 +511,10 @@ func leftBehind(t *testing.T, name string) (left []string) {
 		}
 		left = append(left, "process "+file+": "+strings.ReplaceAll(string(text), "\x00", " "))
 	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
+	for id, line := range mounts(t) {
+		if before[id] == line {
+			continue
+		}
 		for _, part := range []string{"/run/disk-", "/run/netns/", "overlay", name} {
 			if strings.Contains(line, part) {
 				left = append(left, "mount "+line)
@@ -518,14 +547,47 @@ func leftBehind(t *testing.T, name string) (left []string) {
 // TestFailedNodes shows that a start that cannot work ends soon, with the reason,
 // and leaves nothing.
 func TestFailedNodes(t *testing.T) {
+	name, before := clusterName(t, "failed-test"), mounts(t)
 	_, err := cluster.Start(t.Context(), cluster.Options{
-		Name: "failed-test", Nodes: 2, APIServerArgs: []string{"--no-such-flag"},
+		Name: name, Nodes: 2, APIServerArgs: []string{"--no-such-flag"},
 	})
 	if err == nil || !strings.Contains(err.Error(), "no-such-flag") {
 		t.Fatalf("error is %v, want one that tells of the flag", err)
 	}
-	if left := leftBehind(t, "failed-test"); len(left) > 0 {
+	if left := leftBehind(t, name, before); len(left) > 0 {
 		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	}
+}
+
+// TestOthersMounts shows that what another program has mounted is not taken for the
+// cluster's, and what came after the beginning is.
+func TestOthersMounts(t *testing.T) {
+	mount := func(name string) {
+		t.Helper()
+		point := filepath.Join("/run/netns", name)
+		if err := os.MkdirAll(filepath.Dir(point), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(point, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("/proc/self/ns/net", point, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := errors.Join(unix.Unmount(point, 0), os.Remove(point)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	mount("strangers")
+	name, before := clusterName(t, "mounts-test"), mounts(t)
+	if left := leftBehind(t, name, before); len(left) > 0 {
+		t.Errorf("taken for the cluster's: %q", left)
+	}
+	mount("ours")
+	if left := leftBehind(t, name, before); len(left) != 1 || !strings.Contains(left[0], "/run/netns/ours") {
+		t.Errorf("left behind: %q, want /run/netns/ours", left)
 	}
 }
 

@@ -85,6 +85,9 @@ func namespaceName(test string) string {
 // explained has the names of tests that explain was done for.
 var explained sync.Map
 
+// dumps is where explain writes, unless it is told: a directory of this run's own.
+var dumps = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "gatehouse-e2e-dump-") })
+
 // explain writes what explains the failure of t, if it fails, before its objects
 // are removed: call it after their Cleanup is set.
 func explain(t testing.TB, c *cluster.Cluster) {
@@ -95,10 +98,15 @@ func explain(t testing.TB, c *cluster.Cluster) {
 		if _, done := explained.LoadOrStore(t.Name(), true); done {
 			return // with more than is there by now
 		}
-		dir := filepath.Join(os.TempDir(), "gatehouse-e2e-dump", namespaceName(t.Name()))
-		if given := os.Getenv("GATEHOUSE_TEST_DUMP"); given != "" {
-			dir = filepath.Join(given, namespaceName(t.Name()))
+		dir := os.Getenv("GATEHOUSE_TEST_DUMP")
+		if dir == "" {
+			var err error
+			if dir, err = dumps(); err != nil {
+				t.Error(err)
+				return
+			}
 		}
+		dir = filepath.Join(dir, namespaceName(t.Name()))
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
 		err := errors.Join(c.Dump(ctx, dir), bundles(ctx, c, dir))

@@ -94,13 +94,13 @@ func fetch(ctx context.Context, cache, root, pkg string) error {
 		return err
 	}
 	download := func() error {
-		return run(ctx, "apt-get", "-q", "-y", "-o", "Dir::Cache::archives="+archives, "-o", "APT::Sandbox::User=root",
+		return aptGet(ctx, "-q", "-y", "-o", "Dir::Cache::archives="+archives, "-o", "APT::Sandbox::User=root",
 			"--download-only", "--no-install-recommends", "install", pkg)
 	}
 	if err := download(); err != nil {
 		// A fresh machine has no package lists, an old one those of versions
 		// that are gone.
-		if err := run(ctx, "apt-get", "-q", "update"); err != nil {
+		if err := aptGet(ctx, "-q", "update"); err != nil {
 			return err
 		}
 		if err := download(); err != nil {
@@ -118,6 +118,13 @@ func fetch(ctx context.Context, cache, root, pkg string) error {
 		}
 	}
 	return os.Rename(files, root)
+}
+
+// aptGet runs apt-get, one at a time: other tests on this machine may be at the
+// same, and apt does not wait for the lock of its lists, and for dpkg's only if
+// told to.
+func aptGet(ctx context.Context, args ...string) error {
+	return run(ctx, "flock", append([]string{"--no-fork", "/var/lib/apt", "apt-get", "-o", "DPkg::Lock::Timeout=600"}, args...)...)
 }
 
 func run(ctx context.Context, name string, args ...string) error {

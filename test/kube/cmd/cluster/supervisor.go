@@ -72,18 +72,10 @@ func (s *supervisor) up(ctx context.Context, nodes int, load bool) error {
 		return s.show()
 	}
 	// Here, where the user sees it, rather than in the supervisor.
-	if err := cluster.Prepare(ctx); err != nil {
+	p := progress{os.Stdout, sayEvery}
+	images, err := build(ctx, p, load)
+	if err != nil {
 		return err
-	}
-	var images []string
-	if load {
-		for _, build := range []func(context.Context) (string, error){image.GatehouseImage, image.TestServerImage} {
-			archive, err := build(ctx)
-			if err != nil {
-				return err
-			}
-			images = append(images, archive)
-		}
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("cannot remove what an earlier supervisor left: %w", err)
@@ -92,11 +84,43 @@ func (s *supervisor) up(ctx context.Context, nodes int, load bool) error {
 		return fmt.Errorf("cannot make the supervisor's directory: %w", err)
 	}
 	begin := time.Now()
-	if err := s.start(ctx, nodes, images); err != nil {
+	starting := fmt.Sprintf("Starting the cluster %s with %d nodes; its log is %s", s.name, nodes, s.file(logFile))
+	if err := p.step(starting, func() error { return s.start(ctx, nodes, images) }); err != nil {
 		return err
 	}
 	fmt.Printf("The cluster %s is up after %.1f s.\n", s.name, time.Since(begin).Seconds())
 	return s.show()
+}
+
+// build makes what the cluster runs, and gives the archives of the images to load.
+func build(ctx context.Context, p progress, load bool) (images []string, err error) {
+	err = p.step("Building Kubernetes and etcd from source, up to 10 minutes the first time", func() error {
+		_, err := cluster.Build(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.step("Fetching containerd and its like, building the images of pause and CoreDNS", func() error { return cluster.Prepare(ctx) }); err != nil {
+		return nil, err
+	}
+	if !load {
+		return nil, nil
+	}
+	for _, i := range []struct {
+		name  string
+		build func(context.Context) (string, error)
+	}{{"Gatehouse", image.GatehouseImage}, {"the tests' server", image.TestServerImage}} {
+		err := p.step("Building the image of "+i.name, func() error {
+			archive, err := i.build(ctx)
+			images = append(images, archive)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
 }
 
 // start starts the supervisor and waits until the cluster is up, or it failed.

@@ -26,7 +26,7 @@ func TestLife(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("takes root")
 	}
-	program := build(t)
+	program := buildProgram(t)
 	name := fmt.Sprintf("life-test-%d", os.Getpid())
 	call := func(args ...string) string {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestLife(t *testing.T) {
 	call("down") // what is down can be taken down
 }
 
-func build(t *testing.T) string {
+func buildProgram(t *testing.T) string {
 	t.Helper()
 	dir, err := gobuild.ModuleDir(t.Context())
 	if err != nil {

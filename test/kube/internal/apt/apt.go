@@ -47,7 +47,7 @@ func unpack(ctx context.Context, dir string, packages []string) error {
 		return err
 	}
 	download := func() error {
-		return run(ctx, "apt-get", append([]string{
+		return aptGet(ctx, append([]string{
 			"-q", "-y", "-o", "Dir::Cache::archives=" + archives, "-o", "APT::Sandbox::User=root",
 			"--download-only", "--no-install-recommends", "install",
 		}, packages...)...)
@@ -55,7 +55,7 @@ func unpack(ctx context.Context, dir string, packages []string) error {
 	if err := download(); err != nil {
 		// A fresh machine has no package lists, an old one those of versions
 		// that are gone.
-		if err := run(ctx, "apt-get", "-q", "update"); err != nil {
+		if err := aptGet(ctx, "-q", "update"); err != nil {
 			return err
 		}
 		if err := download(); err != nil {
@@ -72,6 +72,13 @@ func unpack(ctx context.Context, dir string, packages []string) error {
 		}
 	}
 	return nil
+}
+
+// aptGet runs apt-get, one at a time: other tests on this machine may be at the
+// same, and apt does not wait for the lock of its lists, and for dpkg's only if
+// told to.
+func aptGet(ctx context.Context, args ...string) error {
+	return run(ctx, "flock", append([]string{"--no-fork", "/var/lib/apt", "apt-get", "-o", "DPkg::Lock::Timeout=600"}, args...)...)
 }
 
 func run(ctx context.Context, name string, args ...string) error {
