@@ -1,12 +1,17 @@
 package admin
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
@@ -14,15 +19,15 @@ import (
 )
 
 // newRegistry returns a registry of its own: nothing that other code registers
-// globally is exported.
-func newRegistry(o Options) *prometheus.Registry {
+// globally is exported. With native, histograms have native buckets as well.
+func newRegistry(o Options, native bool) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&collector{
-			ejections: o.Ejections, stats: o.Stats, log: o.Log, version: o.Version, d: newDescriptions(),
-			config: o.Config, class: o.Class, namespace: o.Namespace,
+			ejections: o.Ejections, stats: o.Stats, log: o.Log, version: o.Version, d: newDescriptions(o.ExcludeMetrics),
+			config: o.Config, class: o.Class, namespace: o.Namespace, native: native, classes: o.StatusClasses,
 		},
 	)
 	return r
@@ -39,9 +44,19 @@ type descriptions struct {
 	certificateExpiry, sslExpireTime *prometheus.Desc
 }
 
-func newDescriptions() descriptions {
+// Those that are excluded are nil.
+func newDescriptions(excluded []string) descriptions {
+	return newDescriptionsOf(func(name, help string, labels ...string) *prometheus.Desc {
+		if slices.Contains(excluded, name) {
+			return nil
+		}
+		return prometheus.NewDesc(name, help, labels, nil)
+	})
+}
+
+func newDescriptionsOf(describe func(name, help string, labels ...string) *prometheus.Desc) descriptions {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("gatehouse_"+name, help, labels, nil)
+		return describe("gatehouse_"+name, help, labels...)
 	}
 	route := []string{"namespace", "ingress", "service"}
 	return descriptions{
@@ -87,8 +102,8 @@ func newDescriptions() descriptions {
 		certificateExpiry: d("certificate_expiry_timestamp_seconds",
 			"When a certificate that is shown expires, in Unix time; the labels name its Secret, and are empty for the self-made one.", "namespace", "secret"),
 		// Under the name that alerts of ingress-nginx's users have.
-		sslExpireTime: prometheus.NewDesc("nginx_ingress_controller_ssl_expire_time_seconds",
-			"When the certificate that a host shows expires, in Unix time.", []string{"class", "host", "namespace", "secret_name"}, nil),
+		sslExpireTime: describe("nginx_ingress_controller_ssl_expire_time_seconds",
+			"When the certificate that a host shows expires, in Unix time.", "class", "host", "namespace", "secret_name"),
 	}
 }
 
@@ -102,6 +117,52 @@ func (d *descriptions) all() []*prometheus.Desc {
 	}
 }
 
+// foreignMetrics are the names that ingress-nginx has for what is counted per route;
+// "" is what we do not have, so that it is always left out.
+var foreignMetrics = map[string]string{
+	"nginx_ingress_controller_requests":                  "gatehouse_requests_total",
+	"nginx_ingress_controller_request_duration_seconds":  "gatehouse_request_duration_seconds",
+	"nginx_ingress_controller_response_duration_seconds": "gatehouse_upstream_latency_seconds",
+	"nginx_ingress_controller_header_duration_seconds":   "",
+	"nginx_ingress_controller_connect_duration_seconds":  "",
+	"nginx_ingress_controller_request_size":              "gatehouse_request_size_bytes",
+	"nginx_ingress_controller_response_size":             "gatehouse_response_size_bytes",
+	"nginx_ingress_controller_bytes_sent":                "",
+}
+
+// ExcludedMetrics reads names of metrics to leave out, ours or ingress-nginx's,
+// and gives ours. The error names what is no metric, and those of a route, which
+// are the many.
+func ExcludedMetrics(names []string) ([]string, error) {
+	var ours []string
+	for _, name := range names {
+		if our, ok := foreignMetrics[name]; ok {
+			name = our
+		} else if !slices.Contains(metricNames(), name) {
+			return nil, fmt.Errorf("there is no metric %q; those of a route are %s", name, strings.Join(perRoute, ", "))
+		}
+		if name != "" {
+			ours = append(ours, name)
+		}
+	}
+	return ours, nil
+}
+
+// perRoute are the metrics with series for every Ingress and Service.
+var perRoute = []string{
+	"gatehouse_requests_total", "gatehouse_request_duration_seconds", "gatehouse_upstream_latency_seconds",
+	"gatehouse_request_size_bytes", "gatehouse_response_size_bytes",
+}
+
+// metricNames are all that can be left out.
+func metricNames() (names []string) {
+	newDescriptionsOf(func(name, _ string, _ ...string) *prometheus.Desc {
+		names = append(names, name)
+		return nil
+	})
+	return names
+}
+
 // collector reads the counts when asked; it keeps none.
 type collector struct {
 	ejections func() (uint64, int)
@@ -112,18 +173,23 @@ type collector struct {
 
 	config           func() *ir.Config
 	class, namespace string
+
+	native  bool // histograms with native buckets, too
+	classes bool // codes as 2xx
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range c.d.all() {
-		out <- d
+		if d != nil {
+			out <- d
+		}
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	out := sink{ch}
+	out := sink{ch, c.native}
 	out.gauge(c.d.buildInfo, 1, c.version, runtime.Version())
 	for _, rt := range c.stats.Routes() {
 		if s, ok := rt.Read(); ok {
@@ -163,12 +229,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 func (c *collector) collectRoute(out sink, s *stats.RouteSnapshot) {
 	l := []string{s.Labels.Namespace, s.Labels.Ingress, s.Labels.Service}
-	for _, code := range s.Codes {
-		method, status := code.Method.String(), strconv.Itoa(code.Status)
-		if code.Overflow {
-			method, status = stats.MethodOther.String(), "other"
-		}
-		out.counter(c.d.requests, code.Count, append(l[:len(l):len(l)], method, status)...)
+	for _, code := range codesOf(s, c.classes) {
+		out.counter(c.d.requests, code.count, append(l[:len(l):len(l)], code.method, code.status)...)
 	}
 	out.histogram(c.d.duration, &s.Duration, l)
 	out.histogram(c.d.requestSize, &s.RequestSize, l)
@@ -176,6 +238,32 @@ func (c *collector) collectRoute(out sink, s *stats.RouteSnapshot) {
 	if s.UpstreamLatency.Count > 0 { // routes that only redirect or respond ask no endpoint
 		out.histogram(c.d.upstreamLatency, &s.UpstreamLatency, l)
 	}
+}
+
+// codeCount is a series of the requests of a route.
+type codeCount struct {
+	method, status string
+	count          uint64
+}
+
+// codesOf gives the counts of a route by method and status, or class of statuses.
+func codesOf(s *stats.RouteSnapshot, classes bool) (all []codeCount) {
+	for _, code := range s.Codes {
+		c := codeCount{code.Method.String(), strconv.Itoa(code.Status), code.Count}
+		switch {
+		case code.Overflow:
+			c.method, c.status = stats.MethodOther.String(), "other"
+		case classes && code.Status >= 100:
+			c.status = c.status[:1] + "xx"
+		}
+		same := func(o codeCount) bool { return o.method == c.method && o.status == c.status }
+		if i := slices.IndexFunc(all, same); i >= 0 {
+			all[i].count += c.count
+			continue
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 func (c *collector) collectConnections(out sink, listener string, n *stats.Connections) {
@@ -194,25 +282,69 @@ func outcomes(out sink, d *prometheus.Desc, n *stats.Outcomes) {
 
 // sink makes metrics of values. What cannot be one (a label that is not UTF-8)
 // becomes an error of that series alone.
-type sink struct{ ch chan<- prometheus.Metric }
+type sink struct {
+	ch     chan<- prometheus.Metric
+	native bool
+}
 
 func (s sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	if d == nil {
+		return // excluded
+	}
 	m, err := prometheus.NewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	s.send(d, m, err)
 }
 
 func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	if d == nil {
+		return // excluded
+	}
 	m, err := prometheus.NewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	s.send(d, m, err)
 }
 
 func (s sink) histogram(d *prometheus.Desc, h *stats.Histogram, labels []string) {
+	if d == nil {
+		return // excluded
+	}
 	buckets := make(map[float64]uint64, len(h.Buckets))
 	for _, b := range h.Buckets {
 		buckets[b.Bound] = b.Count
 	}
 	m, err := prometheus.NewConstHistogram(d, h.Count, h.Sum, buckets, labels...)
+	if err == nil && s.native {
+		m, err = withNative(m, h, labels)
+	}
 	s.send(d, m, err)
+}
+
+// bothHistogram is shown as a classic histogram and as a native one, of which
+// Prometheus takes what it is configured to.
+type bothHistogram struct{ classic, native prometheus.Metric }
+
+func withNative(classic prometheus.Metric, h *stats.Histogram, labels []string) (prometheus.Metric, error) {
+	positive := make(map[int]int64, len(h.Native.Buckets))
+	for _, b := range h.Native.Buckets {
+		positive[b.Index] = int64(b.Count)
+	}
+	native, err := prometheus.NewConstNativeHistogram(classic.Desc(), h.Count, h.Sum, positive, nil,
+		h.Native.Zero, h.Native.Schema, h.Native.ZeroThreshold, time.Time{}, labels...)
+	return bothHistogram{classic, native}, err
+}
+
+// Desc implements prometheus.Metric.
+func (b bothHistogram) Desc() *prometheus.Desc { return b.classic.Desc() }
+
+// Write implements prometheus.Metric.
+func (b bothHistogram) Write(out *dto.Metric) error {
+	var native dto.Metric
+	if err := errors.Join(b.classic.Write(out), b.native.Write(&native)); err != nil {
+		return err
+	}
+	c, n := out.Histogram, native.Histogram
+	c.Schema, c.ZeroThreshold, c.ZeroCount = n.Schema, n.ZeroThreshold, n.ZeroCount
+	c.PositiveSpan, c.PositiveDelta = n.PositiveSpan, n.PositiveDelta
+	return nil
 }
 
 func (s sink) send(d *prometheus.Desc, m prometheus.Metric, err error) {

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/proxy/stats"
@@ -148,7 +151,7 @@ func TestDocumentation(t *testing.T) {
 		documented[string(m[1])] = fmt.Sprintf("%s %v %s", m[2], labels, m[4])
 	}
 	exported := map[string]string{}
-	families, err := newRegistry(Options{Stats: exercised(), Config: certified}).Gather()
+	families, err := newRegistry(Options{Stats: exercised(), Config: certified}, false).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +176,7 @@ func TestDocumentation(t *testing.T) {
 			t.Errorf("%s is documented and not exported", name)
 		}
 	}
-	d := newDescriptions()
+	d := newDescriptions(nil)
 	if len(exported) != len(d.all()) {
 		t.Errorf("%d metrics are described, %d exported", len(d.all()), len(exported))
 	}
@@ -184,6 +187,107 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
+// Who asks for protobuf, as Prometheus does where native histograms are switched
+// on, gets both kinds; who asks for text, the classic ones.
+func TestNativeHistograms(t *testing.T) {
+	r := exercised() // 3 ms, of which 2 ms at the endpoint; 10 bytes in, 2000 out
+	r.Route(stats.RouteLabels{Namespace: "shop", Ingress: "web", Service: "login"}).Observe(&stats.Observation{Status: 200, Duration: time.Millisecond / 2})
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,text/plain;version=0.0.4;q=0.5")
+	w := httptest.NewRecorder()
+	New(Options{Stats: r}).Health().ServeHTTP(w, req)
+	got := map[string]*dto.Histogram{}
+	dec := expfmt.NewDecoder(w.Body, expfmt.ResponseFormat(w.Result().Header))
+	for {
+		var f dto.MetricFamily
+		if err := dec.Decode(&f); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range f.Metric {
+			if strings.Contains(m.String(), `"web"`) {
+				got[f.GetName()] = m.Histogram
+			}
+		}
+	}
+	f := func(name string, schema int32, threshold float64, zero uint64, index int32) {
+		t.Helper()
+		h := got[name]
+		if h == nil || len(h.Bucket) == 0 {
+			t.Fatalf("%s: %v, want a histogram with classic buckets", name, h)
+		}
+		if h.GetSchema() != schema || h.GetZeroThreshold() != threshold || h.GetZeroCount() != zero ||
+			len(h.PositiveSpan) != 1 || h.PositiveSpan[0].GetOffset() != index || h.PositiveSpan[0].GetLength() != 1 || h.PositiveDelta[0] != 1 {
+			t.Errorf("%s: %v", name, h)
+		}
+	}
+	// 2^(-17/2) s = 2.76 ms < 3 ms <= 2^(-16/2) s = 3.9 ms
+	f("gatehouse_request_duration_seconds", 1, 1./1024, 1, -16)
+	// 2^(-18/2) s = 1.95 ms < 2 ms <= 2^(-17/2) s
+	f("gatehouse_upstream_latency_seconds", 1, 1./1024, 0, -17)
+	f("gatehouse_response_size_bytes", 0, 256, 1, 11) // 1024 < 2000 <= 2^11
+	if _, text := get(t, New(Options{Stats: r}).Health(), "/metrics"); !strings.Contains(text, `le="0.0025"} 1`) {
+		t.Error("no classic buckets in text")
+	}
+}
+
+// What is left out is not there, under our names and ingress-nginx's; the rest is.
+func TestExcludedMetrics(t *testing.T) {
+	f := func(names, gone []string, left ...string) {
+		t.Helper()
+		ours, err := ExcludedMetrics(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, body := get(t, New(Options{Stats: exercised(), ExcludeMetrics: ours}).Health(), "/metrics")
+		for _, name := range gone {
+			if strings.Contains(body, name) {
+				t.Errorf("%q: %s is there", names, name)
+			}
+		}
+		for _, name := range left {
+			if !strings.Contains(body, name) {
+				t.Errorf("%q: %s is gone", names, name)
+			}
+		}
+	}
+	f(nil, nil, perRoute...)
+	f([]string{"gatehouse_request_size_bytes"}, []string{"gatehouse_request_size_bytes"}, "gatehouse_response_size_bytes", "gatehouse_requests_total")
+	f([]string{"nginx_ingress_controller_request_duration_seconds", "nginx_ingress_controller_bytes_sent"}, []string{"gatehouse_request_duration_seconds"}, "gatehouse_upstream_latency_seconds")
+	f(metricNames(), []string{"gatehouse_"}, "go_goroutines")
+	for _, bad := range []string{"request_size", "nginx_ingress_controller_request_sizes", "go_goroutines", ""} {
+		if _, err := ExcludedMetrics([]string{bad}); err == nil || !strings.Contains(err.Error(), "gatehouse_request_size_bytes") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	for nginx, ours := range foreignMetrics {
+		if ours != "" && !slices.Contains(perRoute, ours) {
+			t.Errorf("%s is %s, which is no metric of a route", nginx, ours)
+		}
+	}
+}
+
+// With --report-status-classes (ingress-nginx's name) codes are 2xx, and so on.
+func TestStatusClasses(t *testing.T) {
+	r := stats.New()
+	rt := r.Route(stats.RouteLabels{Namespace: "ns", Ingress: "i", Service: "s"})
+	for _, status := range []int{200, 204, 206, 404, 403, 499, 0} {
+		rt.Observe(&stats.Observation{Status: status, Method: stats.MethodGet})
+	}
+	rt.Observe(&stats.Observation{Status: 200, Method: stats.MethodPost})
+	_, body := get(t, New(Options{Stats: r, StatusClasses: true}).Health(), "/metrics")
+	for _, want := range []string{`code="2xx",ingress="i",method="GET",namespace="ns",service="s"} 3`, `code="4xx",ingress="i",method="GET",namespace="ns",service="s"} 3`,
+		`code="0",ingress="i",method="GET",namespace="ns",service="s"} 1`, `code="2xx",ingress="i",method="POST",namespace="ns",service="s"} 1`} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("no line %s", want)
+		}
+	}
+	if n := strings.Count(body, "gatehouse_requests_total{"); n != 4 {
+		t.Errorf("%d series, want 4", n)
+	}
+}
+
 func BenchmarkScrape(b *testing.B) {
 	r := stats.New()
 	for i := range 1000 {
@@ -191,7 +295,7 @@ func BenchmarkScrape(b *testing.B) {
 			Status: 200, Duration: time.Millisecond, Upstream: time.Millisecond, HasUpstream: true,
 		})
 	}
-	registry := newRegistry(Options{Stats: r})
+	registry := newRegistry(Options{Stats: r}, false)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := registry.Gather(); err != nil {

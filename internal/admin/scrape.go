@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -17,19 +16,24 @@ import (
 // Prometheus comes every few seconds.
 const scrapeRepeat = time.Minute
 
-// scrapes serves metrics.
-func scrapes(r prometheus.Gatherer, log *slog.Logger) http.Handler {
-	h := promhttp.HandlerFor(r, promhttp.HandlerOpts{
-		ErrorLog: &scrapeLog{log: log},
+// scrapes serves metrics. Native histograms exist in the protobuf format only:
+// those who ask for text get none, and need not wait for them.
+func scrapes(o Options) http.Handler {
+	po := promhttp.HandlerOpts{
+		ErrorLog: &scrapeLog{log: o.Logger},
 		// One bad series must not hide all the others.
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
-	})
+	}
+	text, native := promhttp.HandlerFor(newRegistry(o, false), po), promhttp.HandlerFor(newRegistry(o, true), po)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sw := &scrapeWriter{ResponseWriter: w}
+		sw, h := &scrapeWriter{ResponseWriter: w}, text
+		if strings.Contains(r.Header.Get("Accept"), "application/vnd.google.protobuf") {
+			h = native
+		}
 		h.ServeHTTP(sw, r)
 		if sw.gone != nil {
-			log.Debug("scrape broke off", "client", r.RemoteAddr, "error", sw.gone.Error())
+			o.Logger.Debug("scrape broke off", "client", r.RemoteAddr, "error", sw.gone.Error())
 		}
 	})
 }

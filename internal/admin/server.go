@@ -48,6 +48,9 @@ type Options struct {
 	// ingress-nginx's.
 	Class, Namespace string
 
+	ExcludeMetrics []string // names as ExcludedMetrics gives them
+	StatusClasses  bool     // count requests by 2xx and so on, not by status
+
 	PProf   bool   // serve /debug/pprof/
 	Version string // of this build
 	Logger  *slog.Logger
@@ -83,7 +86,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, started: time.Now(), metrics: scrapes(newRegistry(o), o.Logger)}
+	return &Server{o: o, started: time.Now(), metrics: scrapes(o)}
 }
 
 // endpoint is a row of the index.

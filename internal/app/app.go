@@ -317,6 +317,7 @@ func (g *Gateway) adminOptions(version string) admin.Options {
 		Report:   func() any { return g.loop.state().report },
 		Verdicts: func() []verdict.Verdict { return g.loop.state().verdicts },
 
+		ExcludeMetrics: g.s.ExcludeMetrics, StatusClasses: g.s.StatusClasses,
 		Recent: g.recent, Flags: func() map[string]string { return g.s.Flags }, Logger: g.log,
 		Upstreams: func() any { return g.upstream.Describe(time.Now()) },
 		Ejections: func() (uint64, int) { return g.upstream.Ejections(), len(g.upstream.Ejected(time.Now())) },

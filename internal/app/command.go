@@ -173,6 +173,8 @@ func (o *Options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.AccessLog, "access-log", o.AccessLog, "off, json or combined, to standard output")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "auto, text or json, to standard error; auto: text on a terminal, else json")
+	f.StringSliceVar(&o.ExcludeMetrics, "exclude-socket-metrics", nil, "metric to leave out (repeatable), by its name here or in ingress-nginx: of gatehouse_request_duration_seconds, gatehouse_upstream_latency_seconds, gatehouse_request_size_bytes and gatehouse_response_size_bytes each has some 15 series for every Ingress and Service")
+	f.BoolVar(&o.StatusClasses, "report-status-classes", false, "count requests by 2xx, 4xx and so on instead of every status")
 	durationVar(f, &o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long open requests and WebSockets may take after SIGTERM")
 	durationVar(f, &o.DrainDelay, "drain-delay", o.DrainDelay, "how long connections are still accepted after SIGTERM; default 5s with an API server, else 0s")
 	f.Lookup("drain-delay").DefValue = "5s or 0s" // what -1 stands for

@@ -235,6 +235,7 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--log-format", "xml"}, "--log-format", `"xml"`, "auto", "text", "json")
 	f([]string{"--public-https-port", "70000"}, "--public-https-port 70000", "65535")
 	f([]string{"--public-http-port", "-1"}, "--public-http-port -1", "65535")
+	f([]string{"--exclude-socket-metrics", "request_size"}, "--exclude-socket-metrics", `"request_size"`, "gatehouse_request_size_bytes")
 	// Of two flags one would have no effect, or both would fight.
 	f([]string{"--kubeconfig", "x"}, "--kubeconfig x", "--manifests", "remove one")
 	f([]string{"--publish-address", "192.0.2.1"}, "--publish-address 192.0.2.1", "--manifests", "remove one")

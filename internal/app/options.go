@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/admin"
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/accesslog"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
@@ -54,6 +55,8 @@ type Options struct {
 	HostClaims                   string
 	AccessLog                    string
 	LogLevel, LogFormat          string
+	ExcludeMetrics               []string // ours or ingress-nginx's
+	StatusClasses                bool
 	LeaseNamespace               string
 
 	DrainTimeout, DrainDelay                      time.Duration
@@ -157,6 +160,9 @@ func (o Options) check() (*settings, error) {
 	case translate.HostClaimsOff, translate.HostClaimsWarn, translate.HostClaimsEnforce:
 	default:
 		errs = append(errs, fmt.Errorf("--host-claims %q: give off, warn or enforce", o.HostClaims))
+	}
+	if s.ExcludeMetrics, err = admin.ExcludedMetrics(o.ExcludeMetrics); err != nil {
+		errs = append(errs, fmt.Errorf("--exclude-socket-metrics: %w", err))
 	}
 	for _, a := range o.PublishAddresses {
 		// Left out, it would empty the status that others make DNS records of.

@@ -37,6 +37,10 @@ type traffic struct {
 	bytesOut histogram
 }
 
+func newTraffic() *traffic {
+	return &traffic{duration: newHistogram(durations), upstream: newHistogram(durations), bytesIn: newHistogram(sizes), bytesOut: newHistogram(sizes)}
+}
+
 // Labels returns what the Route was made for.
 func (rt *Route) Labels() RouteLabels { return rt.labels }
 
@@ -45,17 +49,17 @@ func (rt *Route) Labels() RouteLabels { return rt.labels }
 func (rt *Route) Observe(o *Observation) {
 	t := rt.traffic.Load()
 	if t == nil {
-		rt.traffic.CompareAndSwap(nil, new(traffic))
+		rt.traffic.CompareAndSwap(nil, newTraffic())
 		t = rt.traffic.Load()
 	}
 	t.codes.add(o.Method, o.Status)
-	t.duration.observe(durationBounds[:], int64(o.Duration))
+	t.duration.observe(durations, int64(o.Duration))
 	if o.HasUpstream {
 		t.asked.Add(1)
-		t.upstream.observe(durationBounds[:], int64(o.Upstream))
+		t.upstream.observe(durations, int64(o.Upstream))
 	}
-	t.bytesIn.observe(sizeBounds[:], o.BytesIn)
-	t.bytesOut.observe(sizeBounds[:], o.BytesOut)
+	t.bytesIn.observe(sizes, o.BytesIn)
+	t.bytesOut.observe(sizes, o.BytesOut)
 }
 
 // RouteSnapshot is a Route as read. Counts that rise while it is taken may be
@@ -78,10 +82,10 @@ func (rt *Route) Read() (RouteSnapshot, bool) {
 	}
 	s := RouteSnapshot{
 		Labels:          rt.labels,
-		Duration:        t.duration.read(durationBounds[:], float64(time.Second)),
-		UpstreamLatency: t.upstream.read(durationBounds[:], float64(time.Second)),
-		RequestSize:     t.bytesIn.read(sizeBounds[:], 1),
-		ResponseSize:    t.bytesOut.read(sizeBounds[:], 1),
+		Duration:        t.duration.read(durations),
+		UpstreamLatency: t.upstream.read(durations),
+		RequestSize:     t.bytesIn.read(sizes),
+		ResponseSize:    t.bytesOut.read(sizes),
 	}
 	s.UpstreamLatency.complete(t.asked.Load())
 	s.Codes = t.codes.read()

@@ -2,6 +2,8 @@ package stats
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"reflect"
 	"runtime"
 	"sync"
@@ -221,6 +223,55 @@ func TestParseMethod(t *testing.T) {
 	}
 }
 
+// Every value is in the classic bucket and in the native one where its definition
+// says: above the bucket before, and not above its own. What is beyond the last
+// counts in the one that follows.
+func TestHistogramCells(t *testing.T) {
+	f := func(name string, s *scale, last int, values ...int64) {
+		t.Helper()
+		for _, v := range values {
+			h := newHistogram(s)
+			h.observe(s, v)
+			got := h.read(s)
+			got.complete(1)
+			x := float64(v) / s.unit
+			for _, b := range got.Buckets {
+				if want := x <= b.Bound; (b.Count == 1) != want || b.Count > 1 {
+					t.Errorf("%s %d: classic bucket %v has %d", name, v, b.Bound, b.Count)
+				}
+			}
+			end := func(i int) float64 { return math.Exp2(float64(i) / math.Exp2(float64(s.schema))) }
+			switch n := got.Native; {
+			case x <= n.ZeroThreshold:
+				if n.Zero != 1 || len(n.Buckets) > 0 {
+					t.Errorf("%s %d: %+v, want it in the zero bucket", name, v, n)
+				}
+			case n.Zero != 0 || len(n.Buckets) != 1 || n.Buckets[0].Count != 1:
+				t.Errorf("%s %d: %+v, want it in one bucket", name, v, n)
+			case x > end(last):
+				if n.Buckets[0].Index != last+1 {
+					t.Errorf("%s %d: %+v, want it in the last bucket", name, v, n)
+				}
+			default:
+				if i := n.Buckets[0].Index; x > end(i) || x <= end(i-1) {
+					t.Errorf("%s %d: bucket %d is of %v to %v", name, v, i, end(i-1), end(i))
+				}
+			}
+		}
+	}
+	near := func(s *scale) (values []int64) {
+		for _, e := range s.edges {
+			values = append(values, e-1, e, e+1)
+		}
+		for range 1000 {
+			values = append(values, int64(math.Exp2(rand.Float64()*42)))
+		}
+		return append(values, 1, math.MaxInt64/2)
+	}
+	f("duration", durations, 20, near(durations)...)
+	f("size", sizes, 34, near(sizes)...)
+}
+
 // A cluster of 50,000 routes must not cost more than 30 MB at rest.
 func TestMemoryOfRoutesAtRest(t *testing.T) {
 	const routes, limit = 50_000, 600
@@ -240,7 +291,8 @@ func TestMemoryOfRoutesAtRest(t *testing.T) {
 	if per := int64(after.HeapAlloc-before.HeapAlloc) / routes; per > limit {
 		t.Errorf("%d bytes a route, want at most %d", per, limit)
 	} else {
-		t.Logf("%d bytes a route at rest, %d more with traffic", per, unsafe.Sizeof(traffic{}))
+		t.Logf("%d bytes a route at rest, %d more with traffic", per,
+			int(unsafe.Sizeof(traffic{}))+8*2*(len(durations.edges)+len(sizes.edges)))
 	}
 	runtime.KeepAlive(r)
 	runtime.KeepAlive(labels)

@@ -586,7 +586,9 @@ func TestOthersMounts(t *testing.T) {
 		t.Errorf("taken for the cluster's: %q", left)
 	}
 	mount("ours")
-	if left := leftBehind(t, name, before); len(left) != 1 || !strings.Contains(left[0], "/run/netns/ours") {
+	// Below a directory that is bound to itself a mount is there twice.
+	left := leftBehind(t, name, before)
+	if len(left) == 0 || slices.ContainsFunc(left, func(l string) bool { return !strings.Contains(l, "/run/netns/ours") }) {
 		t.Errorf("left behind: %q, want /run/netns/ours", left)
 	}
 }
