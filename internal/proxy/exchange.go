@@ -252,7 +252,7 @@ func (x *exchange) redirect(to *ir.Redirect) {
 		}
 	}
 	if to.Host != "" {
-		scheme, host = x.scheme(), to.Host
+		scheme, host = x.scheme(), to.Host+x.publicPort()
 	}
 	if to.Path != "" {
 		target = named(to.Path)

@@ -22,6 +22,7 @@ func (e *edge) anyHost(edit func(*ir.Host)) {
 		edit(&h)
 	}
 	cfg.Listeners[0].Hosts = sorted.Of(&h)
+	cfg.Listeners[1].ServerNames.At(0).Terminate.Hosts = cfg.Listeners[0].Hosts
 	e.apply(cfg)
 }
 
@@ -88,6 +89,10 @@ func TestRequestWithoutHostToHTTP2(t *testing.T) {
 	f("GET http://a.example:80/ HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n", "a.example:80")
 	apply("vhost.example")
 	f("GET / HTTP/1.0\r\n\r\n", "vhost.example")
+	apply("$http_host") // which is empty
+	f("GET / HTTP/1.0\r\n\r\n", addrOf(s).String())
+	apply("$host")
+	f("GET / HTTP/1.0\r\nHost: A.example:80\r\n\r\n", "a.example")
 }
 
 // A redirect has nowhere to lead to without a name, and tells no address of ours.
@@ -122,6 +127,32 @@ func TestForwardedHost(t *testing.T) {
 		}
 		if res, _ := e.ask("GET / HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-Host: example.com\r\nConnection: close\r\n\r\n"); res.StatusCode != http.StatusNotFound {
 			t.Errorf("%v: routed by X-Forwarded-Host: %d", protocol, res.StatusCode)
+		}
+	}
+}
+
+// A redirect to another name keeps what a trusted proxy says of scheme and port, as
+// ingress-nginx 1.15 does (observed: configmap-002); a port that goes without saying
+// is left out.
+func TestRedirectBehindTrustedProxy(t *testing.T) {
+	e := newEdge(t, func(o *Options) { o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	e.anyHost(func(h *ir.Host) {
+		h.Routes = []*ir.Route{{
+			ID: "redirect", Match: ir.Match{Path: ir.PathMatch{Kind: ir.PathElement, Value: "/"}},
+			Action: ir.Action{Redirect: &ir.Redirect{Status: 308, Host: "www.example.com"}},
+		}}
+	})
+	for fields, want := range map[string]string{
+		"":                             "http://www.example.com/x",
+		"X-Forwarded-Proto: https\r\n": "https://www.example.com/x",
+		"X-Forwarded-Proto: https\r\nX-Forwarded-Port: 8443\r\n":        "https://www.example.com:8443/x",
+		"X-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n":         "https://www.example.com/x",
+		"X-Forwarded-Port: 8080\r\nX-Forwarded-Host: other.example\r\n": "http://www.example.com:8080/x",
+		"X-Forwarded-Port: 80\r\n":                                      "http://www.example.com/x",
+		"X-Forwarded-Port: 0x50\r\n":                                    "http://www.example.com/x",
+	} {
+		if res, _ := e.ask("GET /x HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n" + fields + "\r\n"); res.Header.Get("Location") != want {
+			t.Errorf("%q: %d %q, want %q", fields, res.StatusCode, res.Header.Get("Location"), want)
 		}
 	}
 }

@@ -72,6 +72,27 @@ func (x *exchange) scheme() string {
 	return x.ln.scheme
 }
 
+// forwardedPort is the port that a trusted proxy says the client has asked, or
+// nothing.
+func (x *exchange) forwardedPort() string {
+	if !x.client.trusted {
+		return ""
+	}
+	if p, err := strconv.ParseUint(string(x.req.ForwardedPort), 10, 16); err != nil || p == 0 {
+		return ""
+	}
+	return string(x.req.ForwardedPort)
+}
+
+// publicPort is that port as part of an authority, unless it is the scheme's own.
+func (x *exchange) publicPort() string {
+	p := x.forwardedPort()
+	if p == "" || p == "80" && x.scheme() == "http" || p == "443" && x.scheme() == "https" {
+		return ""
+	}
+	return ":" + p
+}
+
 // publicHost is the authority that the client has asked for: the request's own,
 // or what a trusted proxy says that it was. It may be empty.
 func (x *exchange) publicHost() []byte {
@@ -91,7 +112,7 @@ func (x *exchange) hostKept() bool {
 // nor need one with an empty Host (RFC 9112, section 3.2). The endpoint, to which
 // another version may be spoken, is then asked by its own address.
 func (x *exchange) hostless() bool {
-	return x.route.filters.Host == "" && len(x.publicHost()) == 0
+	return len(x.publicHost()) == 0 && x.upstreamHost() == ""
 }
 
 // appendHost appends the host that the endpoint is asked for.
@@ -126,8 +147,8 @@ func (x *exchange) appendIdentity(b []byte) []byte {
 		b = x.appendClient(b)
 	}
 	scheme, port := x.scheme(), x.ln.port
-	if p, err := strconv.ParseUint(string(req.ForwardedPort), 10, 16); x.client.trusted && err == nil && p > 0 {
-		port = string(req.ForwardedPort)
+	if p := x.forwardedPort(); p != "" {
+		port = p
 	}
 	b = append(b, "\r\nX-Forwarded-Proto: "...)
 	b = append(b, scheme...)
