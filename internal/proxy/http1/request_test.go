@@ -107,7 +107,7 @@ func TestHeadsAreRepaired(t *testing.T) {
 	if err := res.Parse([]byte(in), 10, false); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(res.AppendFields(nil)), "Content-Length: 05\r\nX: y\r\n"; got != want {
+	if got, want := string(res.AppendFields(nil)), "Content-Length: 5\r\nX: y\r\n"; got != want {
 		t.Errorf("%q is passed on as %q, want %q", in, got, want)
 	}
 }

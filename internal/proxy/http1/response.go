@@ -93,6 +93,7 @@ func (r *Response) interpret(head bool) error {
 			}
 		case FieldContentLength:
 			fr.addLength(v)
+			r.trimZeros(f)
 		case FieldTransferEncoding:
 			f.Drop = true
 			fr.addCoding(v)
