@@ -41,6 +41,7 @@ func exercised() *stats.Registry {
 	r.TLSHandshakes.Failed.Add(5)
 	r.Upstream.Connects.OK.Add(6)
 	r.Upstream.Retries.Add(7)
+	r.SlowMatches.Add(3)
 	r.Refused("bad status line")
 	r.Config.Generation.Store(8)
 	r.Config.LastSuccess.Store(1_700_000_000_500_000_000)
@@ -90,6 +91,7 @@ func TestMetricValues(t *testing.T) {
 		`gatehouse_tls_handshakes_total{result="failed"} 5`,
 		`gatehouse_upstream_connects_total{result="ok"} 6`,
 		`gatehouse_upstream_retries_total 7`,
+		`gatehouse_slow_matches_total 3`,
 		`gatehouse_config_generation 8`,
 		`gatehouse_config_last_success_timestamp_seconds 1.7000000005e+09`,
 		`gatehouse_objects_rejected 9`,

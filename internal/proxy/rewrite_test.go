@@ -200,3 +200,31 @@ func TestBrokenExpressionsClose(t *testing.T) {
 		t.Errorf("another host: %v", res)
 	}
 }
+
+// What one request may spend on expressions is bounded, and counted when it is much.
+// Without bound, each reading of the path met each expression: 11 s.
+func TestCostlyExpressions(t *testing.T) {
+	e := newEdge(t, nil, echo(t))
+	e.configure(func(c *ir.Config) {
+		h := c.Listeners[0].Hosts.At(0)
+		costly, open := h.Routes[:len(h.Routes):len(h.Routes)], h.Routes[1]
+		h.Routes = nil
+		for i := range 10 {
+			r := *open
+			r.ID = ir.RouteID(fmt.Sprint(i))
+			r.Match.Path = ir.PathMatch{Kind: ir.PathRegex, Value: fmt.Sprintf("/.*(a|b|%d)*(.*x){400}$", i)}
+			h.Routes = append(h.Routes, &r)
+		}
+		h.Routes = append(h.Routes, costly...)
+	})
+	f := func(path string, status int, slow uint64) {
+		t.Helper()
+		res, body := e.ask("GET " + path + " HTTP/1.1\r\nHost: example.com\r\n\r\n")
+		if n := e.o.Stats.SlowMatches.Load(); res.StatusCode != status || status == 400 && !strings.Contains(body, "AmbiguousPath") || n != slow {
+			t.Errorf("%.20s: %d %q, %d slow", path, res.StatusCode, body, n)
+		}
+	}
+	f("/api/x", 200, 0)
+	f("/api/"+strings.Repeat("a;b%2F%5C//", 160), 400, 1)
+	f("/api/"+strings.Repeat("x", 100), 200, 2)
+}

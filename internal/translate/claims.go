@@ -46,6 +46,9 @@ func (m *merger) claimHost(n *node) {
 		} else {
 			h.sets = append(h.sets, r.set)
 		}
+		if h.owner != nil && r.set.Owner.Ref.Namespace != h.owner.Ref.Namespace {
+			m.tellFirst(h, r)
+		}
 		rank = h.claim(r, rank)
 	}
 	h.sets = append(h.sets, solvers...)
@@ -64,6 +67,9 @@ func (m *merger) claimHost(n *node) {
 func (h *mergedHost) claim(r ruled, rank int) int {
 	for _, i := range r.routes {
 		rank++
+		if r.set.Routes[i].First && h.owner != nil && h.owner.Ref.Namespace != r.set.Owner.Ref.Namespace {
+			continue // it was told
+		}
 		claim := routeClaim{Route: &r.set.Routes[i], owner: r.set.Owner, rank: rank, https: r.set.HTTPS}
 		if claim.Default {
 			h.defaults = append(h.defaults, claim)
@@ -72,6 +78,18 @@ func (h *mergedHost) claim(r ruled, rank int) int {
 		}
 	}
 	return rank
+}
+
+// tellFirst tells an object of another namespace that its redirect of the path "/"
+// has no effect: that comes before all paths, and so is for the host's owner.
+func (m *merger) tellFirst(h *mergedHost, r ruled) {
+	for _, i := range r.routes {
+		if c := &r.set.Routes[i]; c.First {
+			m.tell(verdict.Ignored, r.set.Owner, c.Field, verdict.HostSettingOwned,
+				"the path / of host "+h.pattern.String()+" is not redirected: the host belongs to "+h.owner.Ref.String(),
+				"set it there, or use a host of your own")
+		}
+	}
 }
 
 func (r *ruled) onlyChallenges() bool {

@@ -269,6 +269,15 @@ func TestSolvers(t *testing.T) {
 		`)
 	f("a name that is refused", "x.bar.com", shop+
 		object("shop", rules(rule("*.bar.com", "Prefix / a"))+tlsSpec(tls("gone", "x.bar.com"))), challenge)
+	f("a host that is passed through", "one.com", shop+annotated("shop", one("Prefix / a"), "ssl-passthrough: true"), challenge)
+	f("a host that asks for client certificates", "one.com", shop+"CA default/ca\n---\n"+annotated("shop", one("Prefix / a"), "auth-tls-secret: ca"), `
+		`+challenge+`
+		one.com
+		Element /.well-known/acme-challenge/token -> x/s:80 {cert} (solver)
+		Element / -> default/a:80 {cert} (shop)
+		`) // as on every path of a host that asks for them
+	f("a host with a certificate below a wildcard of another namespace", "x.bar.com", shop+svc("x/w")+"TLS x/wild ecdsa *.bar.com\n---\n"+
+		object("x/wild", rules(rule("*.bar.com", "Prefix / w"))+tlsSpec(tls("wild", "*.bar.com")))+object("shop@2021", rules(rule("x.bar.com", "Prefix / a"))), challenge)
 	f("nothing", "new.com", "", `
 		http new.com
 		`+challenge+`
@@ -325,6 +334,25 @@ func TestExpressionsAreBounded(t *testing.T) {
 		  Regex /b/ -> 503 AnnotationInvalid (late)
 		  Regex /.* -> default/a:80 (small)
 		`, "Ingress default/late: Rejected RegexLimit: spec.rules[0].http.paths[0].path\n")
+}
+
+// TestAppRootOfOthers: the redirect of "/" holds for the host as a whole, and so only
+// for the owner's namespace.
+func TestAppRootOfOthers(t *testing.T) {
+	f := states(t, func(o *Options) { o.HTTPSAddr = invalidAddr })
+	f("app-root of another namespace", svc("a", "b/b")+object("shop", one("Exact / a"))+annotated("b/b@2021", one("Prefix /b b"), "app-root: /b"),
+		`
+		http one.com
+		  Element /b -> b/b:80 (b)
+		  Exact / -> default/a:80 (shop)
+		`, "Ingress b/b: Ignored HostSettingOwned: metadata.annotations[nginx.ingress.kubernetes.io/app-root]\n")
+	f("of the owner's, later", svc("a", "b/b")+object("shop", one("Exact / a"))+annotated("more@2021", one("Prefix /b a"), "app-root: /b"),
+		`
+		http one.com
+		  Exact / -> 302 SCHEME://HOST/b (more)
+		  Element /b -> default/a:80 (more)
+		  Exact / -> default/a:80 (shop)
+		`, "")
 }
 
 // TestUnreachablePaths: a path is rejected when the data plane answers 400 to

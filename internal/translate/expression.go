@@ -72,7 +72,7 @@ func (m *merger) expressions(h *mergedHost) {
 	})
 	kept := claims[:0]
 	for _, c := range claims {
-		if n := len(kept); n > 0 && kept[n-1].Path == c.Path && !kept[n-1].First {
+		if n := len(kept); n > 0 && kept[n-1].Path == c.Path && kept[n-1].First == c.First {
 			if kept[n-1].rank != c.rank {
 				m.pathConflict(c, kept[n-1])
 			}

@@ -131,8 +131,8 @@ func lookup(name string) *Annotation {
 // of such a family that the table does not know (mistyped, or newer than this
 // program) closes its Ingress too.
 var guardFamilies = struct{ prefixes, suffixes []string }{
-	prefixes: []string{"allowlist", "auth", "blacklist", "blocklist", "denylist", "global-rate-limit", "jwt", "limit-", "modsecurity", "oauth", "proxy-ssl-", "satisfy", "waf", "whitelist"},
-	suffixes: []string{"-allowlist", "-denylist", "-snippet", "-snippets", "-source-range", "-source-ranges", "-whitelist"},
+	prefixes: []string{"allowlist", "auth", "blacklist", "blocklist", "denylist", "global-rate-limit", "jwt", "limit-", "modsecurity", "oauth", "proxy-ssl-", "rate-limit", "ratelimit", "satisfy", "waf", "whitelist"},
+	suffixes: []string{"-allowlist", "-auth", "-blacklist", "-blocklist", "-denylist", "-snippet", "-snippets", "-source-range", "-source-ranges", "-whitelist"},
 }
 
 // inGuardFamily takes a name as plainName gives it.

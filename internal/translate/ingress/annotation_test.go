@@ -122,6 +122,10 @@ func TestNearGuards(t *testing.T) {
 	f("rate-limit", true, "limit-rps")
 	f("limits-rps", true, "limit-rps")
 	f("basic-auth", true, "auth-type")
+	f("external-auth", true, "*")
+	f("ip-blacklist", true, "*")
+	f("ratelimit", true, "*")
+	f("rate_limit_rps", true, "*")
 
 	variants := func(name string) []string {
 		title := strings.ToUpper(name[:1]) + name[1:]
