@@ -28,12 +28,13 @@ type Rewrite struct {
 	Replacement string
 }
 
-// ErrorPages asks another backend for the page of answers with these statuses
-// (ingress-nginx custom-http-errors): a GET for "/" with X-Code, X-Format,
-// X-Original-URI, X-Namespace, X-Ingress-Name, X-Service-Name, X-Service-Port
-// and X-Request-ID. The page's own status is passed on, as there. Errors made
-// here for want of an endpoint (502, 503, 504) have pages too; what guards and
-// limits say has none.
+// ErrorPages asks another backend for the page of responses with these statuses
+// (ingress-nginx custom-http-errors): with the client's request, its path replaced by
+// "/", and X-Code, X-Format, X-Original-URI, X-Namespace, X-Ingress-Name,
+// X-Service-Name and X-Service-Port. Its body goes along as far as it is at hand.
+// The page's own status is passed on, as there. Errors made here for want of an
+// endpoint (502, 503, 504), and what guards and limits say (401, 403, 413, 503), have
+// pages too; redirects, and what breaks HTTP, have none.
 type ErrorPages struct {
 	Statuses []int // sorted
 	Backend  BackendID

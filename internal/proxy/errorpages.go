@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -40,70 +42,245 @@ func (p *errorPages) replaces(status int, req *http1.Request) bool {
 	return p != nil && slices.Contains(p.statuses, status) && !isGRPC(req)
 }
 
-// replaceable are the reasons of answers that stand for an endpoint's: of these
-// a page may be shown. What guards or limits say, and what is the client's own
-// fault, is never replaced.
+// replaceable are the reasons of responses made here of which a page may be shown:
+// those that stand for an endpoint's, and those of guards and limits that have pages
+// in ingress-nginx too. What breaks HTTP has none, nor has a Route that is closed.
 func replaceable(r ir.Reason) bool {
 	switch r {
-	case ir.ReasonNoEndpoints, ir.ReasonConnectFailed, ir.ReasonConnectTimeout, ir.ReasonBadGateway, ir.ReasonUpstreamTimeout,
+	case ir.ReasonNoEndpoints, ir.ReasonInvalidBackend, ir.ReasonConnectFailed, ir.ReasonConnectTimeout, ir.ReasonBadGateway, ir.ReasonUpstreamTimeout,
 		ir.ReasonUpstreamTLS, ir.ReasonUpstreamTLSVerify, ir.ReasonEndpointLost:
+		return true
+	case ir.ReasonUnauthorized, ir.ReasonForbiddenIP, ir.ReasonClientCertName, ir.ReasonBodyTooLarge, ir.ReasonOverloaded:
 		return true
 	}
 	return false
 }
 
 // fail answers for an endpoint that could not, or with a page.
-func (x *exchange) fail(r *route, reason ir.Reason) {
-	if status := statusOf(reason); replaceable(reason) && r.errors.replaces(status, x.req) {
-		x.reason = reason
-		x.errorPage(r, status, nil)
+func (x *exchange) fail(r *route, reason ir.Reason) { x.failWith(r, statusOf(reason), reason, "") }
+
+// failWith is fail with a status of its own, and with whole field lines that are due
+// with it.
+func (x *exchange) failWith(r *route, status int, reason ir.Reason, extra string) {
+	if r == nil || x.headSent || !replaceable(reason) || !r.errors.replaces(status, x.req) {
+		x.answerStatus(status, reason, extra)
 		return
 	}
-	x.answer(reason)
+	x.reason = reason
+	x.errorPage(r, notice{status: status, page: true, body: x.bodyLeft(reason)}, extra)
 }
 
-// errorPage answers with the page for the status, whatever the endpoint said. p
-// carries what is left of the request's body. The page's own status is passed
-// on, as ingress-nginx does: pages exist that turn a 404 into a 200. Without a
-// page the answer is the status, in our words.
-func (x *exchange) errorPage(r *route, status int, p *pump) {
-	x.discard(p)
-	request, seen := x.req, x.progress
-	page := pageRequest(x, status)
-	x.req, x.route, x.target = page, r.errors.route, &r.errors.route.targets[0]
-	x.path, x.attempts = match.Path{}, 0
-	restore := func() {
-		x.req, x.route, x.target, x.path = request, seen.route, seen.target, seen.path
-		x.attempts, x.endpoint, x.upStatus = seen.attempts, seen.endpoint, seen.upStatus
-		http1.PutBuffer(page.Buffer())
+// bodyLeft says what can be sent of the request's body after a response made here.
+// Of what has not arrived only little is waited for: the page must not be late, nor
+// its backend be sent large uploads that nobody has let in.
+func (x *exchange) bodyLeft(reason ir.Reason) bodyState {
+	asked := !x.upStart.IsZero() // then the opening has what was at hand
+	little := x.req.Length > 0 && x.req.Length <= maxKept && !x.req.Expect
+	switch {
+	case reason == ir.ReasonBodyTooLarge, x.pump != nil:
+		return bodyGone
+	case asked && (x.opening.whole() || little):
+		return bodyKept
+	case !asked && (little || !x.req.HasBody()):
+		return bodyStreams
 	}
-	if done, _ := x.front.ended(); !done || request.Upgrade != nil {
+	return bodyGone
+}
+
+// notice is what the backend of an error page, or a default-backend, is told of what
+// has happened.
+type notice struct {
+	status int // 0: there is nothing to tell
+	// service and port are whose endpoint was meant.
+	service string
+	port    uint16
+	page    bool // it is for an error page, which is asked for as "/"
+	body    bodyState
+}
+
+// bodyState is what has become of the body of a request that is to be sent once
+// more.
+type bodyState uint8
+
+const (
+	bodyStreams bodyState = iota // nobody has asked for it yet
+	bodyKept                     // the opening has what was read of it
+	bodyGone                     // part of it was read and not kept
+)
+
+// replace answers with the page for an endpoint's response, of which p carries the
+// rest of the request.
+func (x *exchange) replace(r *route, p *pump) {
+	n := notice{status: x.res.Status, page: true, body: bodyKept}
+	kept := x.fieldsOfStatus()
+	if !x.discard(p) {
+		n.body = bodyGone
+	}
+	x.errorPage(r, n, kept)
+}
+
+// errorPage answers with the page for a status. The request for it is the client's,
+// but for its path, as in ingress-nginx. The page's own status is passed on, as
+// there: pages exist that turn a 404 into a 200. kept is field lines that are due
+// with the status; those that the page has itself come first. Without a page the
+// response is the status, in our words.
+func (x *exchange) errorPage(r *route, n notice, kept string) {
+	request, seen := x.req, x.progress
+	if t := x.target; t != nil {
+		n.service, n.port = t.service, t.port
+	} else if len(r.targets) > 0 {
+		n.service, n.port = r.targets[0].service, r.targets[0].port
+	}
+	if before := x.told; before.status != 0 {
+		n.service, n.port = before.service, before.port
+	}
+	page := *request
+	page.Upgrade = nil
+	if r.guards != nil && r.guards.basic != nil {
+		page.DropNamed("authorization") // the password was for us
+	}
+	ended, _ := x.front.ended()
+	if n.body == bodyGone && page.HasBody() {
+		page.Chunked, page.Length, page.Expect = false, 0, false
+		page.DropNamed("content-length")
+	} else if n.body != bodyGone {
+		ended = true // or will be
+	}
+	if !ended || request.Upgrade != nil {
 		// Nobody reads the rest of the request; nor what came in the hope of an
 		// upgrade that is refused now.
 		x.front.last()
 	}
-	if _, failed := x.attempt(x.route, x.target); failed != "" {
+	x.req, x.route, x.target, x.told = &page, r.errors.route, &r.errors.route.targets[0], n
+	x.path, x.attempts, x.upStart, x.pump = match.Path{}, 0, time.Now(), nil
+	restore := func() {
+		x.req, x.route, x.target, x.path, x.told = request, seen.route, seen.target, seen.path, seen.told
+		x.attempts, x.endpoint, x.upStatus, x.upStart = seen.attempts, seen.endpoint, seen.upStatus, seen.upStart
+	}
+	p, failed := x.attempt(x.route, x.target)
+	if failed != "" {
 		restore()
+		if failed == ir.ReasonClientGone || failed == ir.ReasonRequestTimeout || failed == ir.ReasonMalformed {
+			x.answer(failed) // the client's own doing
+			return
+		}
 		x.detail = "error page: " + string(failed)
-		x.answerStatus(status, seen.reason, "")
+		x.answerStatus(n.status, seen.reason, kept)
 		return
 	}
-	x.relay(x.route, nil)
+	x.extra = x.missing(kept, n.status)
+	x.relay(x.route, p)
+	x.extra = ""
 	restore()
 	if x.reason == "" {
 		x.reason, x.detail = seen.reason, seen.detail
 	}
 }
 
-// discard ends the exchange with an endpoint whose answer is not wanted. A small
-// rest of it is read, for the connection's sake.
-func (x *exchange) discard(p *pump) {
+// fieldsOfStatus gives the field lines of the endpoint's response that its status
+// asks for (RFC 9110, sections 15.4 and 15.5, and those of the fields). A page for
+// the status is none without them.
+func (x *exchange) fieldsOfStatus() string {
+	var names []string
+	switch status := x.res.Status; {
+	case status == 304: // section 15.4.5
+		names = []string{"cache-control", "content-location", "etag", "expires", "vary"}
+	case status >= 300 && status < 400: // sections 15.4 and 10.2.3
+		names = []string{"location", "retry-after"}
+	case status == 401:
+		names = []string{"www-authenticate"}
+	case status == 405:
+		names = []string{"allow"}
+	case status == 407:
+		names = []string{"proxy-authenticate"}
+	case status == 413, status == 429, status == 503: // 429: RFC 6585, section 4
+		names = []string{"retry-after"}
+	case status == 415:
+		names = []string{"accept", "accept-encoding"}
+	case status == 416:
+		names = []string{"content-range"}
+	case status == 426 && !x.req.HTTP2: // there is no Upgrade in HTTP/2 (RFC 9113, section 8.6)
+		names = []string{"upgrade"}
+	default:
+		return ""
+	}
+	var b strings.Builder
+	for i := range x.res.Fields {
+		f := &x.res.Fields[i]
+		name := strings.ToLower(string(x.res.Name(f)))
+		if !slices.Contains(names, name) || f.Drop && name != "upgrade" && name != "proxy-authenticate" {
+			continue
+		}
+		if name == "upgrade" {
+			b.WriteString("Connection: Upgrade\r\n") // section 7.8
+		}
+		fmt.Fprintf(&b, "%s: %s\r\n", x.res.Name(f), x.res.Value(f))
+	}
+	return b.String()
+}
+
+// missing gives those of the field lines, due with the status, that the page lacks.
+// Some mean nothing with another status than theirs.
+func (x *exchange) missing(lines string, status int) string {
+	var b strings.Builder
+	for line := range strings.SplitAfterSeq(lines, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		name = strings.ToLower(name)
+		ofStatus := name == "location" || name == "content-range" || status == 304
+		if line == "" || ofStatus && x.res.Status != status || x.res.Get(name) != nil && name != "connection" {
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// appendNotice appends the fields by which ingress-nginx tells an error backend what
+// has happened. The client's own of these names were dropped.
+func (x *exchange) appendNotice(b []byte) []byte {
+	n, req := &x.told, x.req
+	add := func(name string, value []byte) {
+		if len(value) > 0 {
+			b = append(b, name...)
+			b = append(b, value...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	add("X-Code: ", strconv.AppendInt(nil, int64(n.status), 10))
+	add("X-Format: ", req.Get("accept"))
+	if n.page {
+		add("X-Original-URI: ", req.Target)
+	}
+	add("X-Namespace: ", []byte(x.route.namespace))
+	add("X-Ingress-Name: ", []byte(x.route.ingress))
+	add("X-Service-Name: ", []byte(n.service))
+	if n.port != 0 {
+		add("X-Service-Port: ", strconv.AppendUint(nil, uint64(n.port), 10))
+	}
+	if method := string(req.Method); n.body == bodyGone && method != "GET" && method != "HEAD" {
+		add("Content-Length: ", []byte("0"))
+	}
+	return b
+}
+
+// dropNotice drops what a client may have sent in its place.
+func (x *exchange) dropNotice() {
+	for _, name := range []string{"x-code", "x-format", "x-original-uri", "x-namespace", "x-ingress-name", "x-service-name", "x-service-port"} {
+		x.req.DropNamed(name)
+	}
+}
+
+// discard ends the exchange with an endpoint whose response is not wanted. A small
+// rest of it is read, for the connection's sake. It reports whether the request's
+// body can be sent once more: then the opening has it.
+func (x *exchange) discard(p *pump) (kept bool) {
 	early := p != nil && !p.last.Load()
+	kept = true
 	if p != nil {
-		p.stop()
+		kept = p.stopKept()
 	}
 	if x.hop == nil {
-		return
+		return kept
 	}
 	reuse := !early && (p == nil || p.err == nil)
 	for total := 0; reuse && !x.hop.done(); {
@@ -115,40 +292,5 @@ func (x *exchange) discard(p *pump) {
 		reuse = err == nil && total <= maxReplaced
 	}
 	x.hop.end(reuse)
-}
-
-// pageRequest is the request for the page of a status. Of the client's request
-// it carries what tells in which form and language a page is wanted; neither
-// cookies nor credentials, which are not for its backend.
-func pageRequest(x *exchange, status int) *http1.Request {
-	req, r := x.req, x.route
-	page := &http1.Request{
-		Method: []byte("GET"), Target: []byte("/"), Authority: req.Authority,
-		HTTP10: req.HTTP10, HTTP2: req.HTTP2, Close: req.Close, KeepAlive10: req.KeepAlive10,
-		ForwardedFor: req.ForwardedFor, ForwardedProto: req.ForwardedProto, ForwardedHost: req.ForwardedHost, ForwardedPort: req.ForwardedPort,
-	}
-	if string(req.Method) == "HEAD" {
-		page.Method = req.Method // and the answer has no body
-	}
-	page.Path = page.Target
-	page.Head.BeginBuild(http1.GetBuffer(http1.MediumBuffer))
-	add := func(name string, value []byte) {
-		if len(value) > 0 {
-			// Values are parts of fields that were accepted, and names of objects.
-			_ = page.AddField(name, string(value))
-		}
-	}
-	for _, name := range []string{"accept", "accept-language", "accept-encoding", "user-agent"} {
-		add(name, req.Get(name))
-	}
-	add("X-Code", strconv.AppendInt(nil, int64(status), 10))
-	add("X-Format", req.Get("accept"))
-	add("X-Original-URI", req.Target)
-	add("X-Namespace", []byte(r.namespace))
-	add("X-Ingress-Name", []byte(r.ingress))
-	if t := x.target; t != nil {
-		add("X-Service-Name", []byte(t.service))
-		add("X-Service-Port", strconv.AppendUint(nil, uint64(t.port), 10))
-	}
-	return page
+	return kept
 }

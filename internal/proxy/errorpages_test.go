@@ -82,12 +82,12 @@ func TestErrorPages(t *testing.T) {
 	for range 3 { // both connections stay
 		res, body := c.roundTrip("POST /a%20b?c=d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\nAccept: text/html\r\nX-Request-ID: mine\r\n" +
 			"Cookie: session=1\r\nAuthorization: Bearer x\r\nX-Code: 200\r\nX-Namespace: kube-system\r\n\r\nhello")
-		if res.StatusCode != 404 || res.Header.Get("X-Page") != "yes" || res.Header.Get("X-App") != "" || !strings.HasPrefix(body, "GET / host=example.com body=0\n") {
+		if res.StatusCode != 404 || res.Header.Get("X-Page") != "yes" || res.Header.Get("X-App") != "" || !strings.HasPrefix(body, "POST /?c=d host=example.com body=5\n") {
 			t.Fatalf("%v %q", res, body)
 		}
 		wantFields(t, body, map[string]string{
 			"X-Code": "404", "X-Format": "text/html", "Accept": "text/html", "X-Original-Uri": "/a%20b?c=d", "X-Namespace": "ns", "X-Ingress-Name": "ing",
-			"X-Service-Name": "svc", "X-Service-Port": "80", "X-Request-Id": "mine", "X-Forwarded-For": "127.0.0.1", "Cookie": "", "Authorization": "",
+			"X-Service-Name": "svc", "X-Service-Port": "80", "X-Request-Id": "mine", "X-Forwarded-For": "127.0.0.1", "Cookie": "session=1", "Authorization": "Bearer x",
 		})
 	}
 	if n := app.count(); n != 1 {
@@ -113,7 +113,7 @@ func TestErrorPages(t *testing.T) {
 	}
 	body, _ := io.ReadAll(res.Body)
 	res.Body.Close()
-	if res.StatusCode != 404 || !strings.HasPrefix(string(body), "GET / host=example.com") {
+	if res.StatusCode != 404 || !strings.HasPrefix(string(body), "POST / host=example.com body=5\n") {
 		t.Errorf("HTTP/2: %v %q", res, body)
 	}
 	// Each connection logs for itself: this line need not be the last.
@@ -137,7 +137,7 @@ func TestErrorPageBeforeTheRequestEnds(t *testing.T) {
 	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404}, app.addr())
 	c := e.dial()
 	c.write(post + "Content-Length: 1000000\r\n\r\nhello")
-	if res, body := c.read("POST"); res.StatusCode != 404 || !strings.HasPrefix(body, "GET / ") || !res.Close {
+	if res, body := c.read("POST"); res.StatusCode != 404 || !strings.HasPrefix(body, "POST / host=example.com body=0\n") || !res.Close {
 		t.Errorf("%v %q", res, body)
 	}
 	c.closed()
@@ -177,26 +177,116 @@ func TestErrorPagesOfLocalErrors(t *testing.T) {
 		c.Listeners[0].Hosts.At(0).Routes[1].Action.Forward.Timeouts.Read = short
 	}, silent.addr())
 
-	// Never of what guards and limits say.
+	// What breaks HTTP and what is closed has none, nor has a client certificate's 400.
 	plain := func(name string, status int, edit func(*ir.Config), request string) {
 		t.Helper()
 		e := withPages(t, pages, edit, all, echo(t))
-		if res, body := e.ask(request); res.StatusCode != status || strings.Contains(body, "X-Code") || status == 401 && res.Header.Get("WWW-Authenticate") == "" {
+		if res, body := e.ask(request); res.StatusCode != status || strings.Contains(body, "X-Code") {
 			t.Errorf("%s: %v %q", name, res, body)
 		}
 	}
 	route := func(edit func(*ir.Route)) func(*ir.Config) {
 		return func(c *ir.Config) { edit(c.Listeners[0].Hosts.At(0).Routes[1]) }
 	}
-	plain("credentials", 401, route(func(r *ir.Route) { r.Security.Basic = basic }), get)
-	plain("address", 403, route(func(r *ir.Route) { r.Security.IPs = &ir.IPAccess{Deny: here} }), get)
 	plain("certificate", 400, route(func(r *ir.Route) { r.Security.ClientCert = &ir.ClientCert{Required: true} }), get)
 	plain("unusable guard", 503, route(func(r *ir.Route) { r.Security.Basic = &ir.BasicAuth{} }), get)
-	plain("invalid target", 503, route(func(r *ir.Route) {
-		r.Action.Forward.Targets[0] = ir.Target{Weight: 1, Respond: &ir.Respond{Status: 503, Reason: ir.ReasonInvalidBackend}}
+
+	// What guards and limits say has pages, as in ingress-nginx 1.15.1: with the
+	// request's body if it is small, but not one that was too large, nor one that
+	// waits to be asked for. The password stays here.
+	own := func(name string, status, size int, edit func(*ir.Config), request string) {
+		t.Helper()
+		e := withPages(t, pages, edit, all, echo(t))
+		res, body := e.ask(request)
+		line, _, _ := strings.Cut(body, "\n")
+		if res.StatusCode != status || !slices.Equal(field(body, "X-Code"), []string{fmt.Sprint(status)}) || !strings.HasSuffix(line, fmt.Sprintf(" body=%d", size)) {
+			t.Errorf("%s: %v %q", name, res, body)
+		}
+		if status == 401 && (res.Header.Get("WWW-Authenticate") == "" || len(field(body, "Authorization")) > 0) {
+			t.Errorf("%s: %v %q", name, res, body)
+		}
+		wantFields(t, body, map[string]string{"X-Service-Name": "svc", "X-Service-Port": "80", "X-Ingress-Name": "ing"})
+	}
+	basicAuth := route(func(r *ir.Route) { r.Security.Basic = basic })
+	own("credentials", 401, 0, basicAuth, get)
+	own("credentials, small body", 401, 4, basicAuth, post+"Authorization: Basic eDp5\r\nContent-Length: 4\r\n\r\nbody")
+	own("credentials, large body", 401, 0, basicAuth, post+"Content-Length: 1000000\r\n\r\nbody")
+	own("credentials, expecting client", 401, 0, basicAuth, post+"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+	own("address", 403, 0, route(func(r *ir.Route) { r.Security.IPs = &ir.IPAccess{Deny: here} }), get)
+	own("body", 413, 0, route(func(r *ir.Route) { r.Filters.MaxBody = 3 }), post+"Content-Length: 4\r\n\r\nbody")
+	own("chunked body", 413, 0, route(func(r *ir.Route) { r.Filters.MaxBody = 3 }), chunkedPost+"4\r\nbody\r\n0\r\n\r\n")
+	own("missing Service", 503, 0, route(func(r *ir.Route) {
+		r.Action.Forward.Targets[0] = ir.Target{Weight: 1, Respond: &ir.Respond{Status: 503, Reason: ir.ReasonInvalidBackend}, Service: "svc", Port: 80}
 	}), get)
-	plain("body", 413, route(func(r *ir.Route) { r.Filters.MaxBody = 3 }), post+"Content-Length: 4\r\n\r\nbody")
-	plain("chunked body", 413, route(func(r *ir.Route) { r.Filters.MaxBody = 3 }), chunkedPost+"4\r\nbody\r\n0\r\n\r\n")
+}
+
+// A body that comes behind the head goes to the endpoint, and then to the page.
+func TestErrorPageGetsTheBodyAgain(t *testing.T) {
+	app := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			if _, err := readHead(r); err != nil {
+				return
+			}
+			io.CopyN(io.Discard, r, 10)
+			io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nsecret")
+		}
+	})
+	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404, 503}, app.addr())
+	c := e.dial()
+	for range 2 {
+		c.write(post + "Content-Length: 10\r\n\r\n")
+		wait(t, "the head at the endpoint", func() bool { return app.count() == 1 })
+		c.write("hello")
+		c.write("again")
+		if res, body := c.read("POST"); res.StatusCode != 404 || !strings.HasPrefix(body, "POST / host=example.com body=10\n") || res.Close {
+			t.Errorf("%v %q", res, body)
+		}
+	}
+	// Without an endpoint: what has not arrived is waited for.
+	e = withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404, 503})
+	c = e.dial()
+	c.write(post + "Content-Length: 10\r\n\r\nhello")
+	c.write("again")
+	if res, body := c.read("POST"); res.StatusCode != 503 || !strings.HasPrefix(body, "POST / host=example.com body=10\n") {
+		t.Errorf("%v %q", res, body)
+	}
+}
+
+// What a status asks for stays with a page for it (RFC 9110, section 15, and the
+// sections of the fields); all else of the response goes.
+func TestErrorPageKeepsFieldsOfItsStatus(t *testing.T) {
+	f := func(status int, fields, want string) {
+		t.Helper()
+		app := newBackend(t, script(fmt.Sprintf("HTTP/1.1 %d X\r\n%sX-App: yes\r\nContent-Length: 0\r\n\r\n", status, fields)))
+		e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{status}, app.addr())
+		for _, line := range []string{get, "GET /spa HTTP/1.1\r\nHost: example.com\r\n\r\n"} {
+			res, _ := e.ask(line)
+			res.Header.Del("X-Page")
+			res.Header.Del("Date")
+			res.Header.Del("Content-Type")
+			res.Header.Del("Content-Length")
+			var got strings.Builder
+			res.Header.Write(&got)
+			want := strings.ReplaceAll(want, "/", "\r\n")
+			if line != get && (status == 416 || status < 400) {
+				want = "" // means something else, or nothing, with the page's own 200
+			}
+			if res.StatusCode != status && line == get || got.String() != want {
+				t.Errorf("%d: %v %q, want %q", status, res.StatusCode, got.String(), want)
+			}
+		}
+	}
+	f(302, "Location: login\r\n", "Location: login/")
+	f(401, "WWW-Authenticate: Basic realm=\"a\"\r\nWWW-Authenticate: Bearer\r\n", "Www-Authenticate: Basic realm=\"a\"/Www-Authenticate: Bearer/")
+	f(404, "Allow: GET\r\nRetry-After: 1\r\nLocation: \\x\r\n", "")
+	f(405, "Allow: GET, HEAD\r\nSet-Cookie: a=b\r\n", "Allow: GET, HEAD/")
+	f(407, "Proxy-Authenticate: Basic\r\n", "Proxy-Authenticate: Basic/")
+	f(413, "Retry-After: 7\r\n", "Retry-After: 7/")
+	f(415, "Accept-Encoding: gzip\r\nAccept: text\\html\r\n", "Accept: text\\html/Accept-Encoding: gzip/")
+	f(416, "Content-Range: bytes *\\5\r\n", "Content-Range: bytes *\\5/")
+	f(426, "Connection: Upgrade\r\nUpgrade: TLS\\1.0\r\n", "Connection: Upgrade/Upgrade: TLS\\1.0/")
+	f(429, "Retry-After: 3\r\n", "Retry-After: 3/")
+	f(503, "Retry-After: 2\r\nRetry-After-Else: x\r\n", "Retry-After: 2/")
 }
 
 // Without a page the status is answered in our words.
@@ -256,5 +346,23 @@ func TestErrorPageOverHTTP2(t *testing.T) {
 	}
 	if d := time.Since(begun); d > 5*time.Second {
 		t.Errorf("took %v", d)
+	}
+}
+
+// Upgrade is of a hop, but a 426 is none without it (RFC 9110, section 15.5.22); in
+// HTTP/2 there is no such field (RFC 9113, section 8.6).
+func TestUpgradeRequired(t *testing.T) {
+	app := newBackend(t, script("HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\nContent-Length: 0\r\n\r\n"))
+	e := newEdge(t, nil, app.addr())
+	if res, _ := e.ask(get); res.StatusCode != 426 || res.Header.Get("Upgrade") != "TLS/1.0" || !slices.Contains(res.Header["Connection"], "Upgrade") {
+		t.Errorf("%v", res)
+	}
+	res, err := e.client2(false).Get(e.url(false, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 426 || res.Header.Get("Upgrade") != "" {
+		t.Errorf("HTTP/2: %v", res)
 	}
 }

@@ -66,6 +66,8 @@ type progress struct {
 	requestIDs [32]byte // the one made here
 	reason     ir.Reason
 	detail     string // about the reason, for the log
+	told       notice // what the backend that is asked now is told
+	extra      string // field lines for an endpoint's response
 	status     int
 	bytesIn    int64 // through a tunnel
 	bytesOut   int64
@@ -141,7 +143,7 @@ func (x *exchange) run() {
 		x.front.last()
 	}
 	if reason := x.match(); reason != "" {
-		x.answer(reason)
+		x.fail(x.route, reason)
 	} else if !x.guard() {
 		x.act()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -58,12 +59,14 @@ func (x *exchange) forward(r *route) {
 		x.answer(ir.ReasonNoEndpoints)
 		return
 	}
-	if r.fallback != nil && t.absent() {
-		t = r.fallback
-	}
 	x.target = t
+	if r.fallback != nil && t.absent() {
+		x.told = notice{status: http.StatusServiceUnavailable, service: t.service, port: t.port}
+		t = r.fallback
+		x.target = t
+	}
 	if t.respond != nil {
-		x.answerStatus(t.respond.Status, t.respond.Reason, "")
+		x.failWith(r, t.respond.Status, t.respond.Reason, "")
 		return
 	}
 	x.upStart = time.Now()
@@ -73,7 +76,7 @@ func (x *exchange) forward(r *route) {
 	case reason != "":
 		x.fail(r, reason)
 	case r.errors.replaces(x.res.Status, x.req):
-		x.errorPage(r, x.res.Status, p)
+		x.replace(r, p)
 	default:
 		x.relay(r, p)
 	}
@@ -94,7 +97,12 @@ func (t *target) absent() bool {
 // (for idempotent methods, with the whole request at hand) connections that
 // ended before a byte of the answer, or on which none came in time.
 func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
-	reason := x.gather(t)
+	var reason ir.Reason
+	if x.told.page && x.told.body != bodyStreams {
+		x.opening.again(x.req)
+	} else {
+		reason = x.gather(t)
+	}
 	if reason == "" && !x.shapeEarly(t) {
 		reason = ir.ReasonAmbiguousPath
 	}
@@ -120,7 +128,9 @@ func (x *exchange) attempt(r *route, t *target) (*pump, ir.Reason) {
 				p = x.startPump(r)
 			}
 			if err = x.readAnswer(r, p); err == nil {
-				p.settle()
+				if !r.errors.replaces(x.res.Status, x.req) {
+					p.settle()
+				}
 				x.detail = "" // of tries before
 				return p, ""
 			}

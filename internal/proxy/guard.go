@@ -65,7 +65,7 @@ func (x *exchange) guard() (answered bool) {
 	case g.satisfyAny, g.ips == nil, byAddress:
 		return !x.authenticate(g)
 	}
-	x.answer(ir.ReasonForbiddenIP)
+	x.fail(r, ir.ReasonForbiddenIP)
 	return true
 }
 
@@ -89,7 +89,7 @@ func (x *exchange) certAllows(g *guards) bool {
 	case g.cert.ErrorPage != "" && reason != ir.ReasonClientCertName:
 		x.answerStatus(http.StatusFound, reason, "Location: "+g.cert.ErrorPage+"\r\n")
 	default:
-		x.answer(reason)
+		x.fail(x.route, reason)
 	}
 	return false
 }
@@ -117,9 +117,9 @@ func (x *exchange) authenticate(g *guards) bool {
 		x.user = user
 		return true
 	case auth.Overloaded:
-		x.answer(ir.ReasonOverloaded)
+		x.fail(x.route, ir.ReasonOverloaded)
 	default:
-		x.answerStatus(http.StatusUnauthorized, ir.ReasonUnauthorized, "WWW-Authenticate: "+g.basic.Challenge()+"\r\n")
+		x.failWith(x.route, http.StatusUnauthorized, ir.ReasonUnauthorized, "WWW-Authenticate: "+g.basic.Challenge()+"\r\n")
 	}
 	return false
 }

@@ -75,6 +75,16 @@ func (o *opening) release() {
 	*o = opening{}
 }
 
+// again makes the opening that of another request, with what it has of the body; of
+// a request that has none any more, with none.
+func (o *opening) again(req *http1.Request) {
+	if !req.HasBody() {
+		o.release()
+		o.end = &noTrailer
+	}
+	o.form, o.told, o.expect = formNone, false, false
+}
+
 // gather takes what is at hand of the request's body.
 func (x *exchange) gather(t *target) ir.Reason {
 	o, req := &x.opening, x.req
@@ -182,6 +192,9 @@ func (x *exchange) prepareFields() {
 	if x.client.trusted && x.route.filters.Prefix != "" {
 		x.req.DropNamed("x-forwarded-prefix")
 	}
+	if x.told.status != 0 {
+		x.dropNotice()
+	}
 }
 
 // appendHead1 appends the head for an HTTP/1 endpoint and, so that both leave in
@@ -207,6 +220,9 @@ func (x *exchange) appendHead1(b []byte) ([]byte, bool) {
 	}
 	b = req.AppendFields(b)
 	b = x.appendIdentity(b)
+	if x.told.status != 0 {
+		b = x.appendNotice(b)
+	}
 	if req.Upgrade != nil {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, req.Upgrade...)
@@ -242,6 +258,9 @@ func (x *exchange) appendHead2(b []byte) ([]byte, bool) {
 	b = x.appendHost(b)
 	x.opening.host = len(b)
 	b = x.appendIdentity(b)
+	if x.told.status != 0 {
+		b = x.appendNotice(b)
+	}
 	b = append(b, "te: trailers\r\n"...)
 	if x.opening.expect {
 		b = append(b, "expect: 100-continue\r\n"...)

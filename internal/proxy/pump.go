@@ -42,6 +42,8 @@ type pump struct {
 	sent    int64         // of these, what the hop has got
 	endSent bool          // and it has got the end
 	pause   chan struct{} // not nil: there is no hop now; closed when it goes on
+
+	saves bool // stop leaves what was kept
 }
 
 // maxKept is how much of a request's body is kept so that it can be sent again,
@@ -56,7 +58,7 @@ func (x *exchange) startPump(r *route) *pump {
 	o := &x.opening
 	p.total = int64(len(o.body))
 	p.sent = p.total
-	if p.keeping = x.hop.form() == form2; p.keeping {
+	if p.keeping = x.hop.form() == form2 || r.errors != nil; p.keeping {
 		p.body, o.lent = o.body, false
 	}
 	x.pump = p
@@ -310,7 +312,9 @@ func (p *pump) stop() ir.Reason {
 		p.mu.Unlock()
 	}
 	<-p.done
-	p.drop()
+	if !p.saves {
+		p.drop()
+	}
 	p.x.bodyBusy = false
 	if done, _ := p.x.front.ended(); !done {
 		p.x.front.last()
@@ -319,6 +323,22 @@ func (p *pump) stop() ir.Reason {
 		return ""
 	}
 	return bodyReason(p.err)
+}
+
+// stopKept ends the pump, and reports whether it had read, and kept, the whole body:
+// then the opening has it.
+func (p *pump) stopKept() bool {
+	p.saves = true
+	p.stop()
+	p.saves = false
+	if !p.keeping || p.end == nil {
+		p.drop()
+		return false
+	}
+	o := &p.x.opening
+	o.body, o.end, o.lent = p.body, p.end, p.body != nil
+	p.body = nil
+	return true
 }
 
 // bodyReason says what an error of reading a request's body means.

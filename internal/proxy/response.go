@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -52,7 +53,11 @@ func (x *exchange) sendAnswer(r *route, p *pump) error {
 	if hsts != "" {
 		x.res.DropNamed("strict-transport-security")
 	}
-	if err := x.front.begin(&x.res, hsts); err != nil {
+	extra := x.extra
+	if x.res.Status == http.StatusUpgradeRequired && extra == "" {
+		extra = x.fieldsOfStatus() // the field of a hop that is the response's point
+	}
+	if err := x.front.begin(&x.res, hsts+extra); err != nil {
 		x.clientGone()
 		return err
 	}

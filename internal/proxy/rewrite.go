@@ -63,6 +63,9 @@ func pieces(s string) (all []piece) {
 // false for a rewrite whose result the endpoint could read as another path.
 func (x *exchange) appendTarget(b []byte) ([]byte, bool) {
 	req := x.req
+	if x.told.page {
+		return append(append(b, '/'), req.Target[len(req.Path):]...), true
+	}
 	if rw := x.route.rewrite; rw != nil {
 		if m := rw.pattern.FindSubmatchIndex(x.path.Canonical); m != nil {
 			toForward(m, x.path.Forward, len(x.path.Canonical))

@@ -411,7 +411,7 @@ func (c *Compiler) forward(out *route, f *ir.Forward) error {
 	}
 	out.next = new(atomic.Uint64)
 	for _, t := range f.Targets {
-		ct := target{weight: uint64(t.Weight), respond: t.Respond}
+		ct := target{weight: uint64(t.Weight), respond: t.Respond, service: t.Service, port: t.Port}
 		if t.Respond == nil {
 			if err := c.backend(&ct, t.Backend); err != nil {
 				return err
