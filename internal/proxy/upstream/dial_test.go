@@ -146,7 +146,7 @@ func TestDialDenied(t *testing.T) {
 				t.Error("a denied address reached the dialer or left traces")
 			}
 			// and the socket's own hook stops what slipped past that.
-			if c, err := tcpDialer(p)(t.Context(), a); !errors.Is(err, ErrAddressDenied) {
+			if c, err := tcpDialer(p)(t.Context(), a, make(turns, 1)); !errors.Is(err, ErrAddressDenied) {
 				t.Errorf("dialled %v: %v, %v", a, c, err)
 			}
 		}
@@ -312,84 +312,56 @@ func TestOnlyOneExchangeProbes(t *testing.T) {
 	})
 }
 
-// Of many exchanges that connect to an endpoint at once, some begin and the others wait
-// for their turn: a storm of connects takes the CPU from every other request. Who waits
-// in vain says nothing about the endpoint.
+// Connects to an endpoint begin a few at a time, so that thousands at once do not take
+// the CPU from every other request. Another endpoint's do not wait for these, and when
+// time runs out a connect begins without a turn.
 func TestConnectsTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const all = mostDialling + 50
-		begun, answer := 0, make(chan error)
-		var mu sync.Mutex
-		m, b, _ := newShop(t, Options{Dialer: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
-			mu.Lock()
-			begun++
-			mu.Unlock()
-			select {
-			case err := <-answer:
-				near, _ := net.Pipe()
-				return near, err
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}}, addrA, addrB)
-		e := endpointAt(t, b, addrA)
-		failed := make(chan error, all)
-		dial := func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			c, err := e.Dial(ctx, nil)
-			if err == nil {
-				_ = c.Close()
-			}
-			failed <- err
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).AddrPort()
+	m := New(Options{Addresses: local})
+	defer m.close()
+	m.Update(stateOf(clusterIP(port.String(), "127.0.0.1:1")))
+	b := m.Backend(shop)
+	busy := endpointAt(t, b, port.String())
+	for range mostConnecting {
+		busy.turns <- struct{}{}
+	}
+	var d *DialError
+	ctx, cancel := context.WithTimeout(t.Context(), withoutTurn+20*time.Millisecond)
+	defer cancel()
+	c, err := busy.Dial(ctx, nil)
+	if err != nil {
+		t.Fatalf("without a turn: %v", err)
+	}
+	_ = c.Close()
+	if n := len(busy.turns); n != mostConnecting {
+		t.Errorf("%d turns are taken, want the %d of others", n, mostConnecting)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := busy.Dial(canceled, nil); !errors.As(err, &d) || d.Failure != DialCanceled {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := endpointAt(t, b, "127.0.0.1:1").Dial(t.Context(), nil); !errors.As(err, &d) || d.Failure != DialRefused {
+		t.Errorf("another endpoint: %v, want it refused at once", err)
+	}
+	connected := make(chan error)
+	go func() {
+		c, err := busy.Dial(t.Context(), nil)
+		if err == nil {
+			err = c.Close()
 		}
-		want := func(n int, when string) {
-			t.Helper()
-			synctest.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			if begun != n {
-				t.Fatalf("%s: %d connects have begun, want %d", when, begun, n)
-			}
-		}
-		for range all {
-			go dial()
-		}
-		want(mostDialling, "at first")
-		time.Sleep(time.Second / 2)
-		for range 20 {
-			answer <- nil
-		}
-		want(mostDialling+20, "when 20 have ended")
-		time.Sleep(time.Second / 2) // for all, be they under way or waiting
-		ok, timeouts := 0, 0
-		for range all {
-			var d *DialError
-			switch err := <-failed; {
-			case err == nil:
-				ok++
-			case errors.As(err, &d) && d.Failure == DialTimeout:
-				timeouts++
-			default:
-				t.Error(err)
-			}
-		}
-		if ok != 20 || timeouts != all-20 || e.Active() != 0 {
-			t.Errorf("%d connected, %d timed out, %d are active; want 20, %d, 0", ok, timeouts, e.Active(), all-20)
-		}
-		if n := m.Ejections(); n != 1 { // by those that had their time
-			t.Errorf("%d ejections, want 1", n)
-		}
-		e.health.recover()
-
-		// All turns are taken: who waits in vain ejects nobody.
-		for range mostDialling {
-			e.dialling <- struct{}{}
-		}
-		go dial()
-		time.Sleep(time.Second)
-		if err := <-failed; err == nil || e.Ejected(time.Now()) {
-			t.Errorf("waited in vain: %v, ejected %v", err, e.Ejected(time.Now()))
-		}
-	})
+		connected <- err
+	}()
+	<-busy.turns
+	if err := <-connected; err != nil {
+		t.Errorf("when it was its turn: %v", err)
+	}
+	if n := len(busy.turns); n != mostConnecting-1 {
+		t.Errorf("%d turns are taken in the end, want %d", n, mostConnecting-1)
+	}
 }

@@ -30,13 +30,13 @@ type Endpoint struct {
 	probe bool    // the next exchange must connect, to find out
 	muxes []Mux   // connections that exchanges share
 
-	dialling  chan struct{} // holds a token for each connect under way
+	turns     turns
 	making    chan struct{} // holds one token while a Mux is made
 	agreement atomic.Int32  // an Agreement
 }
 
 func newEndpoint(a netip.AddrPort, s *settings, gone bool) *Endpoint {
-	e := &Endpoint{addr: a, text: a.String(), settings: s, gone: gone, making: make(chan struct{}, 1), dialling: make(chan struct{}, mostDialling)}
+	e := &Endpoint{addr: a, text: a.String(), settings: s, gone: gone, making: make(chan struct{}, 1), turns: make(turns, mostConnecting)}
 	e.health = &health{addr: a, members: []*Endpoint{e}}
 	return e
 }
@@ -159,19 +159,12 @@ func (e *Endpoint) dial(ctx context.Context, prelude []byte, http1 bool) (*Conn,
 		ctx = bounded
 	}
 	e.active.Add(1)
-	queued, err := e.awaitTurn(ctx)
-	if err != nil {
-		e.active.Add(-1)
-		return nil, &DialError{Addr: e.addr, Failure: failureOf(ctx, err), Err: err}
-	}
 	began := e.settings.at(time.Now())
-	nc, err := e.settings.dial(ctx, e.addr)
-	<-e.dialling
+	nc, err := e.settings.dial(ctx, e.addr, e.turns)
 	if err != nil {
 		e.active.Add(-1)
 		f := failureOf(ctx, err)
-		// Who had to wait for its turn had less time than it takes to be sure.
-		if f.ejects() && !(queued && f == DialTimeout) {
+		if f.ejects() {
 			e.eject(began, f)
 		}
 		return nil, &DialError{Addr: e.addr, Failure: f, Err: err}
@@ -186,30 +179,6 @@ func (e *Endpoint) dial(ctx context.Context, prelude []byte, http1 bool) (*Conn,
 	}
 	e.health.recover() // again: TLS may have taken long enough to be in doubt
 	return newConn(secured, e), nil
-}
-
-// mostDialling is how many connects to an endpoint may be under way at once; others
-// wait for their turn. The kernel looks for a free port in each, which takes the
-// longer the more of them lead to the endpoint: some hundred microseconds with ten
-// thousand. Thousands of such calls at once would keep every other request from its
-// turn on the CPU, for seconds. With a millisecond between the hosts it still allows
-// more than a hundred thousand connections a second.
-const mostDialling = 128
-
-// awaitTurn waits until a connect may begin, and says whether that took time. The
-// caller receives from e.dialling once the connect has ended.
-func (e *Endpoint) awaitTurn(ctx context.Context) (queued bool, err error) {
-	select {
-	case e.dialling <- struct{}{}:
-		return false, nil
-	default:
-	}
-	select {
-	case e.dialling <- struct{}{}:
-		return true, nil
-	case <-ctx.Done():
-		return true, ctx.Err()
-	}
 }
 
 // Ejected reports whether Pick avoids the endpoint because a connect failed, or

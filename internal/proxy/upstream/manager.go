@@ -88,7 +88,7 @@ func (m *Manager) Ejections() uint64 { return m.settings.ejections.Load() }
 // never written after New.
 type settings struct {
 	addresses   service.AddressPolicy
-	dial        func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+	dial        func(ctx context.Context, addr netip.AddrPort, t turns) (net.Conn, error)
 	maxIdle     int
 	idleTimeout time.Duration
 	ejectFor    time.Duration
@@ -124,7 +124,6 @@ func New(o Options) *Manager {
 	m := &Manager{
 		settings: &settings{
 			addresses:   o.Addresses,
-			dial:        o.Dialer,
 			maxIdle:     cmp.Or(o.MaxIdlePerEndpoint, DefaultMaxIdlePerEndpoint),
 			idleTimeout: cmp.Or(o.IdleTimeout, DefaultIdleTimeout),
 			ejectFor:    cmp.Or(o.EjectFor, DefaultEjectFor),
@@ -141,8 +140,9 @@ func New(o Options) *Manager {
 		ledger:       newLedger(),
 		settled:      make(chan struct{}),
 	}
-	if m.settings.dial == nil {
-		m.settings.dial = tcpDialer(o.Addresses)
+	m.settings.dial = tcpDialer(o.Addresses)
+	if o.Dialer != nil {
+		m.settings.dial = func(ctx context.Context, addr netip.AddrPort, _ turns) (net.Conn, error) { return o.Dialer(ctx, addr) }
 	}
 	if m.resolver == nil {
 		m.resolver = net.DefaultResolver

@@ -46,7 +46,7 @@ func TestHostVanishes(t *testing.T) {
 	}()
 	addr := netip.MustParseAddrPort(l.Addr().String())
 	m := New(Options{Dialer: func(ctx context.Context, a netip.AddrPort) (c net.Conn, err error) {
-		here.do(func() error { c, err = tcpDialer(service.AddressPolicy{})(ctx, a); return nil })
+		here.do(func() error { c, err = tcpDialer(service.AddressPolicy{})(ctx, a, make(turns, 1)); return nil })
 		return c, err
 	}})
 	m.Update(stateOf(clusterIP(addr.String())))
