@@ -52,6 +52,21 @@ metadata: {namespace: default, name: shop, creationTimestamp: "2020-01-01T00:00:
 		f(name, nginx+name+`: "true"`, closed, guard(nginx+name))
 		f(name+", own", own+name+`: "true"`, closed, guard(own+name))
 	}
+	// What belongs together is told once, at the annotation that the rest belongs
+	// to, or at the first of the rest: users asked for one feature.
+	together := func(lead string, others ...string) string {
+		all := nginx + lead + `: "1"`
+		for _, o := range others {
+			all += ", " + nginx + o + `: "1"`
+		}
+		return all
+	}
+	f("external authentication", together("auth-url", "auth-signin", "auth-response-headers", "auth-cache-key"), closed, guard(nginx+"auth-url"))
+	f("its companions alone", together("auth-response-headers", "auth-signin"), closed, guard(nginx+"auth-response-headers"))
+	f("rate limits, and a limit of another kind", together("limit-rps", "limit-burst-multiplier", "limit-connections"), closed,
+		guard(nginx+"limit-connections")+"\n"+guard(nginx+"limit-rps"))
+	f("an idle lead leaves its guards closed", nginx+`enable-modsecurity: "false", `+nginx+`modsecurity-snippet: SecRuleEngine On`, closed, guard(nginx+"modsecurity-snippet"))
+	f("affinity", together("affinity", "session-cookie-name", "session-cookie-max-age"), open, ignored(nginx+"affinity"))
 	// Supported, with a value that cannot be read.
 	const invalid = "503 GuardInvalid"
 	broken := func(key string) string { return "Rejected GuardInvalid: metadata.annotations[" + key + "]" }

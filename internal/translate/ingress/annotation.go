@@ -60,6 +60,13 @@ type Annotation struct {
 	Most int
 	// value reads it; zero as long as it is not supported.
 	value reader
+	// Of names the annotation that it belongs to, and without which it means
+	// nothing; empty where it stands for itself. What is not supported is told once
+	// for all of them.
+	Of string
+	// Differs says what is not as in ingress-nginx, although it is supported;
+	// empty: nothing that is known.
+	Differs string
 	// Removed says when ingress-nginx dropped it; empty for the current ones.
 	Removed string
 	Doc     string
@@ -113,6 +120,10 @@ func (a *Annotation) Value() string { return a.value.grammar }
 // Annotations gives ingress-nginx's whole table, sorted by name.
 func Annotations() []Annotation { return slices.Clone(table) }
 
+// Find gives what the key of an object's annotations means: the row, nil for a name
+// that does not exist, and the name; ok is false for keys that are not ours.
+func Find(key string) (a *Annotation, name string, ok bool) { return findRow(key) }
+
 // lookup finds the row of a name or alias.
 func lookup(name string) *Annotation {
 	i, ok := slices.BinarySearchFunc(table, name, func(a Annotation, n string) int { return strings.Compare(a.Name, n) })
@@ -164,4 +175,12 @@ var misnomers = [][2]string{
 	{"redirect-to-https", "ssl-redirect"},
 	{"send-proxy-protocol", PrefixOwn + "send-proxy-protocol"},
 	{"session-affinity", "affinity"},
+}
+
+// feature is the name under which all that belongs together is told.
+func (a *Annotation) feature() string {
+	if a.Of != "" {
+		return a.Of
+	}
+	return a.Name
 }

@@ -33,6 +33,12 @@ func TestTable(t *testing.T) {
 		if a.Doc == "" || a.Group == "" || a.Scope != Location && a.Scope != Whole {
 			t.Errorf("%s is incomplete", a.Name)
 		}
+		if lead := lookup(a.Of); a.Of != "" && (lead == nil || lead.Of != "" || lead.Name == a.Name || a.Supported() || lead.Guard && !a.Guard || lead.Removed != a.Removed) {
+			t.Errorf("%s is of %q, which cannot stand for it", a.Name, a.Of)
+		}
+		if a.Differs != "" && !a.Supported() {
+			t.Errorf("%s differs and is not supported", a.Name)
+		}
 		if len(a.Name) >= maxNearest {
 			t.Errorf("%s is too long for nearest", a.Name)
 		}
@@ -287,6 +293,9 @@ What is in the column "value" is supported; [ingress.md](ingress.md#annotations)
   to the main Ingress, as with a weight of 0.
 - A name that does not exist is the verdict AnnotationUnknown, with the name that was probably meant.
 - The value in the column "no effect" asks for nothing that is not so already.
+- *Differs* says what is not as in ingress-nginx although it is supported. ` + "`gatehouse check --as ingress-nginx`" + ` tells of
+  it for each Ingress: see [migrating.md](migrating.md).
+- Of annotations that belong together, such as ` + "`auth-url` and `auth-signin`" + `, what is not supported is told once.
 
 Scope and risk are those of ingress-nginx: whether its own paths or the whole host are governed, and how much harm a
 value can do there.
@@ -334,7 +343,11 @@ value can do there.
 			if a.BlankOff {
 				idle = strings.TrimPrefix(idle+", blank", ", ")
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, a.Scope, a.Risk, guard, idle, value, a.Doc)
+			meaning := a.Doc
+			if a.Differs != "" {
+				meaning += ". *Differs:* " + a.Differs
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, a.Scope, a.Risk, guard, idle, value, meaning)
 		}
 	}
 	return b.String()

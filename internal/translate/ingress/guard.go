@@ -41,6 +41,7 @@ func (l *lowering) annotations() bool {
 	}
 	l.settings = settings{given: map[string]given{}, bad: map[string]bool{}}
 	canary := false
+	features := map[string][]given{}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		g := known[name]
 		row, _, _ := findRow(g.key)
@@ -51,14 +52,12 @@ func (l *lowering) annotations() bool {
 		case row.Supported():
 			l.supported(row, g)
 		case row.Idle.Holds(g.value):
-		case name == "canary":
-			canary = true
-			l.reject(annotationField(g.key), verdict.AnnotationUnsupported,
-				"canary Ingresses are not served yet: all requests go to the main Ingress, as with a weight of 0",
-				"remove this Ingress, or wait for a release that supports canaries")
 		default:
-			l.unsupported(row, g)
+			features[row.feature()] = append(features[row.feature()], g)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(features)) {
+		canary = l.feature(name, features[name]) || canary
 	}
 	// Those that close first: the bound must never hide why.
 	slices.SortStableFunc(unknown, func(a, b given) int {
@@ -137,23 +136,48 @@ func (l *lowering) supported(row *Annotation, g given) {
 	}
 }
 
-func (l *lowering) unsupported(row *Annotation, g given) {
-	field := annotationField(g.key)
+// feature tells once about annotations that belong together and are not
+// supported. It reports whether they make the Ingress a canary.
+func (l *lowering) feature(name string, members []given) (canary bool) {
+	lead := slices.IndexFunc(members, func(g given) bool { row, _, _ := findRow(g.key); return row.Name == name })
+	first := members[max(lead, 0)]
+	row, _, _ := findRow(first.key)
+	var others []string
+	guard := false
+	for _, g := range members {
+		member, _, _ := findRow(g.key)
+		guard = guard || member.Guard
+		if g != first {
+			others = append(others, g.name)
+		}
+	}
+	field, named := annotationField(first.key), first.name
+	if len(others) > 0 {
+		named += " (with " + strings.Join(others, ", ") + ")"
+	}
 	switch {
-	case row.Guard:
+	case name == "canary" && lead >= 0:
+		l.reject(field, verdict.AnnotationUnsupported,
+			"canary Ingresses are not served yet: all requests go to the main Ingress, as with a weight of 0",
+			"remove this Ingress, or wait for a release that supports canaries")
+		return true
+	case guard:
 		l.close(ir.ReasonGuardUnsupported)
 		remedy := "remove the annotation if the paths may stand open without it, or keep serving this Ingress with a controller that enforces it"
-		if row.Idle != never {
+		if len(others) > 0 {
+			remedy = strings.Replace(remedy, "the annotation", "the annotations", 1)
+		} else if row.Idle != never {
 			remedy += "; the value " + quote(string(row.Idle)) + " switches it off"
 		}
 		l.reject(field, verdict.GuardUnsupported,
-			g.name+" protects this Ingress and is not enforced yet: all its paths answer 503", remedy)
+			named+" protects this Ingress and is not enforced yet: all its paths answer 503", remedy)
 	case row.Removed != "":
 		l.ignore(field, verdict.AnnotationUnsupported,
-			g.name+" has no effect: ingress-nginx itself does not know it any more ("+row.Removed+")", "remove the annotation")
+			named+" has no effect: ingress-nginx itself does not know it any more ("+row.Removed+")", "remove the annotation")
 	default:
-		l.ignore(field, verdict.AnnotationUnsupported, g.name+" has no effect yet", "remove the annotation, or do not rely on it")
+		l.ignore(field, verdict.AnnotationUnsupported, named+" has no effect yet", "remove the annotation, or do not rely on it")
 	}
+	return false
 }
 
 // close makes all paths of the Ingress answer 503. Of several reasons the first
