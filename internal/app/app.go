@@ -148,7 +148,7 @@ func (g *Gateway) build(access io.Writer) error {
 	}
 	g.loop = &loop{
 		store: g.store, upstream: g.upstream, server: g.server, compiler: proxy.NewCompiler(o),
-		stats: g.stats, log: g.log, options: to, begun: make(chan struct{}),
+		stats: g.stats, log: g.log, options: to, begun: make(chan struct{}), manifests: s.Manifests != "",
 	}
 	if err := g.makeSource(); err != nil {
 		return err
@@ -201,6 +201,9 @@ func (g *Gateway) makeSource() error {
 		}
 		g.source = fileSource{src}
 		return nil
+	}
+	if len(g.s.Backends) > 0 {
+		return errors.New("--backend goes with --manifests only: in a cluster endpoints come from EndpointSlices; write one, or a Service of type ExternalName")
 	}
 	servers := kube.NewAPIServers()
 	cfg, err := kube.RestConfig(g.s.Kubeconfig, servers)

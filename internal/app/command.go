@@ -107,6 +107,7 @@ drains: /readyz fails, connections are told to close, open requests get
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Manifests, "manifests", "", "directory or file of manifests to serve instead of an API server")
+	f.StringSliceVar(&o.Backends, "backend", nil, backendUsage)
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig file of the API server; empty: the cluster this runs in")
 	o.addFlags(f)
 	return cmd

@@ -41,14 +41,15 @@ const resolveWait = 2 * time.Second
 
 // loop is the one direction of the data: View, Config, Snapshot, swap, status.
 type loop struct {
-	store    *view.Store
-	source   source
-	upstream *upstream.Manager
-	compiler *proxy.Compiler
-	server   *proxy.Server
-	writer   *status.Writer
-	stats    *stats.Registry
-	log      *slog.Logger
+	store     *view.Store
+	source    source
+	upstream  *upstream.Manager
+	compiler  *proxy.Compiler
+	server    *proxy.Server
+	manifests bool // not from an API server
+	writer    *status.Writer
+	stats     *stats.Registry
+	log       *slog.Logger
 
 	options   translate.Options
 	endpoints *translate.Endpoints
@@ -79,8 +80,8 @@ type applied struct {
 	report   *translate.Report
 	verdicts []verdict.Verdict
 	// said are the lists that verdicts were made of: of routes, of endpoints, of
-	// the source.
-	said [3][]verdict.Verdict
+	// the source, of Services without endpoints.
+	said [4][]verdict.Verdict
 }
 
 func (l *loop) state() *applied {
@@ -209,9 +210,9 @@ func (l *loop) step(ctx context.Context) error {
 		rebuilt = true
 		l.need(l.endpoints.State)
 	}
-	next.said = [...][]verdict.Verdict{next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts()}
+	next.said = [...][]verdict.Verdict{next.report.Verdicts, l.endpoints.Verdicts, l.source.Verdicts(), l.unserved(v, next.config)}
 	fresh, resolved := 0, 0
-	if old != nil && view.Same(old.said[0], next.said[0]) && view.Same(old.said[1], next.said[1]) && slices.Equal(old.said[2], next.said[2]) {
+	if old != nil && view.Same(old.said[0], next.said[0]) && view.Same(old.said[1], next.said[1]) && slices.Equal(old.said[2], next.said[2]) && slices.Equal(old.said[3], next.said[3]) {
 		next.verdicts = old.verdicts
 	} else {
 		next.verdicts = merge(next.said[:]...)
@@ -230,6 +231,15 @@ func (l *loop) step(ctx context.Context) error {
 		l.writer.Update(v, &report)
 	}
 	return nil
+}
+
+// unserved tells of Services without EndpointSlices where nobody but the user makes
+// endpoints. In a cluster they come and go with Pods, which is no mistake.
+func (l *loop) unserved(v *view.View, cfg *ir.Config) []verdict.Verdict {
+	if !l.manifests {
+		return nil
+	}
+	return translate.Unserved(v, cfg, l.endpoints.State)
 }
 
 // need tells the upstreams of other endpoints.

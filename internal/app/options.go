@@ -25,8 +25,9 @@ import (
 type Options struct {
 	Flags map[string]string // all of them as they were given, for diagnostics
 
-	Manifests  string // directory or file; empty: an API server
-	Kubeconfig string // empty: in-cluster
+	Manifests  string   // directory or file; empty: an API server
+	Backends   []string // NAMESPACE/NAME[:PORT]=HOST:PORT, with Manifests only
+	Kubeconfig string   // empty: in-cluster
 
 	HTTPAddr, HTTPSAddr   string // "" or "off" disables
 	AdminAddr, HealthAddr string
@@ -94,6 +95,7 @@ type settings struct {
 	http, https, admin, health netip.AddrPort // invalid: off
 	trusted                    []netip.Prefix
 	defaultTLS, publishService types.NamespacedName
+	backends                   []translate.Backend
 	format                     accesslog.Format
 	ciphers                    []uint16
 	curves                     []tls.CurveID
@@ -174,6 +176,9 @@ func (o Options) check() (*settings, error) {
 		errs = append(errs, err)
 	}
 	errs = append(errs, o.checkContradictions()...)
+	if s.backends, err = readBackends(o.Backends); err != nil {
+		errs = append(errs, err)
+	}
 	if s.ciphers, err = readCiphers(o.SSLCiphers); err != nil {
 		errs = append(errs, err)
 	}
@@ -345,7 +350,7 @@ const (
 func (s *settings) translation() translate.Options {
 	return translate.Options{
 		IngressClass: s.IngressClass, ControllerName: s.ControllerName, AnyClass: s.Manifests != "",
-		DefaultTLSSecret: s.defaultTLS, Addresses: s.addressPolicy(),
+		DefaultTLSSecret: s.defaultTLS, Addresses: s.addressPolicy(), Backends: s.backends,
 		SSLRedirect: s.SSLRedirect, HSTS: s.HSTS, VerifyUpstreams: s.VerifyUpstreams, AllowCrossNamespace: s.AllowCrossNamespace,
 		HostClaims: translate.HostClaims(s.HostClaims),
 	}

@@ -86,12 +86,28 @@ func (s *Service) Port(number uint16) *Port {
 	return nil
 }
 
+// External gives the DNS name, or address, that serves the port in place of
+// endpoints, and its port there; empty: endpoints do.
+func (s *Service) External(number uint16) (host string, port uint16) {
+	if s == nil {
+		return "", 0
+	}
+	if p := s.Port(number); p != nil && p.External != "" {
+		return p.External, p.ExternalPort
+	}
+	return s.ExternalName, number
+}
+
 // Port is one TCP port of a Service with the endpoints behind it.
 type Port struct {
 	Name        string
 	Number      uint16
 	AppProtocol string     // as in the API, may be empty
 	Endpoints   []Endpoint // sorted by Addr, one per address
+	// External is the DNS name of what serves the port in place of Endpoints, at
+	// its own ExternalPort; empty: nothing.
+	External     string
+	ExternalPort uint16
 }
 
 // Endpoint is a Pod's (or other workload's) address and port with the

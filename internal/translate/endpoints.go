@@ -60,6 +60,7 @@ func Services(v *view.View, o Options, prev *Endpoints) *Endpoints {
 	build := func(svc *corev1.Service) {
 		key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
 		made, verdicts := buildService(svc, v.EndpointSlices(svc.Namespace, svc.Name), o.Addresses)
+		serveStatic(made, o.Backends)
 		built.Set(made)
 		if len(verdicts) > 0 {
 			faulty.Set(&faultyService{key, verdicts})

@@ -78,6 +78,10 @@ type Options struct {
 	// nothing but verdicts. Zero: they are not judged.
 	Now time.Time
 
+	// Backends are endpoints that were given by hand, in place of those of
+	// EndpointSlices.
+	Backends []Backend
+
 	// bound is in place of maxBorrowed and maxExtra, in tests; 0: those.
 	bound int
 }

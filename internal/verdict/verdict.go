@@ -82,6 +82,7 @@ const (
 	PathUnreachable        Reason = "PathUnreachable"        // a path that no request can select
 	RegexHost              Reason = "RegexHost"              // a path means something else, since others of its host are regular expressions
 	HostOwned              Reason = "HostOwned"              // another namespace owns the host, and has not granted it
+	NoEndpoints            Reason = "NoEndpoints"            // no endpoint for a Service, and no cluster that makes any
 	EndpointAddressRefused Reason = "EndpointAddressRefused" // loopback, link-local or metadata address
 	ClassUnknown           Reason = "ClassUnknown"           // names an IngressClass that does not exist
 )

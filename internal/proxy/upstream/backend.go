@@ -160,7 +160,7 @@ func nth(list, tried []*Endpoint, t time.Duration, r rank, k uint32) *Endpoint {
 // chosen gives the places of the Service's port that get new requests.
 func (b *Backend) chosen(svc *service.Service) []place {
 	if svc != nil && b.clusterIP {
-		return b.allowed(svc.ClusterIPs)
+		return b.allowed(svc.ClusterIPs, b.port)
 	}
 	p := svc.Port(b.port)
 	if p == nil {

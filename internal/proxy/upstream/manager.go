@@ -303,22 +303,23 @@ func (m *Manager) announceLocked() {
 // attach brings a backend up to date with its Service, nil when there is none,
 // and returns the idle connections of endpoints that left.
 func (m *Manager) attach(b *Backend, svc *service.Service) (left []*Conn) {
-	if svc == nil || svc.ExternalName == "" {
+	external, port := svc.External(b.port)
+	if external == "" {
 		delete(m.names, b)
 		return b.replace(b.chosen(svc), m.closed)
 	}
-	if addr, err := netip.ParseAddr(svc.ExternalName); err == nil {
+	if addr, err := netip.ParseAddr(external); err == nil {
 		// ingress-nginx takes a literal address as an address; a lookup of it
 		// could never succeed.
 		delete(m.names, b)
-		return b.replace(b.allowed([]netip.Addr{addr}), m.closed)
+		return b.replace(b.allowed([]netip.Addr{addr}, port), m.closed)
 	}
-	host := absolute(svc.ExternalName)
-	if n := m.names[b]; n != nil && n.host == host {
+	host := absolute(external)
+	if n := m.names[b]; n != nil && n.host == host && n.port == port {
 		return nil
 	}
 	// The endpoints of before stay until the first answer or failure.
-	m.names[b] = &name{host: host}
+	m.names[b] = &name{host: host, port: port}
 	select {
 	case m.kick <- struct{}{}:
 	default:

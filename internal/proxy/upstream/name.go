@@ -28,6 +28,7 @@ var (
 // Manager.mu; a change of the name makes a new one.
 type name struct {
 	host     string // absolute
+	port     uint16
 	next     time.Time
 	busy     bool // a lookup is under way
 	answered bool // a lookup has ended, well or not
@@ -110,7 +111,7 @@ func (m *Manager) answer(b *Backend, n *name, addrs []netip.Addr, err error) {
 		m.mu.Unlock()
 		return // the name has changed meanwhile, or nobody wants it any more
 	}
-	endpoints := b.allowed(addrs)
+	endpoints := b.allowed(addrs, n.port)
 	if err == nil && len(endpoints) == 0 {
 		err = errAddressRefused
 	}
@@ -144,10 +145,10 @@ func (m *Manager) answer(b *Backend, n *name, addrs []netip.Addr, err error) {
 
 // allowed gives the name's addresses with the backend's port, without those
 // that may not be dialled.
-func (b *Backend) allowed(addrs []netip.Addr) []place {
+func (b *Backend) allowed(addrs []netip.Addr, port uint16) []place {
 	out := make([]place, 0, len(addrs))
 	for _, a := range addrs {
-		out = append(out, place{addr: netip.AddrPortFrom(a, b.port)})
+		out = append(out, place{addr: netip.AddrPortFrom(a, port)})
 	}
 	out = b.settings.dialable(out)
 	return out[:min(len(out), maxAddresses)]
