@@ -88,6 +88,7 @@ endpoints: [{addresses: [127.0.0.1]}]
 			if err != nil || response.StatusCode != status || !strings.Contains(string(got), body) {
 				t.Errorf("%d %q, %v; want %d %q", response.StatusCode, got, err, status, body)
 			}
+			eventually(t, "the state is that which serves", func() bool { return g.loop.state().view != nil })
 			var told []verdict.Verdict
 			for _, v := range g.Verdicts() {
 				if v.Reason == verdict.NoEndpoints {

@@ -91,7 +91,7 @@ func TestAppliedAndResolved(t *testing.T) {
 		}
 	}
 	write("s")
-	out, errs, _ := startCommand(t, "serve", "--manifests", dir, "--http-addr", "127.0.0.1:0", "--https-addr", "off", "--admin-addr", "off", "--log-format", "text")
+	out, errs, _ := startCommand(t, "serve", "--manifests", dir, "--backend", "default/s=127.0.0.1:1", "--http-addr", "127.0.0.1:0", "--https-addr", "off", "--admin-addr", "off", "--log-format", "text")
 	_ = out
 	says := func(pattern string) {
 		t.Helper()
