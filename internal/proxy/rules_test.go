@@ -95,6 +95,42 @@ func TestFramingOfSwitch(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 it is the 2xx to an extended CONNECT (RFC 8441), which has no framing
+// fields either (RFC 9110, section 9.3.6).
+func TestFramingOfSwitchOverHTTP2(t *testing.T) {
+	e := newEdge(t, nil, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, strings.Replace(switched, "\r\n\r\n", "\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 1)+"hello")
+		io.Copy(c, r)
+	}).addr())
+	p, c := e.raw2()
+	defer c.Conn.Close()
+	p.head(1, false, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":path", "/ws", ":authority", "example.com", "sec-websocket-version", "13")
+	for {
+		f, err := p.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *xhttp2.MetaHeadersFrame:
+			if f.PseudoValue("status") != "200" {
+				t.Errorf("%v", f)
+			}
+			for _, h := range f.RegularFields() {
+				if h.Name == "content-length" || h.Name == "transfer-encoding" {
+					t.Errorf("%v", h)
+				}
+			}
+			continue
+		case *xhttp2.DataFrame:
+			if string(f.Data()) != "hello" {
+				t.Errorf("%q", f.Data())
+			}
+		}
+		return
+	}
+}
+
 // The same over HTTP/2 (RFC 9113, section 8.1.1: with these statuses, and to HEAD, a
 // Content-Length that is not 0 goes without DATA).
 func TestFramingOfResponsesWithoutBodyOverHTTP2(t *testing.T) {
