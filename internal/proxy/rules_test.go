@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 )
@@ -188,6 +189,7 @@ func TestHeadsPassedOn(t *testing.T) {
 	f("600", "HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 600 Odd\r\nContent-Length: 0\r\nDATE\r\nConnection: close\r\n\r\n")
 	f("999", "HTTP/1.1 999 Denied\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 999 Denied\r\nContent-Length: 0\r\nDATE\r\nConnection: close\r\n\r\n")
 	f("a date of its own", "HTTP/1.1 200 OK\r\n"+own+"Content-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nDATE\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	f("tabs", "HTTP/1.1 200 OK\r\nContent-Length:\t0\t\r\nX:\t \ta\tb\t\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: a\tb\r\nDATE\r\nConnection: close\r\n\r\n")
 	// An interim response needs none.
 	e := newEdge(t, nil, newBackend(t, once("HTTP/1.1 103\r\n\r\nHTTP/1.1 204\r\n\r\n")).addr())
 	if got := e.raw("GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 103 \r\n\r\nHTTP/1.1 204 \r\nDate: ") {
@@ -270,6 +272,30 @@ func TestManyInterimResponses(t *testing.T) {
 	e = newEdge(t, nil, heads2(t, append(list, []string{":status", "200"})...).addr())
 	e.to2(nil)
 	count(e)
+}
+
+// An interim response begins the endpoint's time anew: a long job says by 102 that it
+// is at work (RFC 4918 brought it for that), and may take longer than the timeout.
+func TestInterimResponsesKeepAlive(t *testing.T) {
+	const read, pace, beats = 600 * time.Millisecond, 200 * time.Millisecond, 6
+	e := newEdge(t, func(o *Options) { o.UpstreamRead = read }, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		for range beats {
+			<-time.After(pace)
+			io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\n")
+		}
+		io.WriteString(c, ok)
+	}).addr())
+	c := e.dial()
+	c.write(get)
+	for range beats {
+		if res, _ := c.read("GET"); res.StatusCode != 102 {
+			t.Fatalf("%v", res)
+		}
+	}
+	if res, _ := c.read("GET"); res.StatusCode != 200 {
+		t.Errorf("%v", res)
+	}
 }
 
 // Why a response was refused stands in the log, with the rule, the field and the
