@@ -207,5 +207,6 @@ func (o *Options) addAnnotationFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.HSTS, "hsts", o.HSTS, "Strict-Transport-Security of answers over HTTPS on hosts with a TLS entry; off to disable")
 	f.BoolVar(&o.VerifyUpstreams, "verify-upstreams", o.VerifyUpstreams, "verify the certificates of HTTPS and GRPCS backends, unless the annotation proxy-ssl-verify says otherwise")
 	f.StringVar(&o.HostClaims, "host-claims", o.HostClaims, "paths that a namespace adds to a host which another one owns, without the owner's annotation gatehouse.dev/host-grant: off serves them, warn too, with a Warning, enforce does not")
+	f.StringVar(&o.MissingTLSSecret, "missing-tls-secret", o.MissingTLSSecret, "hosts whose TLS entry names a Secret that does not exist: refuse their handshakes and answer 503 over HTTP, or show the default-certificate, as where TLS ends in front of Gatehouse")
 	f.BoolVar(&o.AllowCrossNamespace, "allow-cross-namespace", o.AllowCrossNamespace, "let annotations name Secrets of other namespaces than their Ingress's")
 }

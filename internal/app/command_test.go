@@ -34,7 +34,7 @@ var contractFlags = map[string]string{
 	"drain-timeout": "30s", "ingress-class": "gatehouse", "controller-name": "gatehouse.dev/ingress-controller",
 	"watch-namespace": "[]", "default-tls-secret": "", "publish-address": "[]", "publish-service": "",
 	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info", "log-format": "auto",
-	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn",
+	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn", "missing-tls-secret": "refuse",
 	// Limits.
 	"max-response-header-bytes": "65536", "max-response-header-fields": "1000",
 	"max-header-bytes": "65536", "max-header-fields": "100", "max-uri-bytes": "8192", "max-body-bytes": "0",

@@ -54,6 +54,7 @@ type Options struct {
 	VerifyUpstreams              bool
 	AllowCrossNamespace          bool
 	HostClaims                   string
+	MissingTLSSecret             string
 	AccessLog                    string
 	LogLevel, LogFormat          string
 	ExcludeMetrics               []string // ours or ingress-nginx's
@@ -77,7 +78,7 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
-		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller", HostClaims: string(translate.HostClaimsWarn),
+		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller", HostClaims: string(translate.HostClaimsWarn), MissingTLSSecret: missingRefuse,
 		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
 		AccessLog: "json", LogLevel: "info", LogFormat: "auto", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
@@ -165,6 +166,9 @@ func (o Options) check() (*settings, error) {
 	}
 	if s.ExcludeMetrics, err = admin.ExcludedMetrics(o.ExcludeMetrics); err != nil {
 		errs = append(errs, fmt.Errorf("--exclude-socket-metrics: %w", err))
+	}
+	if m := o.MissingTLSSecret; m != missingRefuse && m != missingDefault {
+		errs = append(errs, fmt.Errorf("--missing-tls-secret %q: give %s or %s", m, missingRefuse, missingDefault))
 	}
 	for _, a := range o.PublishAddresses {
 		// Left out, it would empty the status that others make DNS records of.
@@ -346,13 +350,19 @@ const (
 	bindHTTPS ir.BindID = "https"
 )
 
+// The values of --missing-tls-secret.
+const (
+	missingRefuse  = "refuse"
+	missingDefault = "default-certificate"
+)
+
 // translation is what translation needs of the settings, but for addresses.
 func (s *settings) translation() translate.Options {
 	return translate.Options{
 		IngressClass: s.IngressClass, ControllerName: s.ControllerName, AnyClass: s.Manifests != "",
 		DefaultTLSSecret: s.defaultTLS, Addresses: s.addressPolicy(), Backends: s.backends,
 		SSLRedirect: s.SSLRedirect, HSTS: s.HSTS, VerifyUpstreams: s.VerifyUpstreams, AllowCrossNamespace: s.AllowCrossNamespace,
-		HostClaims: translate.HostClaims(s.HostClaims),
+		HostClaims: translate.HostClaims(s.HostClaims), DefaultForMissing: s.MissingTLSSecret == missingDefault,
 	}
 }
 

@@ -79,6 +79,7 @@ func (m *memory) build(v *view.View, o Options) (*ir.Config, *Report) {
 
 		SSLRedirect:         o.SSLRedirect,
 		VerifyUpstreams:     o.VerifyUpstreams,
+		DefaultForMissing:   o.DefaultForMissing,
 		AllowCrossNamespace: o.AllowCrossNamespace,
 	})
 	m.said.by(aboutClasses, classVerdicts)

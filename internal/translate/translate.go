@@ -60,6 +60,10 @@ type Options struct {
 	// TLS entry; empty: none. ingress-nginx sends
 	// "max-age=31536000; includeSubDomains".
 	HSTS string
+	// DefaultForMissing shows the default certificate where a TLS entry names a Secret
+	// that does not exist; otherwise such a host has no usable certificate. It is for
+	// those who end TLS in front. A Secret that is there and broken is refused.
+	DefaultForMissing bool
 	// VerifyUpstreams verifies the certificates of endpoints where the
 	// annotation proxy-ssl-verify does not say otherwise.
 	VerifyUpstreams bool

@@ -39,6 +39,7 @@ type Options struct {
 
 	SSLRedirect         bool
 	VerifyUpstreams     bool
+	DefaultForMissing   bool
 	AllowCrossNamespace bool
 }
 
@@ -114,7 +115,13 @@ func (l *lowering) tls() {
 		claim := candidate.TLS{Field: field, Fallback: entry.SecretName == ""}
 		if !claim.Fallback {
 			cert, problem := l.certificates.Find(l.view, l.ing.Namespace, entry.SecretName)
-			if problem != nil {
+			switch {
+			case problem == nil:
+			case problem.Reason == verdict.SecretNotFound && l.options.DefaultForMissing:
+				claim.Fallback = true
+				l.tell(verdict.Warning, field+".secretName", problem.Reason,
+					problem.Message+": the default certificate is shown in its place, as --missing-tls-secret says", problem.Remedy)
+			default:
 				l.reject(field+".secretName", problem.Reason, problem.Message, problem.Remedy)
 			}
 			claim.Certificate = cert
