@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -79,6 +80,7 @@ type content struct {
 	leaf    ir.CertificateTerm
 	chain   []Flaw
 	usage   []Flaw
+	alone   *x509.Certificate // see issuerMissing
 	problem string
 }
 
@@ -177,6 +179,10 @@ func (c *Certificates) readNew(s *corev1.Secret) *result {
 	if found.problem != "" {
 		return &result{content: found, problem: found.problem}
 	}
+	flaws := found.chain
+	if found.alone != nil {
+		flaws = slices.Concat(flaws, issuerMissing(found.alone, s.Data[caKey]))
+	}
 	return &result{content: found, cert: &Certificate{
 		Certificate: ir.Certificate{
 			ID: id,
@@ -192,7 +198,7 @@ func (c *Certificates) readNew(s *corev1.Secret) *result {
 		Names: found.names,
 		ECDSA: found.ecdsa,
 
-		ChainFlaws: found.chain, ServerFlaws: found.usage,
+		ChainFlaws: flaws, ServerFlaws: found.usage,
 	}}
 }
 
@@ -218,7 +224,7 @@ func parse(chain, key []byte) *content {
 	}
 	found := &content{ecdsa: leaf.PublicKeyAlgorithm == x509.ECDSA, usage: usageFlaws(leaf)}
 	found.leaf = ir.CertificateTerm{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
-	found.chain = chainFlaws(chain)
+	found.chain, found.alone = chainFlaws(chain)
 	for _, n := range names {
 		found.names = append(found.names, strings.ToLower(n))
 	}

@@ -47,7 +47,10 @@ const chainRemedy = "put the leaf and after it each certificate's issuer into tl
 // chainFlaws looks at the text of a chain whose first certificate is the leaf. Whoever
 // reads PEM skips what it cannot read, and so would a mistake go unseen until
 // clients that do not know the issuer fail.
-func chainFlaws(text []byte) (flaws []Flaw) {
+//
+// fetchable is the leaf where it stands alone and says where its issuer can be
+// fetched (RFC 5280, section 4.2.2.1), else nil: see issuerMissing.
+func chainFlaws(text []byte) (flaws []Flaw, fetchable *x509.Certificate) {
 	var chain []*x509.Certificate
 	tell := func(format string, args ...any) {
 		flaws = append(flaws, Flaw{verdict.CertificateChain, fmt.Sprintf(format, args...), chainRemedy})
@@ -73,24 +76,34 @@ func chainFlaws(text []byte) (flaws []Flaw) {
 	if read < begun {
 		tell("of %d PEM blocks in tls.crt only %d can be read: one is cut off, or not separated from the next by a line break", begun, read)
 	}
-	if len(chain) > 0 {
-		linkFlaws(chain, tell)
+	if len(chain) == 1 && len(chain[0].IssuingCertificateURL) > 0 && !bytes.Equal(chain[0].RawSubject, chain[0].RawIssuer) {
+		return flaws, chain[0]
 	}
-	return flaws
+	linkFlaws(chain, tell)
+	return flaws, nil
+}
+
+// issuerMissing judges a leaf that stands alone and says where its issuer can be
+// fetched, which few clients do: its issuer should be shown, unless it is a root,
+// as which it may stand in ca.crt.
+func issuerMissing(leaf *x509.Certificate, ca []byte) []Flaw {
+	for rest := ca; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err == nil && bytes.Equal(c.RawSubject, c.RawIssuer) && leaf.CheckSignatureFrom(c) == nil {
+			return nil
+		}
+	}
+	return []Flaw{{verdict.CertificateChain, fmt.Sprintf("the certificate of its issuer (%s) is missing in tls.crt", leaf.Issuer), chainRemedy}}
 }
 
 // linkFlaws looks whether each certificate is followed by its issuer. Where a chain
-// that is whole ends nobody can tell: at one that some client trusts. But a leaf that
-// says where its issuer can be fetched has not come from a root alone (RFC 5280,
-// section 4.2.2.1): few clients fetch it.
+// that is whole ends nobody can tell: at one that some client trusts.
 func linkFlaws(chain []*x509.Certificate, tell func(string, ...any)) {
-	if leaf := chain[0]; len(chain) == 1 {
-		if len(leaf.IssuingCertificateURL) > 0 && !bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
-			tell("the certificate of its issuer (%s) is missing", leaf.Issuer)
-		}
-		return
-	}
-	for i, c := range chain[:len(chain)-1] {
+	for i, c := range chain[:max(0, len(chain)-1)] {
 		if bytes.Equal(c.RawIssuer, chain[i+1].RawSubject) && c.CheckSignatureFrom(chain[i+1]) == nil {
 			continue
 		}

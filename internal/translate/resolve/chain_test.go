@@ -122,6 +122,14 @@ func TestChainFlaws(t *testing.T) {
 	f("the key too", `block 1 of tls.crt is of the type "PRIVATE KEY"`, key, leaf.pem(), sub.pem())
 
 	f("the issuer is missing", "the certificate of its issuer (CN=sub) is missing", leaf.pem())
+	// Vault names where to fetch a root too; it stands in ca.crt.
+	rooted := sign(t, "one.com", root, leaf.key, fetchable)
+	for ca, want := range map[string]int{string(root.pem()): 0, string(sub.pem()): 1, "": 1} {
+		c, problem := find(NewCertificates(), map[string][]byte{"tls.crt": rooted.pem(), "tls.key": key, "ca.crt": []byte(ca)})
+		if problem != nil || len(c.ChainFlaws) != want {
+			t.Errorf("a root that can be fetched: %v, %+v, want %d", problem, c, want)
+		}
+	}
 	f("one between is missing", "certificate 1 of tls.crt is not followed by its issuer (CN=sub 2), which is missing", deep.pem(), sub.pem())
 	f("another's issuer", "certificate 1 of tls.crt is not followed by its issuer (CN=sub), which is missing", leaf.pem(), root.pem())
 	f("in disorder", "certificate 1 of tls.crt is not followed by its issuer (CN=sub), which stands elsewhere", leaf.pem(), root.pem(), sub.pem())
