@@ -15,7 +15,7 @@ import (
 type terms struct {
 	at    time.Time // of the last turn
 	queue termQueue
-	of    map[*ingress.Lowered]*term // of all that show certificates
+	of    map[*ingress.Lowered]*term // of all that show or trust certificates
 	fresh []*ingress.Lowered         // not judged yet
 	// The default certificate's, of which there is one.
 	fallback     *resolve.Certificate
@@ -32,7 +32,7 @@ type term struct {
 func newTerms() *terms { return &terms{of: map[*ingress.Lowered]*term{}} }
 
 func (t *terms) note(x *ingress.Lowered) {
-	if len(x.Shown) > 0 {
+	if len(x.Terms) > 0 {
 		t.of[x] = &term{of: x, at: -1}
 		t.fresh = append(t.fresh, x)
 	}
@@ -101,14 +101,13 @@ func (m *memory) judge(e *term, now time.Time) {
 	}
 	var verdicts []verdict.Verdict
 	e.next = time.Time{}
-	for _, s := range e.of.Shown {
-		flaw, next := resolve.TermFlaw(s.Certificate.CertificateTerm, now)
+	for _, t := range e.of.Terms {
+		flaw, next := t.Flaw(now)
 		e.next = earlier(e.next, next)
 		if flaw != nil {
-			o := s.Certificate.Origin
 			verdicts = append(verdicts, verdict.Verdict{
-				Object: e.of.Object, Severity: verdict.Warning, Field: s.Field, Reason: flaw.Reason,
-				Message: "Secret " + o.Namespace + "/" + o.Name + ": " + flaw.Message, Remedy: flaw.Remedy,
+				Object: e.of.Object, Severity: verdict.Warning, Field: t.Field, Reason: flaw.Reason,
+				Message: "Secret " + t.Secret.String() + ": " + flaw.Message, Remedy: flaw.Remedy,
 			})
 		}
 	}
@@ -125,7 +124,7 @@ func (m *memory) judgeFallback(v *view.View, o Options) {
 	var verdicts []verdict.Verdict
 	if m.fallback != nil && m.fallback.Origin.Kind != "" {
 		var flaw *resolve.Flaw
-		if flaw, t.fallbackNext = resolve.TermFlaw(m.fallback.CertificateTerm, o.Now); flaw != nil {
+		if flaw, t.fallbackNext = m.fallback.Term().Flaw(o.Now); flaw != nil {
 			verdicts = append(verdicts, verdict.Verdict{
 				Object: defaultCertificateRef(v, o), Severity: verdict.Warning, Reason: flaw.Reason,
 				Message: "as the default certificate: " + flaw.Message, Remedy: flaw.Remedy,

@@ -66,6 +66,7 @@ const (
 	CertificateExpires     Reason = "CertificateExpires"     // the certificate ends soon and was not renewed
 	CertificateExpired     Reason = "CertificateExpired"     // the certificate has ended
 	CertificateNotYetValid Reason = "CertificateNotYetValid" // the certificate holds later
+	RevocationListExpired  Reason = "RevocationListExpired"  // a revocation list has ended: its issuer's certificates are refused
 	HostTLSOwned           Reason = "HostTLSOwned"           // another Ingress owns the host's TLS
 	TLSUnavailable         Reason = "TLSUnavailable"         // no usable certificate for the host at all
 	PathConflict           Reason = "PathConflict"           // an older Ingress has the same host, path and type

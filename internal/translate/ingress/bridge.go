@@ -94,8 +94,8 @@ func (l *lowering) makeBridge() *bridge {
 		if problem != nil {
 			return refuse(problem)
 		}
-		l.flawed(field, name, authority.Flaws)
 		if out.tls.Verify {
+			l.trusts(field, name, &authority)
 			out.tls.CAs, out.tls.CRL = authority.CAs, authority.CRL
 		}
 	}

@@ -64,7 +64,7 @@ func (l *lowering) clientAuth() *candidate.ClientAuth {
 		l.reject(s.field("auth-tls-secret"), problem.Reason, problem.Message+": all paths of this Ingress answer 503", problem.Remedy)
 		return out
 	}
-	l.flawed(s.field("auth-tls-secret"), name, authority.Flaws)
+	l.trusts(s.field("auth-tls-secret"), name, &authority)
 	h := &ir.ClientAuth{CAs: authority.CAs, CRL: authority.CRL, AnyIssuer: c.verify == "optional_no_ca", Depth: max(1, c.depth)}
 	h.ID = clientAuthID(h)
 	out.Handshake = h

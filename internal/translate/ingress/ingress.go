@@ -152,10 +152,19 @@ func (l *lowering) tls() {
 // shows notes that a certificate is shown because of the field, and tells of its
 // flaws, and of these.
 func (l *lowering) shows(field string, c *resolve.Certificate, more []resolve.Flaw) {
-	l.result.Shown = append(l.result.Shown, Shown{field, c})
 	name := types.NamespacedName{Namespace: c.Origin.Namespace, Name: c.Origin.Name}
+	l.result.Terms = append(l.result.Terms, Term{c.Term(), field, name})
 	l.flawed(field, name, c.ChainFlaws)
 	l.flawed(field, name, more)
+}
+
+// trusts notes that an authority is trusted because of the field, and tells of its
+// flaws.
+func (l *lowering) trusts(field string, name types.NamespacedName, a *resolve.Authority) {
+	for _, t := range a.Terms {
+		l.result.Terms = append(l.result.Terms, Term{t, field, name})
+	}
+	l.flawed(field, name, a.Flaws)
 }
 
 // flawed tells of flaws of a Secret that is used all the same.

@@ -31,17 +31,18 @@ type Lowered struct {
 	Set *candidate.Set
 	// Verdicts in no particular order.
 	Verdicts []verdict.Verdict
-	// Shown are the certificates that it has shown, to clients or to endpoints.
-	Shown []Shown
+	// Terms are when the certificates hold that it has shown or trusted.
+	Terms []Term
 
 	ingress *networkingv1.Ingress
 	seen    []reference
 }
 
-// Shown is a certificate with the field that names it.
-type Shown struct {
-	Field       string
-	Certificate *resolve.Certificate
+// Term is when something in a Secret holds, with the field that names the Secret.
+type Term struct {
+	resolve.Term
+	Field  string
+	Secret types.NamespacedName
 }
 
 // reference is a name that was looked up. What it led to stands with Secrets

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
@@ -24,6 +25,8 @@ type Authority struct {
 	CAs, CRL []byte
 	// Flaws are what is wrong with the CAs: those that are left are trusted.
 	Flaws []Flaw
+	// Terms are when the CAs and the lists hold.
+	Terms []Term
 }
 
 // Authority reads the certificate authorities of a Secret of any type. A
@@ -40,7 +43,7 @@ func (c *Certificates) Authority(v Objects, name types.NamespacedName) (Authorit
 			fmt.Sprintf("Secret %s holds no usable certificate authority: %s", name, found.problem),
 			"put the certificates of the authority into ca.crt and, if there are any, its revocation lists into ca.crl, both in PEM; without any, remove the key ca.crl"}
 	}
-	return Authority{CAs: secret.Data[caKey], CRL: secret.Data[crlKey], Flaws: found.flaws}, nil
+	return Authority{CAs: secret.Data[caKey], CRL: secret.Data[crlKey], Flaws: found.flaws, Terms: found.terms}, nil
 }
 
 func (c *Certificates) checkedAuthority(s *corev1.Secret) *checked {
@@ -57,8 +60,12 @@ func (c *Certificates) checkedAuthority(s *corev1.Secret) *checked {
 
 func checkAuthority(data map[string][]byte) *checked {
 	cas, crl := data[caKey], data[crlKey]
+	var terms []Term
 	found, err := readBlocks(cas, "CERTIFICATE", func(der []byte) error {
-		_, err := x509.ParseCertificate(der)
+		c, err := x509.ParseCertificate(der)
+		if err == nil {
+			terms = append(terms, Term{ir.CertificateTerm{NotBefore: c.NotBefore, NotAfter: c.NotAfter}, caKey})
+		}
 		return err
 	})
 	switch {
@@ -67,12 +74,15 @@ func checkAuthority(data map[string][]byte) *checked {
 	case found.read == 0:
 		return &checked{problem: caKey + " is missing, or holds no certificate"}
 	}
-	out := &checked{flaws: found.flaws(caKey)}
+	out := &checked{flaws: found.flaws(caKey), terms: terms}
 	if _, there := data[crlKey]; !there {
 		return out
 	}
 	found, err = readBlocks(crl, "X509 CRL", func(der []byte) error {
-		_, err := x509.ParseRevocationList(der)
+		l, err := x509.ParseRevocationList(der)
+		if err == nil {
+			out.terms = append(out.terms, Term{ir.CertificateTerm{NotBefore: l.ThisUpdate, NotAfter: l.NextUpdate}, crlKey})
+		}
 		return err
 	})
 	switch {

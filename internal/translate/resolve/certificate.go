@@ -15,7 +15,7 @@ import (
 )
 
 // Certificate is a usable certificate: chain and key parse and belong together.
-// Whether it holds now TermFlaw says.
+// Whether it holds now its Term says.
 type Certificate struct {
 	ir.Certificate
 	// Names are its DNS names in lower case; without any, its common name.
@@ -25,6 +25,9 @@ type Certificate struct {
 	// ChainFlaws are those of the chain, ServerFlaws what only servers mind.
 	ChainFlaws, ServerFlaws []Flaw
 }
+
+// Term is when it holds.
+func (c *Certificate) Term() Term { return Term{CertificateTerm: c.CertificateTerm} }
 
 // Covers reports whether one of the names stands for every host of the
 // pattern. A wildcard stands for exactly one label (RFC 9525 section 6.3).
@@ -61,6 +64,7 @@ type checked struct {
 	turn    uint64
 	problem string
 	flaws   []Flaw
+	terms   []Term
 }
 
 // result is what a Secret object holds. Objects of a View are never written to,

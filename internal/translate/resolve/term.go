@@ -15,9 +15,41 @@ const (
 	shortLived  = 10 * 24 * time.Hour
 )
 
-// TermFlaw says what is wrong with a certificate's term at a time, nil for nothing,
-// and when that becomes another question: the zero time if never.
-func TermFlaw(t ir.CertificateTerm, now time.Time) (flaw *Flaw, next time.Time) {
+// Term is the time in which something that is used holds.
+type Term struct {
+	ir.CertificateTerm
+	// Of is the key of the Secret that it stands under, if not tls.crt.
+	Of string
+}
+
+// Flaw says what is wrong with it at a time, nil for nothing, and when that becomes
+// another question: the zero time if never.
+func (t Term) Flaw(now time.Time) (flaw *Flaw, next time.Time) {
+	if t.Of == crlKey {
+		return t.listFlaw(now)
+	}
+	flaw, next = certificateFlaw(t.CertificateTerm, now)
+	if flaw != nil && t.Of != "" {
+		flaw.Message = "a certificate of " + t.Of + ": " + flaw.Message
+	}
+	return flaw, next
+}
+
+// listFlaw is about a revocation list, which is renewed too often to be told of before:
+// from its end on the clients of its issuer are refused.
+func (t Term) listFlaw(now time.Time) (flaw *Flaw, next time.Time) {
+	switch {
+	case t.NotAfter.IsZero(): // it does not say (RFC 5280, section 5.1.2.5 asks it to)
+		return nil, time.Time{}
+	case !now.After(t.NotAfter):
+		return nil, t.NotAfter.Add(time.Nanosecond)
+	}
+	return &Flaw{verdict.RevocationListExpired,
+		"a revocation list of ca.crl was to be renewed by " + stamp(t.NotAfter) + ": it holds no more, and certificates of its issuer are refused",
+		"put the issuer's present list into ca.crl"}, time.Time{}
+}
+
+func certificateFlaw(t ir.CertificateTerm, now time.Time) (flaw *Flaw, next time.Time) {
 	soon := expiresSoon
 	if life := t.NotAfter.Sub(t.NotBefore); life <= shortLived {
 		soon = life / 4

@@ -9,9 +9,9 @@ import (
 	"gatehouse.dev/gatehouse/internal/verdict"
 )
 
-// TestTermFlaw walks through the life of certificates: at every time that is named
+// TestTerm walks through the life of certificates: at every time that is named
 // as the next one the answer is another, and at no time between.
-func TestTermFlaw(t *testing.T) {
+func TestTerm(t *testing.T) {
 	const day = 24 * time.Hour
 	begin := time.Date(2026, 1, 1, 12, 30, 0, 0, time.UTC)
 	f := func(life time.Duration, warn time.Duration) {
@@ -19,7 +19,7 @@ func TestTermFlaw(t *testing.T) {
 		term := ir.CertificateTerm{NotBefore: begin, NotAfter: begin.Add(life)}
 		at := func(now time.Time, want verdict.Reason, next time.Time) {
 			t.Helper()
-			flaw, got := TermFlaw(term, now)
+			flaw, got := Term{CertificateTerm: term}.Flaw(now)
 			reason := verdict.Reason("")
 			if flaw != nil {
 				reason = flaw.Reason
@@ -50,9 +50,29 @@ func TestTermFlaw(t *testing.T) {
 // is told once.
 func TestTermWords(t *testing.T) {
 	term := ir.CertificateTerm{NotBefore: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2026, 12, 31, 23, 59, 0, 0, time.UTC)}
-	first, _ := TermFlaw(term, term.NotAfter.Add(-20*24*time.Hour))
-	last, _ := TermFlaw(term, term.NotAfter.Add(-time.Minute))
+	first, _ := Term{CertificateTerm: term}.Flaw(term.NotAfter.Add(-20 * 24 * time.Hour))
+	last, _ := Term{CertificateTerm: term}.Flaw(term.NotAfter.Add(-time.Minute))
 	if *first != *last || !strings.Contains(first.Message, "2026-12-31 23:59 UTC") {
 		t.Errorf("%q, %q", first.Message, last.Message)
+	}
+}
+
+// TestListTerm: a revocation list is told of from its end on, because from then on
+// nobody of its issuer is let in (see TestRevocation in proxy/certs).
+func TestListTerm(t *testing.T) {
+	end := time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)
+	list := Term{ir.CertificateTerm{NotBefore: end.AddDate(0, 0, -7), NotAfter: end}, "ca.crl"}
+	if flaw, next := list.Flaw(end); flaw != nil || !next.Equal(end.Add(1)) {
+		t.Errorf("at its end: %v, %v", flaw, next)
+	}
+	if flaw, next := list.Flaw(end.Add(1)); flaw == nil || flaw.Reason != verdict.RevocationListExpired || !next.IsZero() {
+		t.Errorf("after it: %v, %v", flaw, next)
+	}
+	if flaw, next := (Term{Of: "ca.crl"}).Flaw(end); flaw != nil || !next.IsZero() {
+		t.Errorf("a list without an end: %v, %v", flaw, next)
+	}
+	ca := Term{ir.CertificateTerm{NotBefore: end.AddDate(-1, 0, 0), NotAfter: end}, "ca.crt"}
+	if flaw, _ := ca.Flaw(end.Add(time.Hour)); flaw == nil || flaw.Reason != verdict.CertificateExpired || !strings.HasPrefix(flaw.Message, "a certificate of ca.crt: ") {
+		t.Errorf("an authority that has ended: %v", flaw)
 	}
 }
