@@ -17,27 +17,35 @@ const closed = -1
 // Guards gives those of Routes.
 func Guards(routes []*ir.Route) []Guard {
 	out := make([]Guard, len(routes))
-	known := map[ir.Security]int32{} // by the pointers in it
 	var classes []ir.Security
+	var known map[ir.Security]int32 // by the pointers in it; of one class there is none
+	classOf := func(s ir.Security) int32 {
+		if len(classes) > 0 && s == classes[0] {
+			return 0
+		}
+		class, ok := known[s]
+		if ok {
+			return class
+		}
+		for int(class) < len(classes) && !classes[class].Equal(s) {
+			class++
+		}
+		if int(class) == len(classes) {
+			classes = append(classes, s)
+		}
+		if len(classes) > 1 {
+			if known == nil {
+				known = map[ir.Security]int32{}
+			}
+			known[s] = class
+		}
+		return class
+	}
 	for i, r := range routes {
-		g := &out[i]
-		g.Local = r.Action.Forward == nil
-		if to := r.Action.Redirect; r.Action.Respond != nil || to != nil && to.Scheme != "" {
-			g.Class = closed
-			continue
+		out[i] = Guard{Class: closed, Local: r.Action.Forward == nil}
+		if to := r.Action.Redirect; r.Action.Respond == nil && (to == nil || to.Scheme == "") {
+			out[i].Class = classOf(r.Security)
 		}
-		class, ok := known[r.Security]
-		if !ok {
-			class = 0
-			for int(class) < len(classes) && !classes[class].Equal(r.Security) {
-				class++
-			}
-			if int(class) == len(classes) {
-				classes = append(classes, r.Security)
-			}
-			known[r.Security] = class
-		}
-		g.Class = class
 	}
 	return out
 }

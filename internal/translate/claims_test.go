@@ -94,12 +94,20 @@ func TestNarrowExpressions(t *testing.T) {
 		  Element /im -> default/a:80 (open)
 		  Regex /`+guarded+"\t\t", "")
 	f("Exact stays exact in the Ingress that asks for expressions, too", svc("a")+
-		annotated("re", one("Exact /v[0-9]+ a", "Exact /ok a", "Prefix /p a"), "use-regex: true")+annotated("guard@2021", one("Prefix / a"), list),
+		annotated("re", one("Exact /v[0-9]+ a", "Exact /ok a", "ImplementationSpecific /p a"), "use-regex: true")+annotated("guard@2021", one("Prefix / a"), list),
 		`
 		http one.com
 		  Regex (?-i:/v[0-9]+)$ -> default/a:80 (re)
 		  Exact /ok -> default/a:80 (re)
 		  Regex /p -> default/a:80 (re)
+		  Regex /`+guarded+"\t\t", "")
+	f("a Prefix that is rewritten stays one, too", svc("a")+
+		annotated("re", one("Prefix /app a", "Prefix /end/ a", "Prefix /x(/|$)(.*) a"), "rewrite-target: /$2")+annotated("guard@2021", one("Prefix / a"), list),
+		`
+		http one.com
+		  Regex /x(/|$)(.*) -> default/a:80 {rewrite /x(/|$)(.*) to /$2} (re)
+		  Regex (?-i:/end/) -> default/a:80 {rewrite /end/ to /$2} (re)
+		  Element /app -> default/a:80 {rewrite /app to /$2} (re)
 		  Regex /`+guarded+"\t\t", "")
 	f("what has the same guard, or one that no such request meets, becomes an expression", svc("a")+
 		annotated("re", one("ImplementationSpecific /re.* a"), "use-regex: true")+

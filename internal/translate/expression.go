@@ -110,8 +110,9 @@ func matching(c routeClaim, by ir.PathMatch) routeClaim {
 // narrow lets paths of a host with regular expressions take only what their type
 // says where a guarded path would otherwise get the rest: beside the password
 // of "/" an open "/health" of type Exact must not take /healthX/admin. Paths that
-// ask for expressions themselves, and are not Exact, take what they say. It tells
-// about each path that means something else than its type says.
+// ask for expressions themselves take what they say, but for Exact ones and for
+// Prefix without special characters. It tells about each path that means something
+// else than its type says, unless it asks for that.
 func (m *merger) narrow(h *mergedHost) {
 	var guards []int
 	for i := range h.claims {
@@ -123,11 +124,12 @@ func (m *merger) narrow(h *mergedHost) {
 	for i := range h.claims {
 		c := &h.claims[i]
 		asks := c.Regex && c.Type != typeExact
-		if c.First || asks || c.closed != "" || c.Type != typeExact && c.typed.Path == "/" || c.IsChallengeText() {
+		says := asks && (c.Type != typePrefix || !candidate.IsLiteral(c.typed.Path))
+		if c.First || says || c.closed != "" || c.Type != typeExact && c.typed.Path == "/" || c.IsChallengeText() {
 			continue
 		}
 		if !h.crosses(i, guards) {
-			if !changed[c.rank] {
+			if !asks && !changed[c.rank] {
 				changed[c.rank] = true
 				m.tellOfChange(h, c)
 			}
@@ -139,7 +141,7 @@ func (m *merger) narrow(h *mergedHost) {
 			*c = exactly(*c)
 		case c.Type == typeExact:
 			*c = matching(*c, literal)
-		case c.Type == typeSpecific:
+		case c.Type == typeSpecific, c.Regex && !strings.HasSuffix(c.Path, "/"):
 			*c = matching(*c, literal)
 		case strings.HasSuffix(c.Path, "/"):
 			*c = matching(*c, ir.PathMatch{Kind: ir.PathRegex, Value: "(?-i:" + regexp.QuoteMeta(strings.TrimSuffix(literal.Value, "/")+"/") + ")"})
