@@ -167,6 +167,11 @@ const (
 // gateway measures until no ratio of CPU is far off its target, a few times; what
 // was far off, or could not be measured, is then measured again alone.
 func (b *bench) gateway(ctx context.Context) error {
+	release, err := alone(ctx, b.cache, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer release()
 	works := b.workloads
 	for try := range gateTries {
 		b.report.Rounds, b.report.Work, b.report.Peers, b.report.Missing = nil, nil, nil, nil
