@@ -139,9 +139,8 @@ func (c *conn) handshake() bool {
 	count(&c.srv.o.Stats.TLSHandshakes, err == nil)
 	if err != nil {
 		c.srv.o.Logger.Debug("TLS handshake failed", "client", c.who.peer, "error", err)
-		var notTLS tls.RecordHeaderError
-		if errors.As(err, &notTLS) && hello.LooksLikeHTTP(notTLS.RecordHeader[:]) {
-			io.WriteString(c.tcp, plainToTLS)
+		if errors.Is(err, hello.ErrHTTP) {
+			c.refuseHTTP()
 		}
 		return false
 	}
@@ -417,6 +416,11 @@ func (c *conn) linger() {
 	if c.nc != net.Conn(c.tcp) {
 		c.tcp.CloseWrite()
 	}
+	c.discard()
+}
+
+// discard reads what the client still sends, within bounds, until it closes.
+func (c *conn) discard() {
 	buf := http1.GetBuffer(http1.MediumBuffer)
 	defer http1.PutBuffer(buf)
 	end := time.Now().Add(lingerTime)

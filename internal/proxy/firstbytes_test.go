@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"bufio"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"gatehouse.dev/gatehouse/internal/ir"
 )
 
 // What can become no request is answered with 400 as soon as that is plain, not
@@ -76,6 +80,50 @@ func TestHeadInPieces(t *testing.T) {
 		}
 		if res, _ := c.read("GET"); res.StatusCode != 200 || res.Close {
 			t.Fatalf("%v", res)
+		}
+	}
+}
+
+// dialHTTPS opens a raw connection to the port of HTTPS.
+func (e *edge) dialHTTPS() *client {
+	e.t.Helper()
+	nc, err := net.Dial("tcp", e.srv.Addr("https").String())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{t: e.t, Conn: nc, tcp: nc.(*net.TCPConn), r: bufio.NewReader(nc)}
+}
+
+// HTTP on the port of HTTPS is told in its own words at the first byte, as nginx
+// does (400, "The plain HTTP request was sent to HTTPS port"), and the client can
+// read them even if it has sent more than anybody has read: closing then would
+// reset the connection and take them away (RFC 9112, section 9.6). What speaks
+// neither HTTP nor TLS is closed at once.
+func TestPlainHTTPOnTheTLSPort(t *testing.T) {
+	for _, passthrough := range []bool{false, true} {
+		e := newEdge(t, func(o *Options) { o.HandshakeTimeout = time.Hour }, echo(t))
+		if passthrough { // which reads the hello itself
+			cfg := e.config()
+			addName(cfg, ir.ServerName{
+				Pattern:     ir.HostPattern{Kind: ir.HostExact, Name: "pass.example"},
+				Passthrough: &ir.Passthrough{Forward: ir.Forward{Targets: []ir.Target{{Weight: 1, Backend: "ns/svc:80"}}}},
+			})
+			e.apply(cfg)
+		}
+		for _, in := range []string{"G", "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n", "POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 500000\r\n\r\n" + strings.Repeat("x", 500000), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
+			c := e.dialHTTPS()
+			c.Conn.Write([]byte(in)) // not all of it may be taken
+			if res, body := c.read("GET"); res.StatusCode != 400 || !strings.Contains(body, "this port speaks TLS") {
+				t.Errorf("passthrough %v, %.20q: %d %q", passthrough, in, res.StatusCode, body)
+			}
+			c.closed()
+		}
+		for _, in := range []string{"\x00", "\x05\x01", "get / HTTP/1.1\r\n\r\n", "\x16\x02"} {
+			c := e.dialHTTPS()
+			c.write(in)
+			c.closed()
 		}
 	}
 }

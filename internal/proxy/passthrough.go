@@ -64,23 +64,33 @@ func (c *conn) prelude() bool {
 // replay is a connection some of whose bytes were read already.
 type replay struct {
 	net.Conn
-	rd http1.Reader
+	rd     http1.Reader
+	judged bool // the first bytes were looked at
 }
 
 // NetConn lets socket.Of find the socket.
 func (r *replay) NetConn() net.Conn { return r.Conn }
 
-func (r *replay) Read(p []byte) (int, error) {
+// Read also tells at the first bytes what is no TLS, for which crypto/tls waits
+// until a record's header is whole.
+func (r *replay) Read(p []byte) (n int, err error) {
 	unread := r.rd.Unread()
 	if len(unread) == 0 {
 		r.rd.Release()
-		return r.Conn.Read(p)
+		n, err = r.Conn.Read(p)
+	} else {
+		n = copy(p, unread)
+		if r.rd.Consume(n); n == len(unread) {
+			r.rd.Release()
+		}
 	}
-	n := copy(p, unread)
-	if r.rd.Consume(n); n == len(unread) {
-		r.rd.Release()
+	if !r.judged && n > 0 {
+		r.judged = true
+		if wrong := hello.Begins(p[:n]); wrong != nil {
+			return 0, wrong
+		}
 	}
-	return n, nil
+	return n, err
 }
 
 // openTLS decides what becomes of a connection to a TLS listener: it is passed
@@ -129,11 +139,21 @@ func (c *conn) peek(rd *http1.Reader) (serverName string, err error) {
 func (c *conn) refuseHello(err error) {
 	count(&c.srv.o.Stats.TLSHandshakes, false)
 	c.srv.o.Logger.Debug("TLS handshake failed", "client", c.who.peer, "error", err)
-	c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
 	if errors.Is(err, hello.ErrHTTP) {
-		io.WriteString(c.tcp, plainToTLS)
-	} else if a, ok := hello.AlertFor(err); ok {
+		c.refuseHTTP()
+		return
+	}
+	c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
+	if a, ok := hello.AlertFor(err); ok {
 		c.tcp.Write(hello.AppendAlert(nil, a))
+	}
+}
+
+// refuseHTTP answers HTTP on a TLS port.
+func (c *conn) refuseHTTP() {
+	c.tcp.SetWriteDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(c.tcp, plainToTLS); err == nil && c.tcp.CloseWrite() == nil {
+		c.discard()
 	}
 }
 

@@ -42,10 +42,14 @@ func AppendAlert(dst []byte, a Alert) []byte {
 	return append(dst, 21, 3, 1, 0, 2, 2, byte(a))
 }
 
-// LooksLikeHTTP reports whether the first bytes of a connection are those of an
-// HTTP request: a method in upper case.
-func LooksLikeHTTP(b []byte) bool {
-	return len(b) > 0 && b[0] >= 'A' && b[0] <= 'Z'
+// Begins tells at the first bytes of a connection whether they can begin a TLS
+// record: ErrHTTP or ErrNotTLS if not. Other records than a handshake's are left
+// to whoever reads them.
+func Begins(b []byte) error {
+	if err := checkRecord(b); err == ErrHTTP || err == ErrNotTLS {
+		return err
+	}
+	return nil
 }
 
 // LooksLikeTLS reports whether the first bytes of a connection are those of a
