@@ -73,18 +73,22 @@ func TestRevocation(t *testing.T) {
 // TestRevocationInTime: a list that was in force when the connection was made ends
 // at its time for the next one, on resumed sessions too.
 func TestRevocationInTime(t *testing.T) {
-	root := issue(t, "root", nil, authority)
-	good := issue(t, "good", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(9 * time.Hour) })
+	long := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(9 * time.Hour) }
+	root := issue(t, "root", nil, authority, long)
+	good := issue(t, "good", root, long)
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
-	n := &ServerName{clients: &clientAuth{source: &ir.ClientAuth{CAs: certificatePEM(root), CRL: listUntil(t, root, end), Depth: 1}}}
-	root.NotAfter = end.Add(9 * time.Hour)
 	state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{good.Certificate}}
-	if c := n.VerifyClient(state, end); c.Result != ClientOK {
-		t.Errorf("until its end: %v", c.Err)
+	f := func(crl []byte, now time.Time, want ClientResult) {
+		t.Helper()
+		n := &ServerName{clients: &clientAuth{source: &ir.ClientAuth{CAs: certificatePEM(root), CRL: crl, Depth: 1}}}
+		if c := n.VerifyClient(state, now); c.Result != want {
+			t.Errorf("%v from its end: %v, %v", now.Sub(end), c.Result, c.Err)
+		}
 	}
-	if c := n.VerifyClient(state, end.Add(time.Second)); c.Result != ClientFailed {
-		t.Errorf("after its end: %v", c.Result)
-	}
+	list := listUntil(t, root, end)
+	f(list, end, ClientOK)
+	f(list, end.Add(time.Second), ClientFailed)
+	f(nil, end.Add(time.Second), ClientOK) // it is the list, and nothing else
 }
 
 // TestClientText: what a certificate's names hold cannot become fields of their
