@@ -63,6 +63,7 @@ const (
 	CertificateMismatch    Reason = "CertificateMismatch"    // the certificate does not name the host
 	CertificateChain       Reason = "CertificateChain"       // a part of the chain is missing, unreadable or out of place
 	CertificateUsage       Reason = "CertificateUsage"       // the certificate is not for servers
+	CertificateWeak        Reason = "CertificateWeak"        // clients refuse its key or signature as too weak
 	CertificateExpires     Reason = "CertificateExpires"     // the certificate ends soon and was not renewed
 	CertificateExpired     Reason = "CertificateExpired"     // the certificate has ended
 	CertificateNotYetValid Reason = "CertificateNotYetValid" // the certificate holds later

@@ -132,6 +132,29 @@ func usageFlaws(leaf *x509.Certificate) (flaws []Flaw) {
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&signs == 0 {
 		flaws = append(flaws, Flaw{verdict.CertificateUsage, "the certificate's key usage does not allow signatures (digitalSignature): clients refuse it", remedy})
 	}
+	return append(flaws, weakFlaws(leaf)...)
+}
+
+// goodRSABits is what clients ask of RSA keys: the CA/Browser Forum's Baseline
+// Requirements (section 6.1.5), Apple, and OpenSSL from security level 2 on, which
+// is Debian's default.
+const goodRSABits = 2048
+
+// weakFlaws looks at what clients refuse for its strength. A root's own signature,
+// which nobody checks, does not count.
+func weakFlaws(leaf *x509.Certificate) (flaws []Flaw) {
+	if pub, ok := leaf.PublicKey.(*rsa.PublicKey); ok && pub.N.BitLen() < goodRSABits {
+		flaws = append(flaws, Flaw{verdict.CertificateWeak,
+			fmt.Sprintf("the certificate's RSA key has %d bits, many clients ask for %d", pub.N.BitLen(), goodRSABits), "use a key on P-256, or of RSA with 2048 bits"})
+	}
+	if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
+		return flaws
+	}
+	switch leaf.SignatureAlgorithm {
+	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1:
+		flaws = append(flaws, Flaw{verdict.CertificateWeak,
+			"the certificate is signed with " + leaf.SignatureAlgorithm.String() + ", which clients refuse", "have it issued with SHA-256"})
+	}
 	return flaws
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -204,4 +205,34 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	f(ed, "")
+}
+
+// TestWeak: OpenSSL 3.0 at security level 2 refuses an RSA key of 1024 bits ("ee key
+// too small") and SHA-1 ("ca md too weak"), Go's crypto/x509 refuses SHA-1.
+func TestWeak(t *testing.T) {
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := sign(t, "root", nil, good, isCA)
+	f := func(want string, by *made, key crypto.Signer, algorithm x509.SignatureAlgorithm) {
+		t.Helper()
+		m := sign(t, "one.com", by, key, func(c *x509.Certificate) { c.SignatureAlgorithm = algorithm })
+		c, problem := find(NewCertificates(), map[string][]byte{"tls.crt": m.pem(), "tls.key": m.keyPEM(t)})
+		if problem != nil {
+			t.Fatal(problem)
+		}
+		if got := fmt.Sprint(c.ServerFlaws); (len(c.ServerFlaws) == 0) != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s, want %q", got, want)
+		}
+	}
+	f("", root, good, x509.SHA256WithRSA)
+	f("", root, nil, x509.SHA256WithRSAPSS)
+	f("1024 bits", root, small, x509.SHA256WithRSA)
+	f("SHA1-RSA", root, nil, x509.SHA1WithRSA)
+	f("", nil, nil, x509.ECDSAWithSHA1) // signed by itself
 }
