@@ -22,7 +22,8 @@ type Filters struct {
 
 // Rewrite replaces the whole path when Pattern matches the canonical path
 // (RE2, case-insensitive, from its beginning). In Replacement $1 to $9 are the
-// captures. The query stays. A result that does not begin with a slash gets one.
+// captures, percent-decoded. The result is escaped anew, has one slash in place of
+// several, and gets one if it does not begin with it. The query stays.
 type Rewrite struct {
 	Pattern     string
 	Replacement string

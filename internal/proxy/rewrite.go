@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 
 	"gatehouse.dev/gatehouse/internal/ir"
@@ -100,9 +100,10 @@ func toForward(places []int, forward []byte, canonical int) {
 	}
 }
 
-// append appends the target. Captures stay as the client has written them, so
-// that nothing in them can end the path or the line. query is the request's
-// own, with its "?", or empty.
+// append appends the target. The path is normalised and escaped anew, as nginx does
+// with what it has rewritten: captures are decoded, "%2F" included, "//" becomes "/",
+// and what cannot stand in a path is escaped, so that nothing in it can end the path
+// or the line. query is the request's own, with its "?", or empty.
 func (rw *rewrite) append(b, path, query []byte, captures []int) ([]byte, bool) {
 	captured := func(group int) []byte {
 		if group == 0 || 2*group >= len(captures) || captures[2*group] < 0 {
@@ -111,13 +112,14 @@ func (rw *rewrite) append(b, path, query []byte, captures []int) ([]byte, bool) 
 		return path[captures[2*group]:captures[2*group+1]]
 	}
 	start := len(b)
+	b = append(b, '/')
 	for _, p := range rw.path {
-		b = appendText(b, p.text)
-		b = append(b, captured(p.group)...)
+		b = appendUnescaped(b, p.text) // its escapes are the user's own
+		b = appendUnescaped(b, captured(p.group))
 	}
-	if len(b) == start || b[start] != '/' {
-		b = slices.Insert(b, start, '/')
-	}
+	plain := len(b)
+	b = appendPath(b, b[start:plain])
+	b = append(b[:start], b[plain:]...)
 	if hasDots(b[start:]) {
 		return b, false
 	}
@@ -143,6 +145,42 @@ func (rw *rewrite) append(b, path, query []byte, captures []int) ([]byte, bool) 
 		return b, true
 	}
 	return append(b, query...), true
+}
+
+// appendUnescaped appends a path, percent-decoded once.
+func appendUnescaped[T string | []byte](b []byte, path T) []byte {
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			if v, err := strconv.ParseUint(string(path[i+1:i+3]), 16, 8); err == nil {
+				c = byte(v)
+				i += 2
+			}
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// appendPath appends a decoded path as ngx_escape_uri writes it, and one slash in
+// place of several.
+func appendPath(b, plain []byte) []byte {
+	for i, c := range plain {
+		switch {
+		case c == '/' && i > 0 && plain[i-1] == '/':
+		case c == '?', isUnfit(c):
+			b = appendHex(b, c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// isUnfit reports whether a byte can stand neither in a path nor in a query as it is
+// (RFC 3986, appendix A, but for brackets, which nginx leaves alone).
+func isUnfit(c byte) bool {
+	return c <= ' ' || c >= 0x7f || strings.IndexByte(`%#"<>\^`+"`{|}", c) >= 0
 }
 
 // hasDots reports whether a path has dot segments: what was no segment of its
@@ -190,7 +228,7 @@ func appendText(b []byte, s string) []byte {
 		switch c := s[i]; {
 		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
 			b = append(b, c)
-		case c <= ' ', c >= 0x7f, strings.IndexByte(`%#"<>\^`+"`{|}", c) >= 0:
+		case isUnfit(c):
 			b = appendHex(b, c)
 		default:
 			b = append(b, c)
