@@ -131,7 +131,8 @@ func (g *Gateway) build(access io.Writer) error {
 		HeaderTimeout: s.ClientHeaderTimeout, IdleTimeout: s.IdleTimeout, BodyTimeout: s.BodyTimeout,
 		ConnectTimeout: s.UpstreamConnectTimeout, UpstreamRead: s.UpstreamReadTimeout, UpstreamSend: s.UpstreamSendTimeout,
 		DrainDelay: s.DrainDelay, DrainTimeout: s.DrainTimeout, PlainReads: s.PlainReads,
-		ProxyProtocol: s.ProxyProtocol == "require", CipherSuites: s.ciphers, Curves: s.curves, Tickets: g.tickets,
+		HealthCheckPath: s.HealthCheckPath,
+		ProxyProtocol:   s.ProxyProtocol == "require", CipherSuites: s.ciphers, Curves: s.curves, Tickets: g.tickets,
 	}
 	g.server = proxy.NewServer(o)
 	selfSigned, err := certs.SelfSigned(time.Now())

@@ -34,7 +34,7 @@ var contractFlags = map[string]string{
 	"drain-timeout": "30s", "ingress-class": "gatehouse", "controller-name": "gatehouse.dev/ingress-controller",
 	"watch-namespace": "[]", "default-tls-secret": "", "publish-address": "[]", "publish-service": "",
 	"trusted-proxies": "[]", "access-log": "json", "allow-local-endpoints": "false", "log-level": "info", "log-format": "auto",
-	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn", "missing-tls-secret": "refuse",
+	"ssl-redirect": "true", "ssl-reject-handshake": "false", "hsts": "max-age=31536000; includeSubDomains", "health-check-path": "auto", "verify-upstreams": "false", "allow-cross-namespace": "false", "host-claims": "warn", "missing-tls-secret": "refuse",
 	// Limits.
 	"max-response-header-bytes": "65536", "max-response-header-fields": "1000",
 	"max-header-bytes": "65536", "max-header-fields": "100", "max-uri-bytes": "8192", "max-body-bytes": "0",
@@ -199,6 +199,9 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--http-addr", busy.Addr().String()}, "--http-addr", busy.Addr().String(), "in use")
 	f([]string{"--http-addr", "off", "--https-addr", busy.Addr().String()}, "--https-addr", busy.Addr().String(), "in use")
 	f([]string{"--watch-namespace", "a,b"}, "--watch-namespace", "a,b", "--manifests", "API server")
+	f([]string{"--health-check-path", "healthz"}, "--health-check-path", `"healthz"`, "auto", "off")
+	f([]string{"--health-check-path", "/a b"}, "--health-check-path")
+	f([]string{"--health-check-path", "/"}, "--health-check-path")
 	f([]string{"--hsts", "on"}, "--hsts", `"on"`, "max-age", "off")
 	f([]string{"--hsts", "max-age=1\r\nX: y"}, "--hsts", "max-age", "off")
 	f([]string{"--hsts", "includeSubDomains; max-age=one"}, "--hsts", "max-age")

@@ -51,6 +51,7 @@ type Options struct {
 	AllowLocalEndpoints          bool
 	SSLRedirect                  bool
 	HSTS                         string // Strict-Transport-Security; "" or "off": none
+	HealthCheckPath              string // "auto", "off" or a path
 	VerifyUpstreams              bool
 	AllowCrossNamespace          bool
 	HostClaims                   string
@@ -79,7 +80,7 @@ func Defaults() Options {
 	return Options{
 		HTTPAddr: ":8080", HTTPSAddr: ":8443", AdminAddr: "127.0.0.1:9090", ProxyProtocol: "off",
 		IngressClass: "gatehouse", ControllerName: "gatehouse.dev/ingress-controller", HostClaims: string(translate.HostClaimsWarn), MissingTLSSecret: missingRefuse,
-		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains",
+		IgnoreInvalidHeaders: true, SSLRedirect: true, HSTS: "max-age=31536000; includeSubDomains", HealthCheckPath: "auto",
 		AccessLog: "json", LogLevel: "info", LogFormat: "auto", LeaseNamespace: "gatehouse",
 		DrainTimeout: 30 * time.Second, DrainDelay: -1,
 		MaxResponseHeaderBytes: 64 << 10, MaxResponseHeaderFields: 1000,
@@ -179,6 +180,9 @@ func (o Options) check() (*settings, error) {
 	if s.HSTS, err = readHSTS(o.HSTS); err != nil {
 		errs = append(errs, err)
 	}
+	if s.HealthCheckPath, err = o.readHealthCheckPath(); err != nil {
+		errs = append(errs, err)
+	}
 	errs = append(errs, o.checkContradictions()...)
 	if s.backends, err = readBackends(o.Backends); err != nil {
 		errs = append(errs, err)
@@ -239,6 +243,22 @@ func (s *settings) checkAddresses() (errs []error) {
 	}
 	return errs
 }
+
+// readHealthCheckPath gives the path that outer balancers ask for, "" for none.
+func (o Options) readHealthCheckPath() (string, error) {
+	switch {
+	case o.HealthCheckPath == "", o.HealthCheckPath == "off", o.HealthCheckPath == "auto" && o.ControllerName != nginxController:
+		return "", nil
+	case o.HealthCheckPath == "auto":
+		return "/healthz", nil
+	case len(o.HealthCheckPath) < 2 || o.HealthCheckPath[0] != '/' || strings.ContainsFunc(o.HealthCheckPath, func(c rune) bool { return c <= ' ' || c > '~' || c == '?' || c == '#' }):
+		return "", fmt.Errorf("--health-check-path %q: give a path such as /healthz, auto, or off", o.HealthCheckPath)
+	}
+	return o.HealthCheckPath, nil
+}
+
+// nginxController is the spec.controller of ingress-nginx's IngressClass.
+const nginxController = "k8s.io/ingress-nginx"
 
 // readHSTS gives the value of Strict-Transport-Security, "" for none. It must
 // hold the directive max-age (RFC 6797, section 6.1), without which browsers

@@ -47,20 +47,21 @@ type downstream struct {
 
 // progress is what has become of an exchange so far.
 type progress struct {
-	start     time.Time
-	ended     time.Time
-	ln        *listener
-	virtual   *host
-	route     *route
-	pump      *pump
-	target    *target
-	path      match.Path
-	real      netip.AddrPort // the real client, behind trusted proxies
-	user      string         // authenticated
-	headSent  bool           // the answer has begun: nothing else can be said
-	bodyEnded bool           // and its end was passed on
-	bodyBusy  bool           // the request body is being read elsewhere
-	cancelled bool           // an HTTP/2 endpoint took its stream back (CANCEL)
+	start       time.Time
+	ended       time.Time
+	ln          *listener
+	virtual     *host
+	route       *route
+	pump        *pump
+	target      *target
+	path        match.Path
+	real        netip.AddrPort // the real client, behind trusted proxies
+	user        string         // authenticated
+	headSent    bool           // the answer has begun: nothing else can be said
+	bodyEnded   bool           // and its end was passed on
+	bodyBusy    bool           // the request body is being read elsewhere
+	healthCheck bool           // of whoever asks without knowing a host
+	cancelled   bool           // an HTTP/2 endpoint took its stream back (CANCEL)
 
 	requestID  []byte
 	requestIDs [32]byte // the one made here
@@ -169,7 +170,11 @@ func (x *exchange) match() ir.Reason {
 		// circles. Client certificates it cannot show.
 		hosts = x.ln.secure.hosts
 	}
-	h, _, ok := hosts.Lookup(host)
+	h, pattern, ok := hosts.Lookup(host)
+	if path := x.srv.o.HealthCheckPath; path != "" && (!ok || pattern == ir.AnyHost) && string(req.Path) == path {
+		x.healthCheck = true
+		return ""
+	}
 	if !ok {
 		return ir.ReasonNoRoute
 	}
@@ -228,6 +233,8 @@ func (x *exchange) growScratch(n int) {
 func (x *exchange) act() {
 	r := x.route
 	switch {
+	case x.healthCheck:
+		x.answerStatus(200, "", "")
 	case r == nil: // OPTIONS *: about Gatehouse itself (RFC 9110, 9.3.7)
 		x.answerStatus(204, "", "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
 	case r.respond != nil:

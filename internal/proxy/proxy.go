@@ -51,6 +51,10 @@ type Options struct {
 	// of each connection, which must come from a trusted proxy.
 	ProxyProtocol bool
 
+	// HealthCheckPath answers 200 on hosts that have no entry of their own; empty:
+	// none does. Outer balancers ask for it without knowing a host.
+	HealthCheckPath string
+
 	// PlainReads makes connections read until nothing is left before they wait,
 	// as Go's do, instead of holding one wait open (see held.go). Neither the
 	// answers nor the timeouts differ; it costs a system call or two per request.
