@@ -73,3 +73,42 @@ func (p *Paths) setGuards(guards []Guard, n int) {
 func (p *Paths) guarded(chosen int) bool {
 	return p.guards != nil && chosen >= 0 && !p.guards[chosen].Local
 }
+
+// crosses reports whether the path selects a Route whose Guard is of another class.
+// It is lookup, but asks the expressions of other classes first, of which there
+// are few: those of the same class matter only when one of these matches.
+func (p *Paths) crosses(path []byte, class int32, work *int) bool {
+	best := int32(noRoute)
+	if len(p.nodes) > 0 {
+		best = p.walk(path)
+	}
+	other := p.firstExpression(path, best, work, func(c int32) bool { return c != class })
+	if other == noRoute {
+		if best == noRoute || p.guards[best].Class == class {
+			return false
+		}
+		other = best
+	}
+	return p.firstExpression(path, other, work, func(c int32) bool { return c == class }) == noRoute
+}
+
+// firstExpression gives the first of the expressions before an index, of the classes
+// that are asked for, that takes the path, or noRoute.
+func (p *Paths) firstExpression(path []byte, before int32, work *int, asked func(class int32) bool) int32 {
+	for i := range p.expressions {
+		x := &p.expressions[i]
+		if x.index >= before {
+			break
+		}
+		if !asked(p.guards[x.index].Class) || !x.begins(path) {
+			continue
+		}
+		if *work -= x.steps * (len(path) + 1); *work < 0 {
+			break
+		}
+		if x.matches(path) {
+			return x.index
+		}
+	}
+	return noRoute
+}

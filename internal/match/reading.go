@@ -90,7 +90,7 @@ func (p *Paths) ambiguous(path *Path, chosen int, work *int) bool {
 				continue
 			}
 			looked = append(looked, h)
-			if other := p.lookup(c, work); *work < 0 || other >= 0 && p.guards[other].Class != p.guards[chosen].Class {
+			if p.crosses(c, p.guards[chosen].Class, work) || *work < 0 {
 				return true
 			}
 		}
