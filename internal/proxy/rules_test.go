@@ -277,7 +277,7 @@ func TestManyInterimResponses(t *testing.T) {
 // An interim response begins the endpoint's time anew: a long job says by 102 that it
 // is at work (RFC 4918 brought it for that), and may take longer than the timeout.
 func TestInterimResponsesKeepAlive(t *testing.T) {
-	const read, pace, beats = 600 * time.Millisecond, 200 * time.Millisecond, 6
+	const read, pace, beats = time.Second, 250 * time.Millisecond, 6
 	e := newEdge(t, func(o *Options) { o.UpstreamRead = read }, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		readHead(r)
 		for range beats {
