@@ -16,8 +16,10 @@ const (
 	// probeAfter is how long a request goes on before a client that has ended its side
 	// is asked: few half-closed clients ever see the question.
 	probeAfter = 250 * time.Millisecond
-	// unproven is how long one may stay that cannot be asked, since it speaks HTTP/1.0
-	// or its response has begun, and to which nothing was sent either.
+	// unproven is how long one may stay that cannot be asked, since it speaks
+	// HTTP/1.0, and to which nothing was sent either. In the middle of a response, which
+	// it would lose by a reset, it has the time of one that was asked: the end of its
+	// side may have come before all that it has been sent.
 	unproven = time.Second
 )
 
@@ -50,7 +52,7 @@ func (x *exchange) overstays(now time.Time) bool {
 	if !x.probed && !x.headSent && since >= probeAfter {
 		x.probed = x.front.probe()
 	}
-	if !x.probed {
+	if !x.probed && !x.headSent {
 		return since >= min(unproven, x.srv.o.halfClose)
 	}
 	return since >= x.srv.o.halfClose

@@ -155,3 +155,36 @@ func TestHalfClosedClientOfAStream(t *testing.T) {
 		t.Errorf("%v %q", res, body)
 	}
 }
+
+// An endpoint, or a machine, that is so busy that a response pauses for more than a
+// second does not cost a half-closed client that response: nothing speaks against the
+// client, which has got all that there was (TCP allows a half-close for as long as one
+// likes, RFC 9293, section 3.6.1).
+func TestHalfClosedClientOfAPausingResponse(t *testing.T) {
+	const size = 2 * spliceFrom
+	half := strings.Repeat("x", size/2)
+	f := func(name, request, head, first, second string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEdge(t, nil, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				readHead(r)
+				io.WriteString(c, head+first)
+				<-time.After(1800 * time.Millisecond) // the pause
+				io.WriteString(c, second)
+			}).addr())
+			c := e.dial()
+			c.write(request)
+			c.tcp.CloseWrite()
+			if res, body := c.read("GET"); res.StatusCode != 200 || !strings.HasSuffix(body, "x") {
+				t.Errorf("%v, %d bytes", res, len(body))
+			}
+			if l := e.lastLog(); l["reason"] != nil {
+				t.Errorf("%v", l)
+			}
+		})
+	}
+	f("length", get, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "x", "x")
+	f("spliced", get, "HTTP/1.1 200 OK\r\nContent-Length: "+itoa(size)+"\r\n\r\n", half, half)
+	f("chunks", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", "1\r\nx\r\n0\r\n\r\n")
+	f("to the end of the connection", get10, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "x", "x")
+}

@@ -119,7 +119,7 @@ func askOnce(o options, id string, half bool) string {
 	if o.TLS {
 		nc = tls.Client(tc, &tls.Config{InsecureSkipVerify: true, ServerName: "soak.test"})
 	}
-	if _, err := fmt.Fprintf(nc, "GET /one/%d HTTP/1.1\r\nHost: soak.test\r\nConnection: close\r\nX-Request-ID: %s\r\n\r\n", o.Size, id); err != nil {
+	if _, err := fmt.Fprintf(nc, "GET /one/%d?pause=%v HTTP/1.1\r\nHost: soak.test\r\nConnection: close\r\nX-Request-ID: %s\r\n\r\n", o.Size, o.Pause, id); err != nil {
 		return "request: " + kind(err)
 	}
 	if w, ok := nc.(interface{ CloseWrite() error }); half && ok {

@@ -31,6 +31,7 @@ type options struct {
 	HalfShut int           // of these, how many end their side after the request
 	TLS      bool          // these clients speak TLS
 	Size     int           // bytes of their responses
+	Pause    time.Duration // of their endpoint, before each piece of a response
 	Stalled  int           // HTTP/2 streams whose client never takes a byte
 	Stall    int           // bytes of each of their responses
 	Paced    int           // clients that ask another endpoint in turn, and are timed
@@ -47,6 +48,7 @@ func main() {
 	flag.IntVar(&o.HalfShut, "half", 0, "how many of them end their side of the connection after the request")
 	flag.BoolVar(&o.TLS, "tls", false, "let them speak TLS")
 	flag.IntVar(&o.Size, "size", 256<<10, "bytes of their responses")
+	flag.DurationVar(&o.Pause, "pause", 0, "how long their endpoint pauses before each eighth of a response")
 	flag.IntVar(&o.Stalled, "stalled", 0, "HTTP/2 streams with a window of zero, to another endpoint")
 	flag.IntVar(&o.Stall, "stall", 16<<10, "bytes of the response that each of these does not take")
 	flag.IntVar(&o.Paced, "paced", 4, "clients whose requests are timed, to an endpoint of their own")

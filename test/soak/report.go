@@ -142,8 +142,8 @@ func (r *report) readLog(path string) error {
 
 // print writes the report for people.
 func (r *report) print(w io.Writer) {
-	fmt.Fprintf(w, "load %v: %d closing clients (%d half-closed, TLS %v) of %d bytes, %d streams that stall on %d bytes, %d timed clients\n",
-		r.Length, r.Closing, r.HalfShut, r.TLS, r.Size, r.options.Stalled, r.Stall, r.Paced)
+	fmt.Fprintf(w, "load %v: %d closing clients (%d half-closed, TLS %v) of %d bytes with pauses of %v, %d streams that stall on %d bytes, %d timed clients\n",
+		r.Length, r.Closing, r.HalfShut, r.TLS, r.Size, r.Pause, r.options.Stalled, r.Stall, r.Paced)
 	for _, how := range slices.Sorted(maps.Keys(r.Ended)) {
 		fmt.Fprintf(w, "  %-40s %d\n", how, r.Ended[how])
 	}
