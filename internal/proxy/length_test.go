@@ -61,3 +61,34 @@ func TestLengthOfHTTP2Bodies(t *testing.T) {
 	f("end comes later", "POST", "5\r\nhello\r\n0\r\n\r\n", func(p *peer2) { p.WriteData(1, false, []byte("hello")) },
 		func(p *peer2) { p.WriteData(1, true, nil) })
 }
+
+// Clients often write the end of a body on its own, a moment after the rest: curl
+// 7.88 and Go's net/http do. It is waited for, but not for long.
+func TestEndOfHTTP2BodyIsWaitedFor(t *testing.T) {
+	f := func(name string, soon time.Duration, want string) {
+		t.Run(name, func(t *testing.T) {
+			rec := newRecorder(t, "")
+			e := newEdge(t, func(o *Options) { o.soon, o.watch = soon, 10*time.Millisecond }, rec.addr())
+			p, c := e.raw2()
+			defer c.Conn.Close()
+			p.post(1)
+			p.WriteData(1, false, []byte("hello"))
+			p.WritePing(false, [8]byte{})
+			for pong := false; !pong; { // so all of this has been taken in
+				frame, err := p.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				a, ok := frame.(*xhttp2.PingFrame)
+				pong = ok && a.IsAck()
+			}
+			if soon < time.Second {
+				wait(t, "the head to arrive", func() bool { return rec.got.String() != "" })
+			}
+			p.WriteData(1, true, nil)
+			wait(t, "the request to arrive", func() bool { return strings.HasSuffix(rec.got.String(), want) })
+		})
+	}
+	f("there", 10*time.Second, "Content-Length: 5\r\n\r\nhello")
+	f("too late", time.Nanosecond, "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"io"
 	"strconv"
+	"time"
 
 	"gatehouse.dev/gatehouse/internal/ir"
 	"gatehouse.dev/gatehouse/internal/proxy/http1"
@@ -110,6 +112,10 @@ func (x *exchange) gather(t *target) ir.Reason {
 	}
 	data, err := x.front.buffered()
 	o.expect = req.Expect && len(data) == 0
+	var by time.Time
+	if req.HTTP2 && req.Chunked && !o.expect && !t.http2 {
+		by = time.Now().Add(x.srv.o.soon)
+	}
 	for {
 		if err != nil {
 			return bodyReason(err)
@@ -125,11 +131,31 @@ func (x *exchange) gather(t *target) ir.Reason {
 			o.told = req.HTTP2 && req.Chunked && !o.end.Any()
 		}
 		o.add(data, done)
-		if done || len(data) == 0 || len(o.body) >= http1.LargeBuffer {
+		if done || len(o.body) >= http1.LargeBuffer {
 			return ""
 		}
-		data, err = x.front.buffered()
+		if len(data) > 0 {
+			data, err = x.front.buffered()
+		} else if data, err = x.nextBy(by); len(data) == 0 && err == nil {
+			if done, _ := x.front.ended(); !done {
+				return ""
+			}
+		}
 	}
+}
+
+// nextBy waits for more of a body over HTTP/2, but not beyond the moment given.
+func (x *exchange) nextBy(by time.Time) ([]byte, error) {
+	f, ok := x.front.(*stream)
+	wait := time.Until(by)
+	if !ok || by.IsZero() || wait <= 0 {
+		return nil, nil
+	}
+	data, err := f.s.ReadBodyWithin(wait)
+	if err == io.EOF || http1.IsTimeout(err) {
+		err = nil
+	}
+	return data, err
 }
 
 // maxGathered bounds a body that must be read before its length can be told, in

@@ -93,6 +93,10 @@ type Options struct {
 	// watch (1 s) is how often at least a request that waits for its endpoint looks
 	// at the client's connection.
 	watch time.Duration
+	// soon (2 ms) is how long a body over HTTP/2 of unknown length is waited for
+	// before its request goes to an HTTP/1 endpoint: clients often send its end
+	// in a write of its own, and then its length can be told.
+	soon time.Duration
 }
 
 const (
@@ -127,6 +131,7 @@ func (o *Options) setDefaults() {
 	set(&o.DrainTimeout, 30*time.Second)
 	set(&o.halfClose, 5*time.Second)
 	set(&o.watch, time.Second)
+	set(&o.soon, 2*time.Millisecond)
 	if o.Limits.HeadBytes == 0 {
 		o.Limits.HeadBytes = 64 << 10
 	}

@@ -157,16 +157,25 @@ func (s *stream) endOfMessage() {
 // the next call to ReadBody or BufferedBody. The end is io.EOF; then Trailer
 // may have fields. Other errors: *StreamError (reset), what ended the
 // connection, ErrTimeout (a net.Error; it may be called again) and ErrStopped.
-func (s *stream) ReadBody() ([]byte, error) {
+func (s *stream) ReadBody() ([]byte, error) { return s.readBody(0) }
+
+// ReadBodyWithin is ReadBody with a timeout of its own.
+func (s *stream) ReadBodyWithin(d time.Duration) ([]byte, error) { return s.readBody(d) }
+
+// readBody waits for at most d, or if that is 0 as long as ReadBody may.
+func (s *stream) readBody(d time.Duration) ([]byte, error) {
 	s.releaseHeld()
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
+	if d == 0 {
+		d = s.recvTimeout
+	}
 	var deadline time.Time
 	for {
 		if data, err := s.nextBody(); data != nil || err != nil {
 			return data, err
 		}
-		if err := s.sleep(&s.recv, s.recvTimeout, &deadline); err != nil {
+		if err := s.sleep(&s.recv, d, &deadline); err != nil {
 			return nil, err
 		}
 	}
