@@ -151,15 +151,6 @@ func (o Options) check() (*settings, error) {
 	if s.format, err = accesslog.ParseFormat(o.AccessLog); err != nil {
 		errs = append(errs, fmt.Errorf("--access-log %q: give off, json or combined", o.AccessLog))
 	}
-	switch o.ProxyProtocol {
-	case "off", "":
-	case "require":
-		if len(o.TrustedProxies) == 0 {
-			errs = append(errs, errors.New("--proxy-protocol require: no peer may send it; name your load balancers with --trusted-proxies CIDR"))
-		}
-	default:
-		errs = append(errs, fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol))
-	}
 	switch translate.HostClaims(o.HostClaims) {
 	case translate.HostClaimsOff, translate.HostClaimsWarn, translate.HostClaimsEnforce:
 	default:
@@ -183,7 +174,7 @@ func (o Options) check() (*settings, error) {
 	if s.HealthCheckPath, err = o.readHealthCheckPath(); err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, o.checkContradictions()...)
+	errs = append(errs, o.checkProxyProtocol(), o.checkContradictions())
 	if s.backends, err = readBackends(o.Backends); err != nil {
 		errs = append(errs, err)
 	}
@@ -207,9 +198,23 @@ func (o Options) check() (*settings, error) {
 	return s, errors.Join(errs...)
 }
 
+func (o Options) checkProxyProtocol() error {
+	switch o.ProxyProtocol {
+	case "off", "":
+	case "require":
+		if len(o.TrustedProxies) == 0 {
+			return errors.New("--proxy-protocol require: no peer may send it; name your load balancers with --trusted-proxies CIDR")
+		}
+	default:
+		return fmt.Errorf("--proxy-protocol %q: give off or require; it is never guessed", o.ProxyProtocol)
+	}
+	return nil
+}
+
 // checkContradictions refuses flags of which one would have no effect beside the
 // other.
-func (o Options) checkContradictions() (errs []error) {
+func (o Options) checkContradictions() error {
+	var errs []error
 	if o.Manifests != "" {
 		for _, f := range []struct{ flag, value, why string }{
 			{"watch-namespace", strings.Join(o.WatchNamespaces, ","), "goes with an API server only: --manifests serves all namespaces of its directory"},
@@ -225,7 +230,7 @@ func (o Options) checkContradictions() (errs []error) {
 	if a, err := parseAddr(o.AdminAddr); o.PProf && err == nil && !a.IsValid() {
 		errs = append(errs, errors.New("--pprof: profiles are served on --admin-addr, which is off; give an address, or remove --pprof"))
 	}
-	return errs
+	return errors.Join(errs...)
 }
 
 // checkAddresses refuses one address for two purposes.
