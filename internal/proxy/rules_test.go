@@ -346,6 +346,7 @@ func TestRefusedResponsesSayWhyOverHTTP2(t *testing.T) {
 	}
 	f("bad, missing or misplaced pseudo-field", "x", "y")
 	f("connection-specific field", ":status", "200", "connection", "close")
+	f("control byte in header value: x-color", ":status", "200", "x-color", "a\nb")
 	f("upper case in a field name", ":status", "200", "X", "y")
 	f("bad, duplicate or contradicting Content-Length", ":status", "200", "content-length", "5")
 }

@@ -58,7 +58,7 @@ func (h *Head) AddField(name, value string) error {
 		return errFieldName
 	}
 	if !validValue(v) || len(v) > 0 && (isSpace(v[0]) || isSpace(v[len(v)-1])) {
-		return errFieldValue
+		return &FieldError{Rule: errFieldValue, Name: name[:min(len(name), 64)]}
 	}
 	h.buf = b
 	h.Fields = append(h.Fields, Field{
