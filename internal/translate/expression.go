@@ -62,7 +62,8 @@ func (m *merger) expressions(h *mergedHost) {
 			claims = append(claims, end)
 		}
 		if c.Below != nil {
-			below.Route.Route.Filters.Rewrite = c.Below
+			f := &below.Route.Route.Filters
+			f.Rewrite, f.Prefix = c.Below.Rewrite, c.Below.Prefix
 		}
 		claims = append(claims, below)
 	}

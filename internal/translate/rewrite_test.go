@@ -76,7 +76,7 @@ func TestExpressions(t *testing.T) {
 		svc("a", "b")+annotated("shop", one("Prefix /x a"), "rewrite-target: /x", "x-forwarded-prefix: /x")+object("more", one("Exact /y b")),
 		`
 		http one.com
-		  Regex /x/ -> default/a:80 {rewrite /x/ to /x} (shop)
+		  Regex /x/ -> default/a:80 {rewrite /x/ to /x, prefix /x} (shop)
 		  Regex /y -> default/b:80 (more)
 		  Regex /x -> default/a:80 (shop)
 		`, "Ingress default/more: Warning RegexHost: spec.rules[0].http.paths[0].path")

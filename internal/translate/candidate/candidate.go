@@ -119,8 +119,9 @@ type Route struct {
 	// Regex: the path is a regular expression, and in the namespace that owns
 	// the host it makes all paths there such.
 	Regex bool
-	// Below is the Rewrite of what lies below Path, where Path itself needs none.
-	Below *ir.Rewrite
+	// Below has the Rewrite and Prefix of what lies below Path, where Path itself
+	// needs none; nil: nothing differs there.
+	Below *ir.Filters
 	// Type is the path type as the user wrote it, for verdicts.
 	Type string
 	// Field of the object, for verdicts.

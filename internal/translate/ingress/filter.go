@@ -197,14 +197,14 @@ func (l *lowering) asksForRegex(path string) bool {
 	return l.settings.useRegex == yes || target != "" && (target != path || path != "/")
 }
 
-// rewriteBelow gives the Rewrite of what lies below a path that is the target
+// rewriteBelow gives the Rewrite and Prefix of what lies below a path that is the target
 // itself; nil where there is nothing to do. Ingress-nginx makes a location of its
 // own of it, and finds that its path, with a slash, is not the target.
-func (l *lowering) rewriteBelow(path string) *ir.Rewrite {
+func (l *lowering) rewriteBelow(path string) *ir.Filters {
 	if target := l.settings.rewriteTarget; target == "" || target != path || strings.HasSuffix(path, "/") || l.settings.useRegex == yes {
 		return nil
 	}
-	return &ir.Rewrite{Pattern: path + "/", Replacement: path}
+	return &ir.Filters{Rewrite: &ir.Rewrite{Pattern: path + "/", Replacement: path}, Prefix: l.settings.forwardedPrefix}
 }
 
 // redirect gives where all requests of the Ingress are sent to, nil for nowhere.
