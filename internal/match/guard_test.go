@@ -217,3 +217,26 @@ func TestReaches(t *testing.T) {
 		}
 	}
 }
+
+// Choose is on the way of every request: only one whose readings are looked for
+// costs an allocation, for the readings.
+func TestChooseAllocatesNothing(t *testing.T) {
+	f := func(guard, raw string, want float64) {
+		t.Helper()
+		p := guardedTable("/admin" + guard + " ^/api/v[0-9]+(/|$)(.*) =/exact /")
+		path, err := Canonicalize([]byte(raw), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() { p.Choose(&path) }); n > want {
+			t.Errorf("guard %q: %q: %v allocations", guard, raw, n)
+		}
+	}
+	for _, guard := range []string{"", "!me"} {
+		f(guard, "/api/v1/x", 0)
+		f(guard, "/exact", 0)
+	}
+	f("", "/shop;v=1//a%2Fb", 0)
+	f("!me", "/shop;v=1//a%2Fb", 1)
+	f("!me", "/api/v1/x;y", 1)
+}
