@@ -24,7 +24,8 @@ func run(in string, args ...string) (out, errs string, err error) {
 
 // TestCheckGolden runs `gatehouse check` over the manifests of each
 // testdata/check/*.txtar and compares text and JSON. DIR stands for the
-// directory of the manifests.
+// directory of the manifests; "args" are further arguments. The JSON fits
+// docs/check.schema.json.
 func TestCheckGolden(t *testing.T) {
 	archives, err := filepath.Glob("testdata/check/*.txtar")
 	if err != nil || len(archives) == 0 {
@@ -38,20 +39,32 @@ func TestCheckGolden(t *testing.T) {
 			}
 			dir := t.TempDir()
 			want := map[string]string{}
+			var args []string
 			for _, f := range a.Files {
+				if f.Name == "args" {
+					args = strings.Fields(string(f.Data))
+					continue
+				}
 				if f.Name == "text" || f.Name == "json" {
 					want[f.Name] = strings.ReplaceAll(string(f.Data), "DIR", dir)
 					continue
+				}
+				if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(f.Name)), 0o755); err != nil {
+					t.Fatal(err)
 				}
 				if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			text, errs, err := run("", "check", dir)
+			text, errs, err := run("", append([]string{"check", dir}, args...)...)
 			if text != want["text"] || errs != "" {
 				t.Errorf("text:\n%s%s\nwant:\n%s", text, errs, want["text"])
+				if *update {
+					want["text"] = text
+					replaceSection(a, "text", strings.ReplaceAll(text, dir, "DIR"))
+				}
 			}
-			data, errs, errJSON := run("", "check", "-o", "json", dir)
+			data, errs, errJSON := run("", append([]string{"check", "-o", "json", dir}, args...)...)
 			var got, wanted any
 			if err := json.Unmarshal([]byte(data), &got); err != nil || errs != "" {
 				t.Fatalf("not JSON: %v\n%s%s", err, data, errs)
@@ -61,15 +74,32 @@ func TestCheckGolden(t *testing.T) {
 			}
 			if !reflect.DeepEqual(got, wanted) {
 				t.Errorf("JSON:\n%s\nwant:\n%s", data, want["json"])
+				if *update {
+					replaceSection(a, "json", strings.ReplaceAll(data, dir, "DIR"))
+				}
 			}
+			validateCheck(t, data)
 			var rejected error
-			if !strings.Contains(want["text"], " 0 rejected\n") {
+			if !strings.Contains(want["text"], " 0 rejected\n") && !strings.Contains(want["text"], ", 0 closed\n") {
 				rejected = ErrRejected
+			}
+			if *update && t.Failed() {
+				if err := os.WriteFile(path, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if !errors.Is(err, rejected) || !errors.Is(errJSON, rejected) {
 				t.Errorf("ends with %v and, as JSON, %v; want %v", err, errJSON, rejected)
 			}
 		})
+	}
+}
+
+func replaceSection(a *txtar.Archive, name, text string) {
+	for i := range a.Files {
+		if a.Files[i].Name == name {
+			a.Files[i].Data = []byte(text)
+		}
 	}
 }
 

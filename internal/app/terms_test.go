@@ -87,7 +87,7 @@ func TestCheckTellsTerms(t *testing.T) {
 		now := time.Now()
 		var out, errs strings.Builder
 		std := Streams{In: strings.NewReader(tlsManifest(t, now.Add(begin), now.Add(end))), Out: &out, Err: &errs}
-		r, err := check("-", std, Defaults())
+		r, err := (&checkRun{Options: Defaults()}).check(t.Context(), []string{"-"}, std)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -86,6 +86,7 @@ const (
 	HostOwned              Reason = "HostOwned"              // another namespace owns the host, and has not granted it
 	NoEndpoints            Reason = "NoEndpoints"            // no endpoint for a Service, and no cluster that makes any
 	EndpointAddressRefused Reason = "EndpointAddressRefused" // loopback, link-local or metadata address
+	ClassForeign           Reason = "ClassForeign"           // an Ingress of a class that is not ours; check only
 	ClassUnknown           Reason = "ClassUnknown"           // names an IngressClass that does not exist
 )
 

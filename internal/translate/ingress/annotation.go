@@ -177,8 +177,8 @@ var misnomers = [][2]string{
 	{"session-affinity", "affinity"},
 }
 
-// feature is the name under which all that belongs together is told.
-func (a *Annotation) feature() string {
+// Feature is the name under which all that belongs together is told.
+func (a *Annotation) Feature() string {
 	if a.Of != "" {
 		return a.Of
 	}

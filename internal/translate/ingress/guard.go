@@ -53,7 +53,7 @@ func (l *lowering) annotations() bool {
 			l.supported(row, g)
 		case row.Idle.Holds(g.value):
 		default:
-			features[row.feature()] = append(features[row.feature()], g)
+			features[row.Feature()] = append(features[row.Feature()], g)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(features)) {
