@@ -134,7 +134,7 @@ func (r *ruled) field() string {
 // expressions. Only the namespace that owns the host may do so, since the paths
 // of all then take more than their types say.
 func (h *mergedHost) findRegex() {
-	if h.regex != nil || h.owner == nil {
+	if h.owner == nil {
 		return
 	}
 	least := 0

@@ -57,6 +57,18 @@ func TestExpressionsOfOthers(t *testing.T) {
 		Ingress b/b: Ignored HostSettingOwned: metadata.annotations[nginx.ingress.kubernetes.io/use-regex]
 		Ingress b/b: Rejected RegexUnsupported: spec.rules[0].http.paths[0].path
 		`)
+	f("the owner's default backend makes expressions of all", svc("a", "b/b")+
+		annotated("shop", one("Exact /x a")+"  defaultBackend: {service: {name: a, port: {number: 80}}}\n", "rewrite-target: /x")+
+		annotated("b/b@2022", one("ImplementationSpecific /b.*x b"), "use-regex: true"),
+		`
+		http one.com
+		  Regex /b.*x -> b/b:80 (b)
+		  Regex /x -> default/a:80 (shop)
+		  Regex / -> default/a:80 {rewrite / to /x} (shop)
+		`,
+		`
+		Ingress default/shop: Warning RegexHost: spec.rules[0].http.paths[0].path
+		`)
 	f("the owner's namespace, later", owner+annotated("re@2022", one("ImplementationSpecific /b.*x a"), "use-regex: true"),
 		`
 		http one.com

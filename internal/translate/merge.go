@@ -214,25 +214,27 @@ func closedRoute(r *ir.Route, reason ir.Reason) *ir.Route {
 // settle orders the routes of a host and drops the losers. Where paths are
 // regular expressions their texts compete, and expressions decides.
 func (m *merger) settle(h *mergedHost) {
-	h.findRegex()
-	if h.regex == nil {
-		m.foreignExpressions(h)
-		slices.SortFunc(h.claims, func(a, b routeClaim) int {
-			return cmp.Or(compareClaims(a, b), cmp.Compare(a.Route.Route.Match.Path.Value, b.Route.Route.Match.Path.Value), cmp.Compare(a.rank, b.rank))
-		})
-		kept := h.claims[:0]
-		for _, c := range h.claims {
-			if n := len(kept); n > 0 && kept[n-1].First == c.First && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
-				m.pathConflict(c, kept[n-1])
-				continue
-			}
-			kept = append(kept, c)
-		}
-		h.claims = kept
-	}
-	slices.SortFunc(h.claims, func(a, b routeClaim) int { return cmp.Or(compareClaims(a, b), cmp.Compare(a.rank, b.rank)) })
+	byPrecedence := func(a, b routeClaim) int { return cmp.Or(compareClaims(a, b), cmp.Compare(a.rank, b.rank)) }
+	slices.SortFunc(h.claims, byPrecedence)
 	m.settleDefault(h)
 	h.findRegex()
+	if h.regex != nil {
+		return
+	}
+	m.foreignExpressions(h)
+	slices.SortFunc(h.claims, func(a, b routeClaim) int {
+		return cmp.Or(compareClaims(a, b), cmp.Compare(a.Route.Route.Match.Path.Value, b.Route.Route.Match.Path.Value), cmp.Compare(a.rank, b.rank))
+	})
+	kept := h.claims[:0]
+	for _, c := range h.claims {
+		if n := len(kept); n > 0 && kept[n-1].First == c.First && kept[n-1].Route.Route.Match.Path == c.Route.Route.Match.Path {
+			m.pathConflict(c, kept[n-1])
+			continue
+		}
+		kept = append(kept, c)
+	}
+	h.claims = kept
+	slices.SortFunc(h.claims, byPrecedence)
 }
 
 // settleDefault gives what is left of the host to the oldest default backend,
