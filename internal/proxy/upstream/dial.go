@@ -119,7 +119,7 @@ const mostConnecting = 2
 
 // withoutTurn is how long before the connect must have ended it begins without a
 // turn: turns are for the good of others, and are no limit.
-const withoutTurn = time.Second
+const withoutTurn = 250 * time.Millisecond
 
 // take waits for a turn, but not for longer than the connect can bear. The caller
 // gives back a turn that was taken.
