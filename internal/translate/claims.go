@@ -182,7 +182,7 @@ func (m *merger) tellOfForeign(h *mergedHost, c routeClaim) {
 		"set use-regex on an Ingress of namespace "+h.owner.Ref.Namespace+" with a rule for the host, or use a host of your own")
 }
 
-// closed reports whether the claim answers an error, or was refused.
+// isClosed reports whether the claim answers an error.
 func (c *routeClaim) isClosed() bool { return c.closed != "" || c.Route.Route.Action.Respond != nil }
 
 // guarded reports whether something is asked of those who would get to it.
