@@ -220,6 +220,24 @@ func TestErrorPagesOfLocalErrors(t *testing.T) {
 	}), get)
 }
 
+// An endpoint that answers to the head: a small body that is still to come goes to the
+// page all the same.
+func TestErrorPageGetsTheBodyAfterAnEarlyResponse(t *testing.T) {
+	app := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nsecret")
+		io.Copy(io.Discard, r)
+	})
+	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404}, app.addr())
+	c := e.dial()
+	c.write(post + "Content-Length: 10\r\n\r\nhello")
+	wait(t, "the head at the endpoint", func() bool { return app.count() == 1 })
+	c.write("again")
+	if res, body := c.read("POST"); res.StatusCode != 404 || !strings.HasPrefix(body, "POST / host=example.com body=10\n") {
+		t.Errorf("%v %q", res, body)
+	}
+}
+
 // A body that comes behind the head goes to the endpoint, and then to the page.
 func TestErrorPageGetsTheBodyAgain(t *testing.T) {
 	app := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {

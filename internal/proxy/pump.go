@@ -329,8 +329,21 @@ func (p *pump) stop() ir.Reason {
 // then the opening has it.
 func (p *pump) stopKept() bool {
 	p.saves = true
+	if n := p.x.req.Length; n > 0 && n <= maxKept && !p.x.req.Expect && !p.ended() {
+		// The endpoint has answered to the head: little is still to come, and the
+		// page is to get it.
+		t := time.NewTimer(lastWrite)
+		select {
+		case <-p.done:
+		case <-t.C:
+		}
+		t.Stop()
+	}
 	p.stop()
 	p.saves = false
+	if p.end == nil && p.total > 0 && p.total == p.x.req.Length {
+		p.end = &noTrailer // only the word that it has ended was still to come, as HTTP/2 has it
+	}
 	if !p.keeping || p.end == nil {
 		p.drop()
 		return false
