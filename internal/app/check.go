@@ -35,9 +35,9 @@ func checkCommand(std Streams) *cobra.Command {
 		Short: "Say what would be accepted and what not, without serving",
 		Long: `Read manifests (of -, those on standard input; of --kubeconfig, the objects of a
 cluster) and give a verdict on every object: accepted, or rejected with the
-field, the reason and the remedy. Nothing is served and nothing is written. Services and
-Secrets that an Ingress names must be among the manifests. Of every host of an
-accepted Ingress it says what happens to TLS.
+field, the reason and the remedy. Nothing is served and nothing is written.
+Services and Secrets that an Ingress names must be among the manifests. Of every
+host of an accepted Ingress it says what happens to TLS.
 
 With --as ingress-nginx it judges the Ingresses of ingress-nginx as if Gatehouse
 came in its place, and reports for each what moves: served the same, with

@@ -134,8 +134,13 @@ func ofVerdicts(ing *networkingv1.Ingress, verdicts []verdict.Verdict) (out []fi
 			f.Outcome, f.Before = e.outcome, e.before
 		}
 		row, key := rowOf(v.Field)
+		missing := v.Reason == verdict.SecretNotFound || v.Reason == verdict.SecretInvalid
 		switch {
+		case v.Reason == verdict.TLSUnavailable, missing && strings.HasPrefix(v.Field, "spec.tls"):
+			f.Before = "ingress-nginx shows its default certificate, as --missing-tls-secret default-certificate does"
 		case row == nil:
+		case missing && v.Severity == verdict.Rejected:
+			f.Outcome, f.Before = same, "ingress-nginx refuses these requests too"
 		case row.Removed != "":
 			f.Outcome, f.Before = same, "ingress-nginx does not know it any more"
 		case row.Name == "canary" && v.Reason == verdict.AnnotationUnsupported:
@@ -179,7 +184,7 @@ func ofAnnotations(ing *networkingv1.Ingress, verdicts []verdict.Verdict) (out [
 		row, name, _ := ingress.Find(key)
 		field := "metadata.annotations[" + key + "]"
 		told := slices.ContainsFunc(verdicts, func(v verdict.Verdict) bool { return v.Field == field && v.Severity != verdict.Warning })
-		if row == nil || row.Differs == "" || row.Idle.Holds(value) || told || strings.TrimSpace(value) == "" {
+		if row == nil || row.Differs == "" || row.DiffersGuarded && !guarded(ing) || row.Idle.Holds(value) || told || strings.TrimSpace(value) == "" {
 			continue
 		}
 		out = append(out, finding{Outcome: differs, Field: field, Message: name + ": " + row.Differs})
@@ -187,6 +192,16 @@ func ofAnnotations(ing *networkingv1.Ingress, verdicts []verdict.Verdict) (out [
 	// The order of a map is none.
 	slices.SortFunc(out, func(a, b finding) int { return strings.Compare(a.Field, b.Field) })
 	return out
+}
+
+// guarded reports whether an annotation of the Ingress protects it.
+func guarded(ing *networkingv1.Ingress) bool {
+	for key, value := range ing.Annotations {
+		if row, _, _ := ingress.Find(key); row != nil && row.Guard && !row.Idle.Holds(value) {
+			return true
+		}
+	}
+	return false
 }
 
 // ofSpec gives what parts of an Ingress mean that need no annotation; see
@@ -216,7 +231,7 @@ func ofSpec(ing *networkingv1.Ingress) (out []finding) {
 				out = append(out, finding{Outcome: differs, Field: rule + ".http.paths[" + strconv.Itoa(j) + "].path",
 					Message: "each alternative of " + p.Path + " begins where the path begins", Before: "ingress-nginx binds only the first to the beginning"})
 			}
-			if len(p.Path) > 1 && strings.HasSuffix(p.Path, "/") && p.PathType != nil && *p.PathType != networkingv1.PathTypeImplementationSpecific {
+			if len(p.Path) > 1 && strings.HasSuffix(p.Path, "/") && p.PathType != nil && !regex {
 				f := finding{Outcome: differs, Field: rule + ".http.paths[" + strconv.Itoa(j) + "].path",
 					Message: "a request for " + strings.TrimSuffix(p.Path, "/") + " is served by this path", Before: "ingress-nginx redirects it to " + p.Path + " (301)"}
 				if *p.PathType == networkingv1.PathTypeExact {

@@ -112,6 +112,9 @@ func TestMigrationFindings(t *testing.T) {
 	// A row of the table with a difference, and with its value that asks for nothing.
 	f("ssl-passthrough", differs, 0, with(nginx+`ssl-passthrough: "true"`), "differs: ssl-passthrough: plain HTTP is redirected to HTTPS")
 	f("ssl-passthrough, off", same, 0, with(nginx+`ssl-passthrough: "false"`))
+	// One that differs beside a guard only.
+	f("a redirect", same, 0, with(nginx+`permanent-redirect: "https://x.test/"`))
+	f("a redirect with a guard", differs, 0, with(nginx+`permanent-redirect: "https://x.test/", `+nginx+`denylist-source-range: 10.0.0.1`), "differs: permanent-redirect: the guards of the Ingress are asked first")
 	// Companions are lost together and told once; what is idle is not lost.
 	f("affinity", loses, 2, with(nginx+`affinity: cookie, `+nginx+`session-cookie-name: x, `+nginx+`proxy-buffering: "off"`), "loses: affinity (with session-cookie-name) has no effect yet")
 	f("a canary", loses, 2, with(nginx+`canary: "true", `+nginx+`canary-weight: "10"`), "loses: canary Ingresses are not served yet")
@@ -120,7 +123,8 @@ func TestMigrationFindings(t *testing.T) {
 	f("an expression with alternatives", differs, 0, nginxIngress("a", "nginx", nginx+`use-regex: "true"`, `"/a|/b"`), "ingress-nginx binds only the first")
 	f("alternatives in a group", same, 0, nginxIngress("a", "nginx", nginx+`use-regex: "true"`, `"/(a|b)"`))
 	f("rate limits", closes, 0, with(nginx+`limit-rps: "5", `+nginx+`limit-burst-multiplier: "2"`), "closes: limit-rps (with limit-burst-multiplier)")
-	f("a host beside that of a TLS entry", closes, 0, strings.Replace(with(""), "spec: {", "spec: {tls: [{hosts: [b.test], secretName: none}], ", 1), "differs: host a.test is in no TLS entry", "closes: Secret default/none does not exist")
+	f("a host beside that of a TLS entry", closes, 0, strings.Replace(with(""), "spec: {", "spec: {tls: [{hosts: [b.test], secretName: none}], ", 1), "differs: host a.test is in no TLS entry", "closes: Secret default/none does not exist", "--missing-tls-secret default-certificate")
+	f("a guard whose Secret is missing", same, 0, with(nginx+`auth-type: basic, `+nginx+`auth-secret: none`), "ingress-nginx refuses these requests too")
 	f("its Service is missing", same, 0, strings.Replace(with(""), "name: s,", "name: gone,", 1), "ingress-nginx serves nothing there either")
 }
 

@@ -67,6 +67,8 @@ type Annotation struct {
 	// Differs says what is not as in ingress-nginx, although it is supported;
 	// empty: nothing that is known.
 	Differs string
+	// DiffersGuarded: only where the Ingress has guards.
+	DiffersGuarded bool
 	// Removed says when ingress-nginx dropped it; empty for the current ones.
 	Removed string
 	Doc     string

@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 		if lead := lookup(a.Of); a.Of != "" && (lead == nil || lead.Of != "" || lead.Name == a.Name || a.Supported() || lead.Guard && !a.Guard || lead.Removed != a.Removed) {
 			t.Errorf("%s is of %q, which cannot stand for it", a.Name, a.Of)
 		}
-		if a.Differs != "" && !a.Supported() {
+		if a.Differs != "" && !a.Supported() || a.DiffersGuarded && a.Differs == "" {
 			t.Errorf("%s differs and is not supported", a.Name)
 		}
 		if len(a.Name) >= maxNearest {
