@@ -268,6 +268,7 @@ func TestFileNeedsNoCluster(t *testing.T) {
 	}
 	g := startGateway(t, testOptions(dir))
 	// Without a cluster nobody makes endpoints, which is all there is to say.
+	eventually(t, "the state is that which serves", func() bool { return g.loop.state().view != nil })
 	if v := g.Verdicts(); len(v) != 1 || v[0].Reason != verdict.NoEndpoints {
 		t.Error(v)
 	}
