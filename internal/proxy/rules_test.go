@@ -304,7 +304,12 @@ func TestRefusedResponsesSayWhy(t *testing.T) {
 	f := func(response, detail, rule string) {
 		t.Run(rule, func(t *testing.T) {
 			e := newEdge(t, nil, newBackend(t, once(response)).addr())
-			e.ask("GET / HTTP/1.1\r\nHost: example.com\r\nX-Request-ID: req-1\r\n\r\n")
+			c := e.dial()
+			c.write("GET / HTTP/1.1\r\nHost: example.com\r\nX-Request-ID: req-1\r\n\r\n")
+			// Behind the interim responses: a client that left before would be 499.
+			for res, _ := c.read("GET"); res.StatusCode < 200; {
+				res, _ = c.read("GET")
+			}
 			l := e.lastLog()
 			if l["status"] != 502.0 || l["reason"] != "BadGateway" || l["detail"] != detail || l["request_id"] != "req-1" {
 				t.Errorf("%v", l)
