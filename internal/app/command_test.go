@@ -245,6 +245,7 @@ func TestBadFlags(t *testing.T) {
 	f([]string{"--kubeconfig", "x"}, "--kubeconfig x", "--manifests", "remove one")
 	f([]string{"--publish-address", "192.0.2.1"}, "--publish-address 192.0.2.1", "--manifests", "remove one")
 	f([]string{"--publish-service", "a/b"}, "--publish-service a/b", "--manifests", "remove one")
+	f([]string{"--max-connections", "10", "--max-connections-per-client", "11"}, "--max-connections-per-client 11", "--max-connections 10")
 	f([]string{"--pprof"}, "--pprof", "--admin-addr", "off")
 	f([]string{"--http-addr", ":7000", "--https-addr", ":7000"}, "--http-addr and --https-addr are both [::]:7000")
 	f([]string{"--admin-addr", "127.0.0.1:7000", "--health-addr", "localhost:7000"}, "--admin-addr and --health-addr")

@@ -72,12 +72,15 @@ var elsewhere = map[verdict.Reason]struct {
 	verdict.ServicePortNotFound:    {same, "", "ingress-nginx serves nothing there either"},
 	verdict.ResourceUnsupported:    {same, "", "ingress-nginx serves nothing there either"},
 	verdict.PathConflict:           {same, "", "the older Ingress wins in ingress-nginx too"},
-	verdict.HostTLSOwned:           {same, "", "ingress-nginx does not show this certificate either"},
-	verdict.HostSettingOwned:       {same, verdict.Ignored, "the oldest Ingress that has it decides in ingress-nginx too"},
+	verdict.HostTLSOwned:           {differs, "", "ingress-nginx shows the certificate of the oldest Ingress with a TLS entry for the host, of whatever namespace"},
+	verdict.HostOwned:              {same, verdict.Warning, "ingress-nginx serves it as well"},
+	verdict.RegexHost:              {same, verdict.Warning, "ingress-nginx takes it for an expression too"},
 	verdict.AnnotationUnknown:      {same, verdict.Ignored, "ingress-nginx does not know it either"},
 	verdict.AnnotationInvalid:      {same, verdict.Ignored, "ingress-nginx takes no such value either"},
 	verdict.UnverifiedUpstream:     {same, "", "ingress-nginx does not verify them either"},
 	verdict.CertificateChain:       {same, verdict.Warning, "ingress-nginx shows it as it is"},
+	verdict.CertificateWeak:        {same, verdict.Warning, "ingress-nginx shows it as it is"},
+	verdict.RevocationListExpired:  {same, verdict.Warning, "ingress-nginx accepts no client certificate by it either"},
 	verdict.CertificateUsage:       {same, verdict.Warning, "ingress-nginx shows it as it is"},
 	verdict.CertificateExpires:     {same, verdict.Warning, "it ends with ingress-nginx too"},
 	verdict.CertificateExpired:     {same, verdict.Warning, "ingress-nginx shows it all the same"},
@@ -138,7 +141,14 @@ func ofVerdicts(ing *networkingv1.Ingress, verdicts []verdict.Verdict) (out []fi
 		switch {
 		case v.Reason == verdict.TLSUnavailable, missing && strings.HasPrefix(v.Field, "spec.tls"):
 			f.Before = "ingress-nginx shows its default certificate, as --missing-tls-secret default-certificate does"
+			if v.Severity == verdict.Warning {
+				f.Outcome = same // by that flag
+			}
 		case row == nil:
+		case v.Reason == verdict.HostSettingOwned && v.Severity == verdict.Ignored:
+			f.Outcome, f.Before = hostWide(row.Name)
+		case v.Reason == verdict.GuardInvalid && strings.HasSuffix(row.Name, "list-source-range"):
+			f.Outcome, f.Before = same, "ingress-nginx answers 503 there too"
 		case missing && v.Severity == verdict.Rejected:
 			f.Outcome, f.Before = same, "ingress-nginx refuses these requests too"
 		case row.Removed != "":
@@ -153,6 +163,18 @@ func ofVerdicts(ing *networkingv1.Ingress, verdicts []verdict.Verdict) (out []fi
 		out = append(out, f)
 	}
 	return out
+}
+
+// hostWide says what ingress-nginx does with a setting of a host that has no effect
+// here, since another Ingress, mostly of another namespace, owns the host.
+func hostWide(name string) (outcome, string) {
+	switch name {
+	case "use-regex", "rewrite-target":
+		return differs, "ingress-nginx makes all paths of the host regular expressions, whichever Ingress asks for it"
+	case "app-root":
+		return differs, "ingress-nginx takes that of the Ingress with the longer path"
+	}
+	return same, "the oldest Ingress that has it decides in ingress-nginx too"
 }
 
 // rowOf finds the annotation that a field of a verdict names.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"gatehouse.dev/gatehouse/internal/verdict"
 	"gatehouse.dev/gatehouse/test/scale/apiserver"
 )
 
@@ -126,6 +128,62 @@ func TestMigrationFindings(t *testing.T) {
 	f("a host beside that of a TLS entry", closes, 0, strings.Replace(with(""), "spec: {", "spec: {tls: [{hosts: [b.test], secretName: none}], ", 1), "differs: host a.test is in no TLS entry", "closes: Secret default/none does not exist", "--missing-tls-secret default-certificate")
 	f("a guard whose Secret is missing", same, 0, with(nginx+`auth-type: basic, `+nginx+`auth-secret: none`), "ingress-nginx refuses these requests too")
 	f("its Service is missing", same, 0, strings.Replace(with(""), "name: s,", "name: gone,", 1), "ingress-nginx serves nothing there either")
+}
+
+// TestMigrationOfSharedHosts: what ingress-nginx does with a host that several
+// namespaces have (1.15.1, observed), where Gatehouse keeps it with its owner.
+func TestMigrationOfSharedHosts(t *testing.T) {
+	const nginx = "nginx.ingress.kubernetes.io/"
+	const owner = `---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: owner, namespace: default, creationTimestamp: "2025-01-01T00:00:00Z"}
+spec: {ingressClassName: nginx, rules: [{host: a.test, http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: s, port: {number: 80}}}}]}}]}
+`
+	guest := func(annotations, tls, pathType string) string {
+		return fmt.Sprintf(`---
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: other}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: guest, namespace: other, creationTimestamp: "2026-01-01T00:00:00Z", annotations: {%s}}
+spec: {ingressClassName: nginx, %srules: [{host: a.test, http: {paths: [{pathType: %s, path: /guest, backend: {service: {name: s, port: {number: 80}}}}]}}]}
+`, annotations, tls, pathType)
+	}
+	chain, key := newAuthority(t).issue(issued{as: "c", hosts: []string{"a.test"}, kind: "ecdsa"})
+	secret := fmt.Sprintf("---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: c, namespace: other}\ndata: {tls.crt: %s, tls.key: %s}\n",
+		base64.StdEncoding.EncodeToString(chain), base64.StdEncoding.EncodeToString(key))
+	f := func(name string, want outcome, reason verdict.Reason, before, manifests string, args ...string) {
+		t.Helper()
+		out, _, err := run(oneService+owner+manifests, append([]string{"check", "--as", "ingress-nginx", "-o", "json", "-"}, args...)...)
+		if err != nil && !errors.Is(err, ErrRejected) {
+			t.Fatal(err)
+		}
+		validateCheck(t, out)
+		var r checkResult
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range r.Migration.Judged {
+			for _, found := range j.Findings {
+				if found.Reason == reason && found.Outcome == want && strings.Contains(found.Before, before) {
+					return
+				}
+			}
+		}
+		t.Errorf("%s: no %s by %s, before %q, in\n%s", name, want, reason, before, out)
+	}
+	f("paths", same, verdict.HostOwned, "serves it as well", guest("", "", "Prefix"))
+	f("paths, enforced", closes, verdict.HostOwned, "", guest("", "", "Prefix"), "--host-claims", "enforce")
+	f("a certificate", differs, verdict.HostTLSOwned, "the oldest Ingress with a TLS entry", secret+guest("", "tls: [{hosts: [a.test], secretName: c}], ", "Prefix"))
+	f("use-regex", differs, verdict.HostSettingOwned, "whichever Ingress asks", guest(nginx+`use-regex: "true"`, "", "ImplementationSpecific"))
+	f("app-root", differs, verdict.HostSettingOwned, "the longer path", guest(nginx+"app-root: /start", "", "Prefix"))
+	f("a list of addresses that is none", same, verdict.GuardInvalid, "503 there too", guest(nginx+"denylist-source-range: x", "", "Prefix"))
+	f("a missing Secret, by the flag", same, verdict.SecretNotFound, "its default certificate",
+		strings.Replace(nginxIngress("b", "nginx", "", "/"), "spec: {", "spec: {tls: [{hosts: [b.test], secretName: none}], ", 1), "--missing-tls-secret", "default-certificate")
 }
 
 // TestMigrationDoc: the report in docs/migrating.md is the one that check gives.

@@ -227,6 +227,10 @@ func (o Options) checkContradictions() error {
 			}
 		}
 	}
+	if o.MaxConnectionsPerClient > o.MaxConnections {
+		errs = append(errs, fmt.Errorf("--max-connections-per-client %d: there are never more than --max-connections %d; lower the one or raise the other",
+			o.MaxConnectionsPerClient, o.MaxConnections))
+	}
 	if a, err := parseAddr(o.AdminAddr); o.PProf && err == nil && !a.IsValid() {
 		errs = append(errs, errors.New("--pprof: profiles are served on --admin-addr, which is off; give an address, or remove --pprof"))
 	}

@@ -19,7 +19,7 @@ const (
 	ReasonNone               Reason = ""
 	ReasonMalformed          Reason = "Malformed"          // 400: not HTTP, or ambiguous
 	ReasonTLSOnHTTPPort      Reason = "TLSOnHTTPPort"      // 400: a TLS handshake where plain HTTP is served
-	ReasonAmbiguousPath      Reason = "AmbiguousPath"      // 400: decodings of the path select different routes
+	ReasonAmbiguousPath      Reason = "AmbiguousPath"      // 400: readings of the path meet different guards, or cost too much
 	ReasonNoRoute            Reason = "NoRoute"            // 404: no host or path matches
 	ReasonMethodNotAllowed   Reason = "MethodNotAllowed"   // 405: CONNECT, TRACE
 	ReasonRequestTimeout     Reason = "RequestTimeout"     // 408: the client was too slow
