@@ -37,8 +37,16 @@ func (m *merger) claimHost(n *node) {
 		}
 	}
 	var solvers []*candidate.Set
+	granted := map[string]bool{}
+	for _, r := range n.rules {
+		if h.owner != nil && r.set.Owner.Ref.Namespace == h.owner.Ref.Namespace {
+			for _, to := range r.set.Grants {
+				granted[to] = true
+			}
+		}
+	}
 	for i, r := range n.rules {
-		if h.owner != nil && !m.mayClaim(n, h, r) {
+		if h.owner != nil && !m.mayClaim(h, r, granted) {
 			continue
 		}
 		if onlyChallenges[i] {
@@ -98,14 +106,12 @@ func (r *ruled) onlyChallenges() bool {
 
 // mayClaim reports whether what an object claims of an owned host counts: always
 // in the owner's namespace, which may grant it to others.
-func (m *merger) mayClaim(n *node, h *mergedHost, r ruled) bool {
+func (m *merger) mayClaim(h *mergedHost, r ruled, granted map[string]bool) bool {
 	namespace := r.set.Owner.Ref.Namespace
 	if namespace == h.owner.Ref.Namespace || m.options.HostClaims != HostClaimsWarn && m.options.HostClaims != HostClaimsEnforce {
 		return true
 	}
-	if slices.ContainsFunc(n.rules, func(o ruled) bool {
-		return o.set.Owner.Ref.Namespace == h.owner.Ref.Namespace && o.set.GrantedTo(namespace)
-	}) {
+	if granted["*"] || granted[namespace] {
 		return true
 	}
 	what := "host " + h.pattern.String() + " belongs to namespace " + h.owner.Ref.Namespace + ", by " + h.owner.Ref.String() +

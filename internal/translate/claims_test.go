@@ -62,8 +62,8 @@ func TestExpressionsOfOthers(t *testing.T) {
 		annotated("b/b@2022", one("ImplementationSpecific /b.*x b"), "use-regex: true"),
 		`
 		http one.com
-		  Regex /b.*x -> b/b:80 (b)
 		  Regex /x -> default/a:80 (shop)
+		  Regex /b.*x -> b/b:80 (b)
 		  Regex / -> default/a:80 {rewrite / to /x} (shop)
 		`,
 		`
@@ -337,8 +337,8 @@ func TestExpressionsAreBounded(t *testing.T) {
 		`
 		http one.com
 		  Regex /literal/is/free -> default/a:80 (shop)
-		  Regex /b/ -> 503 AnnotationInvalid (late)
 		  Regex /a.*x -> default/a:80 (shop)
+		  Regex /b/ -> 503 AnnotationInvalid (late)
 		`, "Ingress b/late: Rejected RegexLimit: spec.rules[0].http.paths[0].path\n")
 	f("of a namespace", 12, svc("a", "b/a")+
 		annotated("shop", one("one.com", "ImplementationSpecific /a.*x a"), regex)+

@@ -68,22 +68,45 @@ func (m *merger) expressions(h *mergedHost) {
 		claims = append(claims, below)
 	}
 	slices.SortStableFunc(claims, func(a, b routeClaim) int {
-		return cmp.Or(-compareBool(a.First, b.First), cmp.Compare(len(b.Path), len(a.Path)),
-			cmp.Compare(b.Path, a.Path), cmp.Compare(a.rank, b.rank))
+		return cmp.Or(-compareBool(a.First, b.First), cmp.Compare(h.reach(&b), h.reach(&a)), -compareBool(h.owns(&a), h.owns(&b)),
+			cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(b.Path, a.Path), cmp.Compare(a.rank, b.rank))
 	})
+	type text struct {
+		path  string
+		first bool
+	}
+	winners := make(map[text]routeClaim, len(claims))
 	kept := claims[:0]
 	for _, c := range claims {
-		if n := len(kept); n > 0 && kept[n-1].Path == c.Path && kept[n-1].First == c.First {
-			if kept[n-1].rank != c.rank {
-				m.pathConflict(c, kept[n-1])
+		t := text{c.Path, c.First}
+		if winner, taken := winners[t]; taken {
+			if winner.rank != c.rank {
+				m.pathConflict(c, winner)
 			}
 			continue
 		}
+		winners[t] = c
 		kept = append(kept, m.checked(c))
 	}
 	h.claims = kept
 	m.afford(h)
 	m.narrow(h)
+}
+
+// reach gives how far in front an expression stands: by the length of its text, as in
+// ingress-nginx. One of another namespace than the host's owner counts by the plain text
+// with which all begins that it matches, as in foreignExpressions: groups and repetitions
+// would put it in front of what the owner guards.
+func (h *mergedHost) reach(c *routeClaim) int {
+	if h.owns(c) || candidate.IsLiteral(c.Path) {
+		return len(c.Path)
+	}
+	return len(candidate.LiteralPrefix(c.Path))
+}
+
+// owns reports whether the claim is of the namespace that owns the host.
+func (h *mergedHost) owns(c *routeClaim) bool {
+	return h.owner == nil || c.owner.Ref.Namespace == h.owner.Ref.Namespace
 }
 
 // expression gives a copy of the claim that matches by the expression.
@@ -108,6 +131,9 @@ func matching(c routeClaim, by ir.PathMatch) routeClaim {
 	return c
 }
 
+// maxLooks bounds the pairs of a path and a guard that narrow compares on a host.
+const maxLooks = 1 << 20
+
 // narrow lets paths of a host with regular expressions take only what their type
 // says where a guarded path would otherwise get the rest: beside the password
 // of "/" an open "/health" of type Exact must not take /healthX/admin. Paths that
@@ -122,6 +148,7 @@ func (m *merger) narrow(h *mergedHost) {
 		}
 	}
 	changed := map[int]bool{} // claims by their rank
+	looks := maxLooks
 	for i := range h.claims {
 		c := &h.claims[i]
 		asks := c.Regex && c.Type != typeExact
@@ -129,23 +156,26 @@ func (m *merger) narrow(h *mergedHost) {
 		if c.First || says || c.closed != "" || c.Type != typeExact && c.typed.Path == "/" || c.IsChallengeText() {
 			continue
 		}
-		if !h.crosses(i, guards) {
+		if !h.crosses(i, guards, &looks) {
 			if !asks && !changed[c.rank] {
 				changed[c.rank] = true
 				m.tellOfChange(h, c)
 			}
 			continue
 		}
+		// Never more than the text takes, by which it has its place before the guards.
 		literal := c.typed.Route.Match.Path
 		switch {
 		case c.Type == typeExact && c.Regex && !candidate.IsLiteral(c.Path):
 			*c = exactly(*c)
+		case strings.HasSuffix(c.Path, "/") && c.Type != typeExact:
+			*c = matching(*c, ir.PathMatch{Kind: ir.PathRegex, Value: "(?-i:" + regexp.QuoteMeta(c.Path) + ")"})
+		case strings.Contains(c.typed.Path, "%"): // decoded, it would be another path
+			*c = exactly(*c)
 		case c.Type == typeExact:
 			*c = matching(*c, literal)
-		case c.Type == typeSpecific, c.Regex && !strings.HasSuffix(c.Path, "/"):
+		case c.Type == typeSpecific, c.Regex:
 			*c = matching(*c, literal)
-		case strings.HasSuffix(c.Path, "/"):
-			*c = matching(*c, ir.PathMatch{Kind: ir.PathRegex, Value: "(?-i:" + regexp.QuoteMeta(strings.TrimSuffix(literal.Value, "/")+"/") + ")"})
 		default:
 			*c = matching(*c, ir.PathMatch{Kind: ir.PathExact, Value: literal.Value})
 		}
@@ -153,8 +183,9 @@ func (m *merger) narrow(h *mergedHost) {
 }
 
 // crosses reports whether the claim at i, as an expression, may take requests
-// that one of the guarded claims behind it would otherwise get.
-func (h *mergedHost) crosses(i int, guards []int) bool {
+// that one of the guarded claims behind it would otherwise get, or whether too much
+// was looked at already to tell.
+func (h *mergedHost) crosses(i int, guards []int, looks *int) bool {
 	c := &h.claims[i]
 	if c.isClosed() {
 		return false
@@ -163,6 +194,9 @@ func (h *mergedHost) crosses(i int, guards []int) bool {
 	for _, j := range slices.Backward(guards) { // the shortest, which takes the most
 		if j <= i {
 			return false
+		}
+		if *looks--; *looks < 0 {
+			return true
 		}
 		d := &h.claims[j]
 		if d.rank == c.rank || !d.isClosed() && d.Route.Route.Security.Equal(c.Route.Route.Security) {
@@ -244,10 +278,15 @@ func (m *merger) afford(h *mergedHost) {
 	}
 }
 
+// maxAsked bounds what unreachable spends on a host, in steps of its expressions for
+// each byte of the paths that it asks for.
+const maxAsked = 64 << 20
+
 // unreachable tells about paths that no request can select: the data plane, whose
 // own code is asked, would answer 400, or reads all spellings otherwise.
 func (m *merger) unreachable(h *mergedHost) {
 	var paths *match.Paths
+	left := maxAsked
 	for i := range h.claims {
 		c := &h.claims[i]
 		typed := c.Route
@@ -265,6 +304,12 @@ func (m *merger) unreachable(h *mergedHost) {
 		if paths == nil {
 			paths = h.paths()
 		}
+		if left -= h.costOf(value); left < 0 {
+			m.tell(verdict.Warning, c.owner, c.Field+".path", verdict.PathUnreachable,
+				"whether requests select the path "+quote(value)+" was not looked at, nor of those behind it: the host has too many expressions for that",
+				`use paths without ";", "%2F", "%5C", backslashes and "//"`)
+			return
+		}
 		switch paths.Reaches(value) {
 		case match.NeverAsked:
 			m.reject(c.owner, c.Field+".path", verdict.PathUnreachable,
@@ -277,6 +322,24 @@ func (m *merger) unreachable(h *mergedHost) {
 				`use a path without ";", "%2F", "%5C", backslashes and "//", or give both paths the same guards`)
 		}
 	}
+}
+
+// costOf bounds the steps of asking for a path.
+func (h *mergedHost) costOf(value string) int {
+	if h.steps == nil {
+		h.steps = &[2]int{}
+		for i := range h.claims {
+			c := &h.claims[i]
+			switch n, _ := match.Steps(c.Path); {
+			case c.Route.Route.Match.Path.Kind != ir.PathRegex:
+			case c.closed != "" || candidate.IsLiteral(c.Path):
+				h.steps[0] += len(c.Path)
+			default:
+				h.steps[1] += n
+			}
+		}
+	}
+	return 16*h.steps[0] + h.steps[1]*(len(value)+1)
 }
 
 // paths is the table that the data plane makes of the claims.

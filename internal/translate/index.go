@@ -54,10 +54,11 @@ type node struct {
 	// What tls comes to: the name that holds, if any, and the entries that do not.
 	name *mergedName
 	lost *lostNames
-	// Of whom that is decided: the entries that cannot hold here, and whose host
-	// it is then.
+	// Of whom that is decided: the entries that cannot hold here, whose host it is
+	// then, and whether it is one of this pattern.
 	notKept []nameClaim
 	heldBy  *candidate.Owner
+	hadHost bool
 
 	// host is rule, or alias where this is another name of a host.
 	host  *mergedHost

@@ -427,3 +427,14 @@ func (h *mergedHost) ownedByAny(claims []nameClaim) bool {
 	}
 	return slices.ContainsFunc(claims, func(c nameClaim) bool { return h.owners[c.owner] })
 }
+
+// hasNamespace reports whether an object of the namespace has a route here.
+func (h *mergedHost) hasNamespace(namespace string) bool {
+	if h.namespaces == nil {
+		h.namespaces = map[string]bool{}
+		for _, c := range h.claims {
+			h.namespaces[c.owner.Ref.Namespace] = true
+		}
+	}
+	return h.namespaces[namespace]
+}

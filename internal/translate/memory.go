@@ -138,6 +138,7 @@ func (m *memory) defaultCertificate(v *view.View, o Options) *resolve.Certificat
 		m.fallback = fallback
 	}
 	m.said.by(aboutFallback, verdicts)
+	m.terms.fallbackNext = o.Now // the verdict names the Secret as it is now
 	m.secrets, m.asked = v.Secrets, true
 	m.certificates.Sweep()
 	return m.fallback

@@ -51,6 +51,9 @@ type mergedHost struct {
 	// redirects: to original, by from-to-www-redirect.
 	redirects bool
 
+	// steps are those of all expressions: without special characters, and others.
+	steps *[2]int
+
 	// out is the finished Host, as it is under TLS; its routes are parallel to
 	// claims. It was finished under the names refused.
 	out     *host
@@ -65,6 +68,7 @@ type mergedHost struct {
 	// For names that borrow from out; filled when first needed.
 	byNamespace map[string][]*ir.Route
 	owners      map[*candidate.Owner]bool
+	namespaces  map[string]bool
 }
 
 // routeClaim is a candidate with its owner; rank orders by precedence.

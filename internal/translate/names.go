@@ -74,7 +74,7 @@ func (h *holder) admits(namespace string) bool {
 	case h.owner == nil || h.owner.Ref.Namespace == namespace:
 		return true
 	}
-	return h.general != nil && slices.ContainsFunc(h.general.claims, func(c routeClaim) bool { return c.owner.Ref.Namespace == namespace })
+	return h.general != nil && h.general.hasNamespace(namespace)
 }
 
 // aboutName is what verdicts on the TLS entries of a node are kept by.
@@ -106,10 +106,10 @@ func (m *merger) settleName(n *node, anew bool) {
 	if len(lost) == 0 {
 		h = holder{}
 	}
-	if !anew && slices.Equal(lost, n.notKept) && h.owner == n.heldBy {
+	if !anew && slices.Equal(lost, n.notKept) && h.owner == n.heldBy && (n.host != nil) == n.hadHost {
 		return
 	}
-	n.name, n.lost, n.notKept, n.heldBy = nil, nil, lost, h.owner
+	n.name, n.lost, n.notKept, n.heldBy, n.hadHost = nil, nil, lost, h.owner, n.host != nil
 	for _, c := range lost {
 		m.tellLost(n, c, &h)
 	}

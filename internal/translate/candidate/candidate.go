@@ -8,7 +8,6 @@ package candidate
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,11 +51,6 @@ type Set struct {
 	// Grants names the namespaces that may add paths to its hosts, as far as
 	// these belong to its namespace; "*" is every one.
 	Grants []string
-}
-
-// GrantedTo reports whether the namespace is among the Grants.
-func (s *Set) GrantedTo(namespace string) bool {
-	return slices.ContainsFunc(s.Grants, func(g string) bool { return g == "*" || g == namespace })
 }
 
 // HTTPS says when a plain HTTP request is redirected to HTTPS.

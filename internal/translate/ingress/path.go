@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -49,8 +50,9 @@ func parsePath(typ *networkingv1.PathType, path string) (m ir.PathMatch, field, 
 		return m, "path", "path " + quote(path) + " contains " + quote(bad) + ", which no request has after normalising",
 			"remove it"
 	}
-	if m.Kind == ir.PathElement && len(value) > 1 {
-		value = strings.TrimSuffix(value, "/")
+	if m.Kind == ir.PathElement {
+		// All of them: what is left must not pass for a longer path than it is.
+		value = cmp.Or(strings.TrimRight(value, "/"), "/")
 	}
 	m.Value = value
 	return m, "", "", ""
