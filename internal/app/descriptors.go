@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -40,7 +41,7 @@ func clientConnections(asked int, descriptors uint64) int {
 }
 
 // connectionLimit gives the limit of client connections, and tells when it is not
-// the one that was asked for.
+// the one that was asked for: as a warning where that is not the default.
 func connectionLimit(asked int, log *slog.Logger) int {
 	descriptors, err := raiseDescriptors()
 	if err != nil {
@@ -49,7 +50,11 @@ func connectionLimit(asked int, log *slog.Logger) int {
 	}
 	limit := clientConnections(asked, descriptors)
 	if limit < asked {
-		log.Warn("open files are limited, and with them client connections: raise RLIMIT_NOFILE (ulimit -n) or lower --max-connections",
+		level := slog.LevelWarn
+		if asked == Defaults().MaxConnections {
+			level = slog.LevelInfo
+		}
+		log.Log(context.Background(), level, "open files are limited, and with them client connections: raise RLIMIT_NOFILE (ulimit -n) or lower --max-connections",
 			"openFiles", descriptors, "maxConnections", asked, "limit", limit)
 	}
 	return limit

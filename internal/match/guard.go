@@ -100,7 +100,13 @@ func (p *Paths) firstExpression(path []byte, before int32, work *int, asked func
 		if x.index >= before {
 			break
 		}
-		if !asked(p.guards[x.index].Class) || !x.begins(path) {
+		if !asked(p.guards[x.index].Class) {
+			continue
+		}
+		if *work -= len(x.prefix); *work < 0 {
+			break
+		}
+		if !x.begins(path) {
 			continue
 		}
 		if *work -= x.steps * (len(path) + 1); *work < 0 {

@@ -45,9 +45,10 @@ type conn struct {
 	phase atomic.Int32 // phaseBusy and so on
 	idle  atomic.Int64 // since when nothing has been asked, after Server.epoch; see room.go
 	// evicted: it must make place for another. Written under Server.mu.
-	evicted atomic.Bool
-	counted bool // for its client; guarded by Server.mu
-	wait    holding
+	evicted   atomic.Bool
+	reprieved bool // and serves a last request; guarded by Server.mu
+	counted   bool // for its client; guarded by Server.mu
+	wait      holding
 	// multiplexed is set while the connection speaks HTTP/2.
 	multiplexed atomic.Pointer[http2.ServerConn]
 }
@@ -336,7 +337,11 @@ func (c *conn) parse(head []byte) ir.Reason {
 	err := c.request.Parse(head, c.srv.o.Limits)
 	if err == nil {
 		c.body.RequestBody(&c.request, maxTrailerFields)
-		c.keep = !c.request.Close && !c.evicted.Load()
+		c.keep = !c.request.Close
+		if c.evicted.Load() {
+			c.keep = false
+			c.reprieve()
+		}
 		return ""
 	}
 	c.srv.o.Logger.Debug("request refused", "client", c.who.peer, "error", err)

@@ -166,6 +166,9 @@ func (x *exchange) errorPage(r *route, n notice, kept string) {
 		}
 		x.detail = "error page: " + string(failed)
 		x.answerStatus(n.status, seen.reason, kept)
+		if x.reason == "" {
+			x.reason = failed // the status is the endpoint's, the response is made here
+		}
 		return
 	}
 	x.extra = x.missing(kept, n.status)
@@ -283,13 +286,15 @@ func (x *exchange) discard(p *pump) (kept bool) {
 		return kept
 	}
 	reuse := !early && (p == nil || p.err == nil)
+	by := time.Now().Add(replacedWait)
 	for total := 0; reuse && !x.hop.done(); {
 		data, err := x.hop.buffered()
-		if err == nil && len(data) == 0 && !x.hop.done() {
-			err = x.hop.fill(replacedWait)
+		left := time.Until(by)
+		if err == nil && len(data) == 0 && !x.hop.done() && left > 0 {
+			err = x.hop.fill(left)
 		}
 		total += len(data)
-		reuse = err == nil && total <= maxReplaced
+		reuse = err == nil && total <= maxReplaced && left > 0
 	}
 	x.hop.end(reuse)
 	return kept

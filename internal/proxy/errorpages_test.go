@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -316,7 +317,8 @@ func TestErrorPageFails(t *testing.T) {
 		if res, body := e.ask(get); res.StatusCode != 404 || res.Header.Get("X-App") != "" || body != "404 Not Found\n" {
 			t.Errorf("%s: %v %q", name, res, body)
 		}
-		if l := e.lastLog(); !strings.HasPrefix(fmt.Sprint(l["detail"]), "error page: ") {
+		// A response made here has a reason.
+		if l := e.lastLog(); !strings.HasPrefix(fmt.Sprint(l["detail"]), "error page: ") || l["reason"] == nil || l["reason"] == "" {
 			t.Errorf("%s: logged %v", name, l)
 		}
 	}
@@ -326,6 +328,28 @@ func TestErrorPageFails(t *testing.T) {
 	e := withPages(t, nil, nil, []int{503})
 	if res, body := e.ask(get); res.StatusCode != 503 || body != "503 Service Unavailable NoEndpoints\n" {
 		t.Errorf("%v %q", res, body)
+	}
+}
+
+// An endpoint that gives the response that is not wanted a little at a time holds up the
+// page for a moment in all, not for each of its pieces.
+func TestErrorPageDoesNotWaitForSlowResponses(t *testing.T) {
+	const most = 400
+	var sent atomic.Int32
+	app := newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		fmt.Fprintf(c, "HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n", most)
+		for range most {
+			if _, err := io.WriteString(c, "x"); err != nil {
+				return
+			}
+			sent.Add(1)
+			time.Sleep(10 * time.Millisecond) // the slowness of the endpoint
+		}
+	})
+	e := withPages(t, []netip.AddrPort{pageServer(t)}, nil, []int{404}, app.addr())
+	if res, _ := e.ask(get); res.StatusCode == 502 || sent.Load() > most/2 {
+		t.Errorf("%v after %d bytes of %d", res, sent.Load(), most)
 	}
 }
 

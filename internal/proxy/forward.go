@@ -56,7 +56,7 @@ type hop interface {
 func (x *exchange) forward(r *route) {
 	t := r.target()
 	if t == nil {
-		x.answer(ir.ReasonNoEndpoints)
+		x.fail(r, ir.ReasonNoEndpoints)
 		return
 	}
 	x.target = t

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -249,7 +248,7 @@ func (c *conn) carry(uc *upstream.Conn, rd *http1.Reader, e *accesslog.Entry) {
 	c.tcp.SetReadDeadline(time.Time{})
 	l := link{start: time.Now()}
 	// An endpoint that does not read keeps its sender from seeing it.
-	defer context.AfterFunc(c.srv.ctx, func() { l.end(c.tcp, up) })()
+	defer atEnd(c.srv.ctx, func() { l.end(c.tcp, up) })()
 	done := make(chan int64)
 	go func() { done <- l.carry(up, c.tcp) }()
 	e.BytesOut = l.carry(c.tcp, up)

@@ -63,7 +63,11 @@ func (s *Server) remember(c *conn, kind *stats.Connections) bool {
 	short := 0
 	if ok && len(s.conns)-s.room.evicting >= s.o.Conns {
 		short = s.room.short.tell(time.Now())
-		if ok = s.evictIdle(); !ok {
+		// More than one makes room where some that were evicted serve a last request.
+		for ok && len(s.conns)-s.room.evicting >= s.o.Conns {
+			ok = s.evictIdle()
+		}
+		if !ok {
 			s.uncountClient(c)
 		}
 	}
@@ -88,7 +92,7 @@ func (s *Server) forget(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	s.uncountClient(c)
-	if c.evicted.Load() {
+	if c.evicted.Load() && !c.reprieved {
 		s.room.evicting--
 	}
 	c.kind.Active.Add(-1)
@@ -200,6 +204,18 @@ func (c *conn) evict() bool {
 	c.evicted.Store(true)
 	c.tcp.SetReadDeadline(time.Unix(1, 0))
 	return true
+}
+
+// reprieve counts a connection as one that serves again: it was evicted at the moment
+// when its last request came, which may be a long one.
+func (c *conn) reprieve() {
+	s := c.srv
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !c.reprieved {
+		c.reprieved = true
+		s.room.evicting--
+	}
 }
 
 // evictLinger is how long an HTTP/2 client that is told to go may take to read it.

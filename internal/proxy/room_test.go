@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
 )
 
@@ -184,10 +185,80 @@ func TestEvictionMeetsRequest(t *testing.T) {
 				t.Errorf("%v, closes: %v", res, res.Close)
 			}
 			c.closed()
+			e.noneEvicting()
 		})
 	}
 	f("HTTP", (*edge).dial)
 	f("HTTPS", func(e *edge) *client { return e.dialTLS(tls.VersionTLS13) })
+}
+
+// noneEvicting waits until each connection that was evicted is closed, or serves a last
+// request: those that count as neither would stand in the way of further evictions.
+func (e *edge) noneEvicting() {
+	e.t.Helper()
+	wait(e.t, "no connection counts as evicted", func() bool {
+		e.srv.mu.Lock()
+		defer e.srv.mu.Unlock()
+		return e.srv.room.evicting == 0
+	})
+}
+
+// evictAsWritten evicts the connection of the client at the moment when that writes.
+func (e *edge) evictAsWritten(c *client, text string) {
+	e.t.Helper()
+	sc := e.idleConn()
+	e.srv.mu.Lock() // the connection waits for it, see awaitWaker
+	defer e.srv.mu.Unlock()
+	if !sc.evict() {
+		e.t.Fatal("not idle")
+	}
+	e.srv.room.evicting++
+	c.write(text)
+}
+
+// A client that begins HTTP/2 at the moment of its eviction is told to go (RFC 9113,
+// section 6.8), and does not live on as a connection that cannot be evicted.
+func TestEvictionMeetsPreface(t *testing.T) {
+	e := newEdge(t, nil, echo(t))
+	c := e.dial()
+	e.evictAsWritten(c, xhttp2.ClientPreface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	framer := xhttp2.NewFramer(c.Conn, c.r)
+	for told := false; !told; {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatalf("no GOAWAY: %v", err)
+		}
+		_, told = f.(*xhttp2.GoAwayFrame)
+	}
+	e.noneEvicting()
+}
+
+// A last request that goes on for long keeps no place among the evicted.
+func TestEvictionMeetsLongRequest(t *testing.T) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	e := newEdge(t, nil, newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for n := 0; ; n++ {
+			if _, err := readHead(r); err != nil {
+				return
+			}
+			if n > 0 {
+				close(begun)
+				<-end
+			}
+			io.WriteString(c, ok)
+		}
+	}).addr())
+	c := e.dial()
+	c.roundTrip(get)
+	e.evictAsWritten(c, get)
+	<-begun
+	e.noneEvicting()
+	close(end)
+	if res, _ := c.read("GET"); res.StatusCode != 200 || !res.Close {
+		t.Errorf("%v", res)
+	}
+	c.closed()
+	e.noneEvicting()
 }
 
 // One client cannot hold all connections: what it opens beyond its share is reset,

@@ -26,7 +26,7 @@ func (c *conn) serve2(preread []byte) {
 	h.Owner = c
 	c.nc.SetDeadline(time.Time{})
 	c.multiplexed.Store(h)
-	if c.srv.draining.Load() {
+	if c.srv.draining.Load() || c.evicted.Load() {
 		h.Drain()
 	}
 	c.serveStreams(h)

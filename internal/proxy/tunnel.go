@@ -60,11 +60,27 @@ func (x *exchange) upgrade(r *route) {
 		defer x.srv.webSockets.remove(t)
 	}
 	// What does not read keeps the others from seeing that the Server has ended.
-	defer context.AfterFunc(x.srv.ctx, func() { t.end(down, up) })()
+	defer atEnd(x.srv.ctx, func() { t.end(down, up) })()
 	in := make(chan int64)
 	go func() { in <- t.copy(up, down, t.framesIn) }()
 	x.bytesOut += t.copy(down, up, t.framesOut)
 	x.bytesIn = <-in
+}
+
+// atEnd calls f in a goroutine of its own when the context ends, unless stop was called
+// before. Where f has begun, stop waits for it: what f uses is given back after stop, and
+// may be another exchange's by then.
+func atEnd(ctx context.Context, f func()) (stop func()) {
+	done := make(chan struct{})
+	unless := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
+	})
+	return func() {
+		if !unless() {
+			<-done
+		}
+	}
 }
 
 // tunnel is what the two directions know of each other.

@@ -45,13 +45,20 @@ func soak(ctx context.Context, o options, dir, self string) (*report, error) {
 	}()
 	// Nothing was counted before: the namespaces are new. Those of the clients end
 	// with them, so that they are read in time.
-	var clients counters
+	read := make(chan counters, 1)
 	before := dropped()
-	reading := time.AfterFunc(o.Length, func() { clients, _ = count(w.clients.Process.Pid) })
+	reading := time.AfterFunc(o.Length, func() {
+		clients, _ := count(w.clients.Process.Pid)
+		read <- clients
+	})
 	seen, err := w.load(o)
-	reading.Stop()
 	if err != nil {
+		reading.Stop()
 		return nil, err
+	}
+	var clients counters
+	if !reading.Stop() { // else the load has ended before its time
+		clients = <-read
 	}
 	r.observed, r.Clients, r.Dropped = *seen, clients, dropped()-before
 	if r.Edge, err = count(w.edge.Process.Pid); err != nil {
