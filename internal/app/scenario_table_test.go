@@ -21,6 +21,7 @@ func notInCluster() map[string]notForClusters {
 		"files-malformed-object":  {reason: "the API server refuses such objects; it is about files"},
 		"host-invalid":            {reason: "the API server refuses such hosts and paths", refused: true},
 		"host-case":               {reason: "the API server refuses capital letters in hosts", refused: true},
+		"limits-response":         {reason: "the response by which it is known that the objects were taken in has more fields than it allows"},
 		"service-upstream":        {reason: "it needs a backend at the Service's own address"},
 	}
 }
