@@ -21,7 +21,8 @@ func TestEndpointOfTunnelMayPause(t *testing.T) {
 		got := make(chan int64, 1)
 		return newBackend(t, func(_ int, c net.Conn, r *bufio.Reader) {
 			begin(c, r)
-			time.Sleep(pause) // the slowness of the peer
+			time.Sleep(pause)                               // the slowness of the peer
+			c.SetDeadline(time.Now().Add(45 * time.Second)) // all that may take long on a busy machine
 			n, _ := io.Copy(io.Discard, r)
 			got <- n
 		}), got
