@@ -94,7 +94,7 @@ func (x *exchange) answerStatus(status int, reason ir.Reason, extra string) {
 // appendLocal makes an answer of our own: its head, and body unless the request
 // was HEAD.
 func (x *exchange) appendLocal(b []byte, status int, extra string, body []byte) []byte {
-	b = appendDate(b)
+	b = x.srv.appendDate(b)
 	b = append(b, extra...)
 	if len(body) > 0 {
 		b = append(b, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
@@ -108,11 +108,21 @@ func (x *exchange) appendLocal(b []byte, status int, extra string, body []byte) 
 }
 
 // appendDate appends the Date of a final response, which is due from us where an
-// endpoint sends none (RFC 9110, section 6.6.1).
-func appendDate(b []byte) []byte {
-	b = append(b, "Date: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
-	return append(b, '\r', '\n')
+// endpoint sends none (RFC 9110, section 6.6.1). It is formatted once a second.
+func (s *Server) appendDate(b []byte) []byte {
+	now := time.Now()
+	d := s.date.Load()
+	if d == nil || d.second != now.Unix() {
+		d = &dateOfSecond{now.Unix(), now.UTC().AppendFormat([]byte("Date: "), http.TimeFormat+"\r\n")}
+		s.date.Store(d)
+	}
+	return append(b, d.text...)
+}
+
+// dateOfSecond is the Date of one second.
+type dateOfSecond struct {
+	second int64 // of Unix time
+	text   []byte
 }
 
 // hsts is the Strict-Transport-Security line of answers over TLS, or nothing.

@@ -66,7 +66,7 @@ func (c *conn) begin(res *http1.Response, extra string) error {
 	b := res.AppendStatusLine(c.x.out[:0])
 	b = res.AppendFields(b)
 	if !res.Dated && res.Status != 101 {
-		b = appendDate(b)
+		b = c.srv.appendDate(b)
 	}
 	b = append(b, extra...)
 	if c.chunk {

@@ -25,6 +25,7 @@ type Server struct {
 	snapshot atomic.Pointer[Snapshot]
 	draining atomic.Bool // answers close their connection
 	ending   atomic.Bool // idle connections end too
+	date     atomic.Pointer[dateOfSecond]
 
 	// ctx ends when connections are closed by force, and with it their dials.
 	ctx    context.Context

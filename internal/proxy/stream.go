@@ -122,7 +122,7 @@ func (f *stream) write(data []byte, end *http1.Head, flush bool) error {
 		f.x.headSent = true
 		lines := append(make([]byte, 0, 256), f.extra...)
 		if !res.Dated {
-			lines = appendDate(lines)
+			lines = f.x.srv.appendDate(lines)
 		}
 		if err := f.s.WriteHead(res, lines, data, last); err != nil {
 			return err
