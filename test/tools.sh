@@ -7,6 +7,8 @@ need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need gcc "gcc libc6-dev"
 need git git
 need curl curl
+need ip iproute2
+need nsenter util-linux
 need openssl openssl
 need nghttp nghttp2-client
 need testssl testssl.sh
